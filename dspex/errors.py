@@ -1,0 +1,204 @@
+"""Everything dspex raises on purpose.
+
+::
+
+    DspexError
+    ├── DefinitionError (also a TypeError)   a class, signature, domain or default that cannot be meant
+    ├── BindingError                         a capture of a module that cannot be re-pointed at its copy
+    ├── StateError (also a ValueError)       a value, path or artifact that does not fit its space
+    ├── DataError (also a ValueError)        an example, dataset or file of data that cannot be used
+    ├── LMError                              a call to a language model that gave no answer
+    │   ├── LMTimeoutError                   ... in time                                    (retried)
+    │   ├── LMRateLimitError                 ... because of a rate limit                    (retried)
+    │   ├── LMConnectionError                ... because the model could not be reached     (retried)
+    │   ├── LMServerError                    ... because the provider failed (5xx)          (retried)
+    │   ├── LMAuthError                      ... missing or refused credentials
+    │   ├── LMContextWindowError             ... the prompt is longer than the model reads
+    │   ├── LMContentFilterError             ... the provider's filter stopped it
+    │   └── LMRequestError                   ... the request itself is invalid, or the model unknown
+    ├── ParseError                           an answer that does not fit the signature's outputs
+    ├── ToolError                            a tool that is unknown, or was called wrongly, or raised
+    ├── MetricError                          a metric that raised or returned what is no score
+    ├── DeadlineExceeded                     a run that was cancelled because its time was up
+    ├── BudgetExceeded                       a call that would have gone past the budget
+    ├── StudyError                           a study, trial, sampler or pruner used wrongly
+    └── StorageError                         a study, cache or program file that cannot be read or written
+
+    TrialPruned                              control flow, on purpose outside the tree
+
+``error.infrastructure`` says whether an error is the world's fault rather than the program's: such an
+example is retried, then recorded as *failed*, and never scored as wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "BindingError",
+    "BudgetExceeded",
+    "DataError",
+    "DeadlineExceeded",
+    "DefinitionError",
+    "DspexError",
+    "LMAuthError",
+    "LMConnectionError",
+    "LMContentFilterError",
+    "LMContextWindowError",
+    "LMError",
+    "LMRateLimitError",
+    "LMRequestError",
+    "LMServerError",
+    "LMTimeoutError",
+    "MetricError",
+    "ParseError",
+    "StateError",
+    "StorageError",
+    "StudyError",
+    "ToolError",
+    "TrialPruned",
+]
+
+
+class DspexError(Exception):
+    """The base of all errors that dspex raises."""
+
+    infrastructure: ClassVar[bool] = False
+    """Whether the world (network, provider, worker, clock) failed, not the program: never scored as wrong."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed when it is made again."""
+
+
+class DefinitionError(DspexError, TypeError):
+    """A class, signature, domain or default that cannot be meant; raised where it is written."""
+
+
+class BindingError(DspexError):
+    """Something holds a module of the program in a way that `bind` cannot re-point at the copy."""
+
+
+class StateError(DspexError, ValueError):
+    """A path, value or saved artifact that does not fit the space."""
+
+
+class DataError(DspexError, ValueError):
+    """An example, dataset or data file that cannot be used as it is."""
+
+
+class LMError(DspexError):
+    """A call to a language model that gave no answer.
+
+    ``model`` is the model's name and ``retry_after`` the provider's wish in seconds, when it gave one.
+    """
+
+    infrastructure = True
+
+    def __init__(self, message: str, *, model: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), str(self), {"model": self.model, "retry_after": self.retry_after}))
+
+
+class LMTimeoutError(LMError):
+    """The model did not answer in time."""
+
+    retryable = True
+
+
+class LMRateLimitError(LMError):
+    """The provider's rate limit refused the call."""
+
+    retryable = True
+
+
+class LMConnectionError(LMError):
+    """The model could not be reached."""
+
+    retryable = True
+
+
+class LMServerError(LMError):
+    """The provider failed while answering."""
+
+    retryable = True
+
+
+class LMAuthError(LMError):
+    """Credentials are missing or were refused."""
+
+
+class LMContextWindowError(LMError):
+    """The prompt is longer than what the model reads; the program's fault, so it is scored, not retried."""
+
+    infrastructure = False
+
+
+class LMContentFilterError(LMError):
+    """The provider's content filter stopped the call."""
+
+    infrastructure = False
+
+
+class LMRequestError(LMError):
+    """The provider refused the request as invalid, or does not know the model."""
+
+
+class ParseError(DspexError):
+    """A model's answer that does not fit the signature's outputs.
+
+    ``text`` is the whole answer, ``partial`` the fields that could be read, ``adapter`` the adapter's name.
+    """
+
+    def __init__(
+        self, message: str, *, text: str = "", partial: dict[str, Any] | None = None, adapter: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.text = text
+        self.partial = partial or {}
+        self.adapter = adapter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"text": self.text, "partial": self.partial, "adapter": self.adapter}
+        return (_rebuild, (type(self), str(self), state))
+
+
+class ToolError(DspexError):
+    """A tool that does not exist, was called with wrong arguments, or raised."""
+
+
+class MetricError(DspexError):
+    """A metric that raised, or returned something that is no score."""
+
+
+class DeadlineExceeded(DspexError):
+    """The run's time was up, and it was cancelled."""
+
+    infrastructure = True
+    retryable = True
+
+
+class BudgetExceeded(DspexError):
+    """The call would have gone past the budget; it was not made."""
+
+    infrastructure = True
+
+
+class StudyError(DspexError):
+    """A study, trial, sampler or pruner that was used wrongly."""
+
+
+class StorageError(DspexError):
+    """A study, cache or program file that cannot be read or written."""
+
+
+class TrialPruned(Exception):  # noqa: N818 - control flow and Optuna's name for it, not an error
+    """Raise it inside an objective to end a trial that is not worth finishing."""
+
+
+def _rebuild(cls: type[Exception], message: str, keywords: dict[str, Any]) -> Exception:
+    # Exceptions with keyword-only state travel back from worker processes through this.
+    return cls(message, **keywords)
