@@ -1,0 +1,180 @@
+"""What calls to language models consumed: calls, tokens and money, where unknown is never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Usage"]
+
+
+class Usage:
+    """An account of model calls that can be added to.
+
+    ``calls`` were made and paid for, ``cached_calls`` were answered from a cache, ``failed_calls`` gave no
+    answer. ``cost`` is in US dollars and ``None`` when it is not known; one unknown cost makes the sum
+    unknown. ``known_cost`` is the part that is known and ``unknown_calls`` counts the calls missing from it.
+    ``saved_cost`` is what the cached calls would have cost, again ``None`` when it is not known.
+
+    Not locked: an account shared by threads (a `Run`'s) is guarded by its owner.
+
+    >>> usage = Usage(calls=1, prompt_tokens=900, completion_tokens=100, cost=0.002)
+    >>> usage.add(Usage(cached_calls=1, saved_cost=0.001))
+    >>> usage
+    <Usage: 2 calls (1 cached), 1,000 tokens, $0.002, saved $0.001>
+    >>> usage + Usage(calls=1, cost=None)
+    <Usage: 3 calls (1 cached), 1,000 tokens, at least $0.002 (cost unknown for 1 call), saved $0.001>
+    >>> (usage + Usage(calls=1, cost=None)).cost is None
+    True
+    """
+
+    __slots__ = (
+        "cached_calls",
+        "calls",
+        "completion_tokens",
+        "failed_calls",
+        "known_cost",
+        "prompt_tokens",
+        "saved_cost",
+        "unknown_calls",
+    )
+
+    calls: int
+    cached_calls: int
+    failed_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    known_cost: float
+    saved_cost: float | None
+    unknown_calls: int
+
+    def __init__(
+        self,
+        *,
+        calls: int = 0,
+        cached_calls: int = 0,
+        failed_calls: int = 0,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cost: float | None = 0.0,
+        saved_cost: float | None = 0.0,
+        unknown_calls: int = 0,
+    ) -> None:
+        self.calls = calls
+        self.cached_calls = cached_calls
+        self.failed_calls = failed_calls
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.saved_cost = saved_cost
+        self.unknown_calls = unknown_calls
+        if cost is None:
+            self.known_cost = 0.0
+            if not unknown_calls:
+                self.unknown_calls = calls or 1
+        else:
+            self.known_cost = cost
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars billed, or ``None`` when the price of any call is not known."""
+        return None if self.unknown_calls else self.known_cost
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens read and written."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, other: Usage) -> None:
+        """Count ``other`` in, in place."""
+        self.calls += other.calls
+        self.cached_calls += other.cached_calls
+        self.failed_calls += other.failed_calls
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.known_cost += other.known_cost
+        self.unknown_calls += other.unknown_calls
+        if other.saved_cost is None:
+            self.saved_cost = None
+        elif self.saved_cost is not None:
+            self.saved_cost += other.saved_cost
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        total = self.copy()
+        total.add(other)
+        return total
+
+    def __radd__(self, other: object) -> Usage:
+        # sum() starts from 0.
+        return self.copy() if other == 0 else NotImplemented
+
+    def copy(self) -> Usage:
+        """An account of its own with the same numbers."""
+        twin = Usage.__new__(Usage)
+        for name in Usage.__slots__:
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    def __bool__(self) -> bool:
+        """Whether anything was asked of a model."""
+        return bool(self.calls or self.cached_calls or self.failed_calls or self.total_tokens)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in Usage.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # it is added to in place
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` gives an equal account back.
+
+        >>> Usage.from_json(Usage(calls=2, cost=None).to_json()) == Usage(calls=2, cost=None)
+        True
+        """
+        return {name: getattr(self, name) for name in Usage.__slots__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Usage:
+        """The account that `to_json` wrote; counts that are missing are zero."""
+        usage = cls(saved_cost=data.get("saved_cost", 0.0))
+        for name in Usage.__slots__:
+            if name != "saved_cost" and name in data:
+                setattr(usage, name, data[name])
+        return usage
+
+    def __str__(self) -> str:
+        asked = self.calls + self.cached_calls
+        parts = [_count(asked, "call")]
+        notes = [
+            f"{number} {what}"
+            for number, what in ((self.cached_calls, "cached"), (self.failed_calls, "failed"))
+            if number
+        ]
+        if notes:
+            parts[0] += f" ({', '.join(notes)})"
+        parts.append(_count(self.total_tokens, "token"))
+        if not self.unknown_calls:
+            parts.append(_dollars(self.known_cost))
+        else:
+            unknown = f"cost unknown for {_count(self.unknown_calls, 'call')}"
+            parts.append(f"at least {_dollars(self.known_cost)} ({unknown})" if self.known_cost else unknown)
+        if self.cached_calls:
+            if self.saved_cost is None:
+                parts.append("saved cost unknown")
+            elif self.saved_cost:
+                parts.append(f"saved {_dollars(self.saved_cost)}")
+        return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Usage: {self}>"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _dollars(amount: float) -> str:
+    # Two decimals from a dollar on; below that, enough digits that a single call does not read as free.
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4g}" if amount >= 0.0001 else f"${amount:.2g}"
