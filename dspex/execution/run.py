@@ -1,0 +1,195 @@
+"""One execution of a program: what it did, what it took, and how long it may go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from dspex.data.usage import Usage
+from dspex.errors import BudgetExceeded, DeadlineExceeded
+from dspex.execution.budget import Budget
+from dspex.execution.deadline import Deadline
+from dspex.execution.settings import Settings, current
+
+__all__ = ["Run", "TraceEntry"]
+
+
+class TraceEntry:
+    """One call of one predictor, under the predictor's path in the program.
+
+    >>> TraceEntry("answer", {"question": "1 + 1?"}, prediction="2")
+    <TraceEntry answer: question -> ok>
+    """
+
+    __slots__ = ("error", "inputs", "path", "prediction", "signature", "usage")
+
+    path: str
+    inputs: dict[str, Any]
+    prediction: Any
+    signature: Any
+    usage: Usage | None
+    error: str | None
+
+    def __init__(
+        self,
+        path: str,
+        inputs: dict[str, Any],
+        *,
+        prediction: Any = None,
+        signature: Any = None,
+        usage: Usage | None = None,
+        error: str | None = None,
+    ) -> None:
+        self.path = path
+        self.inputs = inputs
+        self.prediction = prediction
+        self.signature = signature
+        self.usage = usage
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"<TraceEntry {self.path or '(root)'}: {', '.join(self.inputs)} -> {self.error or 'ok'}>"
+
+
+class Run:
+    """One execution of a program, shared by all its modules, threads and tasks.
+
+    ``usage`` and ``trace`` fill while it goes on, also when it ends in an error. ``deadline`` (seconds, or a
+    `Deadline`), ``budget`` and `cancel` end it: at its next boundary (`check`) it raises. ``settings`` are
+    those that held where the run was made, and ``budget`` is theirs unless one is given. ``rollout_id`` tells
+    repeated executions of the same inputs apart; ``seed`` goes to models that take one.
+
+    Threads may share a run. It lives in one process: pickle a program without its run.
+
+    >>> run = Run(deadline=5.0)
+    >>> run.account(Usage(calls=1, prompt_tokens=10))
+    >>> run.usage.calls
+    1
+    >>> run.cancel("the user pressed Ctrl-C")
+    >>> run.check()
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DeadlineExceeded: the run was cancelled: the user pressed Ctrl-C
+    """
+
+    __slots__ = (
+        "_lock",
+        "_reason",
+        "_wake",
+        "budget",
+        "cancelled",
+        "deadline",
+        "rollout_id",
+        "seed",
+        "settings",
+        "started",
+        "trace",
+        "usage",
+    )
+
+    usage: Usage
+    trace: list[TraceEntry]
+    deadline: Deadline | None
+    budget: Budget | None
+    rollout_id: int
+    seed: int | None
+    settings: Settings
+    started: float
+    cancelled: bool
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        deadline: Deadline | float | None = None,
+        budget: Budget | None = None,
+        rollout_id: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        self.settings = settings = current() if settings is None else settings
+        self.deadline = Deadline(deadline) if isinstance(deadline, (int, float)) else deadline
+        self.budget = settings.budget if budget is None else budget
+        self.rollout_id = rollout_id
+        self.seed = seed
+        self.usage = Usage()
+        self.trace = []
+        self.started = time.perf_counter()
+        self.cancelled = False
+        self._reason = ""
+        self._wake: threading.Event | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raise `DeadlineExceeded` when the run is cancelled or its time is up.
+
+        Raises `BudgetExceeded` when it is the budget's seconds that are up.
+        """
+        if self.cancelled:
+            raise DeadlineExceeded(f"the run was cancelled: {self._reason}")
+        deadline = self.deadline
+        if deadline is not None:
+            deadline.check()
+        budget = self.budget
+        if budget is not None and (left := budget.seconds_left()) is not None and left <= 0:
+            raise BudgetExceeded(f"{budget!r}: its {budget.limits.seconds:g} seconds are over")
+
+    def remaining(self) -> float | None:
+        """Seconds that are left by deadline and budget, never below zero; ``None`` when there is no limit."""
+        left = None if self.deadline is None else self.deadline.remaining()
+        if self.budget is not None:
+            seconds = self.budget.seconds_left()
+            if seconds is not None and (left is None or seconds < left):
+                left = seconds
+        return None if left is None else max(0.0, left)
+
+    def limit(self, seconds: float) -> None:
+        """Let it take at most ``seconds`` from now on; an earlier deadline stays."""
+        deadline = Deadline(seconds)
+        if self.deadline is None or deadline.at < self.deadline.at:
+            self.deadline = deadline
+
+    def cancel(self, reason: str = "cancelled by its caller") -> None:
+        """End it at its next boundary, from any thread; a pause of it ends at once."""
+        with self._lock:
+            if not self.cancelled:
+                self._reason = reason
+                self.cancelled = True
+            if self._wake is not None:
+                self._wake.set()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not past a `cancel`; then `check`."""
+        with self._lock:
+            if self._wake is None:
+                self._wake = threading.Event()
+                if self.cancelled:
+                    self._wake.set()
+            wake = self._wake
+        left = self.remaining()
+        wake.wait(seconds if left is None else min(seconds, left))
+        self.check()
+
+    def account(self, usage: Usage) -> None:
+        """Count ``usage`` in."""
+        with self._lock:
+            self.usage.add(usage)
+
+    def record(self, entry: TraceEntry) -> None:
+        """Add ``entry`` to the trace."""
+        self.trace.append(entry)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self.started
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a Run lives in one process and cannot be pickled: send the program without its run "
+            "(program.bind(...)), and let the worker make a Run of its own"
+        )
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled else f"{self.elapsed:.3g} s"
+        return f"<Run {self.rollout_id}: {state}, {len(self.trace)} calls traced, {self.usage}>"
