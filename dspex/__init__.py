@@ -1,3 +1,192 @@
-"""dspex: Optuna for LLM programs."""
+"""dspex: Optuna for LLM programs.
+
+Every name is loaded when it is first used, so ``import dspex`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
+_EXPORTS: dict[str, tuple[str, ...]] = {
+    "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter"),
+    "dspex.data": (
+        "Evaluation",
+        "Example",
+        "Prediction",
+        "Score",
+        "Usage",
+    ),
+    "dspex.errors": ("TrialPruned",),
+    "dspex.evaluate": ("Evaluate", "EvaluationResult"),
+    "dspex.execution": ("Budget", "configure", "context", "settings"),
+    "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
+    "dspex.modules": ("ChainOfThought", "Module", "ModuleChoice", "Predict", "ReAct"),
+    "dspex.optimizers": ("OptimizationResult", "Optimizer", "optimize"),
+    "dspex.signatures": ("InputField", "OutputField", "Signature"),
+    "dspex.study": ("Study", "create_study", "delete_study", "load_study"),
+    "dspex.tools": ("Tool",),
+    "dspex.trials": ("Trial",),
+    "dspex.variables": (
+        "Bool",
+        "Choice",
+        "Demos",
+        "Float",
+        "Int",
+        "ModelChoice",
+        "Order",
+        "Prompt",
+        "Space",
+        "Subset",
+        "Variable",
+        "VariableState",
+        "constraint",
+        "derived",
+        "variable",
+    ),
+}
+_ROOMS = (
+    "adapters",
+    "data",
+    "errors",
+    "evaluate",
+    "execution",
+    "lm",
+    "modules",
+    "optimizers",
+    "proposers",
+    "pruners",
+    "samplers",
+    "signatures",
+    "storage",
+    "study",
+    "testing",
+    "tools",
+    "trials",
+    "variables",
+)
+_HOMES = {name: room for room, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted([*_HOMES, *_ROOMS])
+if TYPE_CHECKING:
+    from dspex import (
+        adapters as adapters,
+        data as data,
+        errors as errors,
+        evaluate as evaluate,
+        execution as execution,
+        lm as lm,
+        modules as modules,
+        optimizers as optimizers,
+        proposers as proposers,
+        pruners as pruners,
+        samplers as samplers,
+        signatures as signatures,
+        storage as storage,
+        study as study,
+        testing as testing,
+        tools as tools,
+        trials as trials,
+        variables as variables,
+    )
+    from dspex.adapters import (
+        Adapter as Adapter,
+        ChatAdapter as ChatAdapter,
+        JSONAdapter as JSONAdapter,
+    )
+    from dspex.data import (
+        Evaluation as Evaluation,
+        Example as Example,
+        Prediction as Prediction,
+        Score as Score,
+        Usage as Usage,
+    )
+    from dspex.errors import (
+        TrialPruned as TrialPruned,
+    )
+    from dspex.evaluate import (
+        Evaluate as Evaluate,
+        EvaluationResult as EvaluationResult,
+    )
+    from dspex.execution import (
+        Budget as Budget,
+        configure as configure,
+        context as context,
+        settings as settings,
+    )
+    from dspex.lm import (
+        LM as LM,
+        BaseLM as BaseLM,
+        Cache as Cache,
+        MockLM as MockLM,
+        inspect_history as inspect_history,
+    )
+    from dspex.modules import (
+        ChainOfThought as ChainOfThought,
+        Module as Module,
+        ModuleChoice as ModuleChoice,
+        Predict as Predict,
+        ReAct as ReAct,
+    )
+    from dspex.optimizers import (
+        OptimizationResult as OptimizationResult,
+        Optimizer as Optimizer,
+        optimize as optimize,
+    )
+    from dspex.signatures import (
+        InputField as InputField,
+        OutputField as OutputField,
+        Signature as Signature,
+    )
+    from dspex.study import (
+        Study as Study,
+        create_study as create_study,
+        delete_study as delete_study,
+        load_study as load_study,
+    )
+    from dspex.tools import (
+        Tool as Tool,
+    )
+    from dspex.trials import (
+        Trial as Trial,
+    )
+    from dspex.variables import (
+        Bool as Bool,
+        Choice as Choice,
+        Demos as Demos,
+        Float as Float,
+        Int as Int,
+        ModelChoice as ModelChoice,
+        Order as Order,
+        Prompt as Prompt,
+        Space as Space,
+        Subset as Subset,
+        Variable as Variable,
+        VariableState as VariableState,
+        constraint as constraint,
+        derived as derived,
+        variable as variable,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"dspex.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, __all__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module 'dspex' has no attribute {name!r}{hint}", name=name)
+    value = getattr(importlib.import_module(home), name)
+    # Found the ordinary way from now on.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
