@@ -12,9 +12,7 @@ from typing import Any, Final
 
 from dspex.data.plain import plain_data
 from dspex.errors import DataError, StateError
-from dspex.variables.codec import content_id, register
-from dspex.variables.codec import decode as decode_value
-from dspex.variables.codec import encode as encode_value
+from dspex.variables.codec import content_id, encode, register
 
 __all__ = ["RESERVED_EXAMPLE_FIELDS", "Example"]
 
@@ -286,17 +284,17 @@ def _encode(example: Example) -> dict[str, Any]:
     fields = {}
     for name, value in example.__dict__.items():
         try:
-            fields[name] = encode_value(value)
+            encode(value)
+            fields[name] = value
         except StateError:
-            fields[name] = encode_value(plain_data(value, name=f"field {name!r}"))
+            fields[name] = plain_data(value, name=f"field {name!r}")
     inputs = example.input_keys
     return {"fields": fields, "inputs": None if inputs is None else sorted(inputs)}
 
 
 def _decode(data: Any) -> Example:
-    fields = {name: decode_value(value) for name, value in data["fields"].items()}
-    inputs = data.get("inputs")
-    return Example._over(fields, None if inputs is None else frozenset(inputs))
+    inputs = data["inputs"]
+    return Example._over(data["fields"], None if inputs is None else frozenset(inputs))
 
 
 register("example", Example, _encode, _decode)

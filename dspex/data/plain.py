@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
+import math
 import pathlib
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ from dspex.errors import DataError
 
 __all__ = ["plain_data"]
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+_SCALARS = frozenset({str, int, bool, type(None)})
 
 
 def plain_data(value: Any, *, name: str = "value") -> Any:
@@ -35,6 +35,9 @@ def plain_data(value: Any, *, name: str = "value") -> Any:
     cls = type(value)
     if cls in _SCALARS:
         return value
+    if cls is float:
+        # JSON has no word for these.
+        return value if math.isfinite(value) else repr(value)
     if cls is list or cls is tuple:
         return [
             item if type(item) in _SCALARS else plain_data(item, name=f"{name}[{index}]")
@@ -64,7 +67,7 @@ def _rich(value: Any, name: str) -> Any:
         return plain_data(value.value, name=name)
     for scalar in (str, bool, int, float):
         if isinstance(value, scalar):
-            return scalar(value)
+            return plain_data(scalar(value), name=name)
     to_json = getattr(value, "to_json", None)
     if callable(to_json) and not isinstance(value, type):
         return plain_data(to_json(), name=name)
@@ -97,8 +100,8 @@ def _rich(value: Any, name: str) -> Any:
         return plain_data(tolist(), name=name)
     raise DataError(
         f"{name} is {_shortened(value)} ({_qualified(type(value))}), which has no plain JSON form, so it can "
-        f"be neither identified nor stored. Give {type(value).__name__} a method `to_json(self)` that returns "
-        f"plain data, or put plain data (text, numbers, lists, dicts) in the field."
+        f"be neither identified nor stored. Give {type(value).__name__} a method `to_json(self)` that "
+        f"returns plain data, or put plain data (text, numbers, lists, dicts) in the field."
     )
 
 

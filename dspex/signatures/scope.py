@@ -1,0 +1,108 @@
+"""Where the names in a type expression are looked up: the code that wrote it, from the inside out.
+
+``Signature("text -> address: Address")`` is a string, so Python does not tell what ``Address`` was where it
+was written. The frames of the callers do: the first frame outside dspex, its module, then its own callers.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections.abc
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["Scope", "is_type"]
+
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
+
+_VOCABULARY: Final[dict[str, Any]] = {
+    **{name: value for name, value in vars(builtins).items() if isinstance(value, type)},
+    **{name: getattr(collections.abc, name) for name in ("Iterable", "Mapping", "Sequence", "Set")},
+    **{
+        name: getattr(typing, name)
+        for name in (
+            "Annotated",
+            "Any",
+            "Dict",
+            "FrozenSet",
+            "List",
+            "Literal",
+            "NamedTuple",
+            "Optional",
+            "Tuple",
+            "TypedDict",
+            "Union",
+        )
+    },
+    "None": None,
+}
+_SPECIAL: Final = (typing.Annotated, typing.Any, typing.Literal, typing.Optional, typing.Union)
+
+
+def is_type(value: Any) -> bool:
+    """Whether ``value`` can stand in an annotation: a class, a generic alias, a union, ``None``, an alias."""
+    return (
+        isinstance(value, type | types.UnionType | types.GenericAlias | typing.NewType)
+        or value is None
+        or value in _SPECIAL
+        or typing.get_origin(value) is not None
+        or type(value).__name__ == "TypeAliasType"
+        or (type(value).__module__ == "typing" and type(value).__name__ == "_SpecialGenericAlias")
+    )
+
+
+class Scope:
+    """Names, looked up first in the mappings given, then in the callers' frames, then among the usual types.
+
+    The frames are walked when a name is first asked for, so a scope must be used within the call that made
+    it. ``frames=False`` leaves them out: what is read from a file never sees a caller's variables.
+    """
+
+    __slots__ = ("_first", "_frames")
+
+    def __init__(self, *first: Mapping[str, Any], frames: bool = True) -> None:
+        self._first = first
+        self._frames = frames
+
+    def find(self, name: str, accept: Callable[[Any], bool] = is_type) -> Any:
+        """The nearest thing called ``name`` that ``accept`` agrees to; raises `KeyError` when there is none.
+
+        A local variable that happens to be called ``list`` or ``date`` is no type and is passed over.
+        """
+        for names in self._mappings():
+            if name in names:
+                value = names[name]
+                if accept(value):
+                    return value
+        return _VOCABULARY[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.find(name, _anything)
+
+    def names(self) -> list[str]:
+        """All names of types in reach, for suggestions."""
+        found = dict.fromkeys(name for name in _VOCABULARY if not name.endswith(("Error", "Warning")))
+        for names in self._mappings():
+            found.update(dict.fromkeys(name for name, value in list(names.items()) if is_type(value)))
+        return list(found)
+
+    def _mappings(self) -> Iterator[Mapping[str, Any]]:
+        yield from self._first
+        if not self._frames:
+            return
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            # An annotation being evaluated has a frame too, with this scope for its locals.
+            if frame.f_locals is not self and not frame.f_code.co_filename.startswith(_PACKAGE):
+                yield frame.f_locals
+                if frame.f_globals is not frame.f_locals:
+                    yield frame.f_globals
+            frame = frame.f_back
+
+
+def _anything(value: Any) -> bool:
+    return True
