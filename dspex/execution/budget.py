@@ -54,7 +54,7 @@ class Budget:
     >>> budget.reserve(Usage(calls=1, cost=0.9))
     Traceback (most recent call last):
         ...
-    dspex.errors.BudgetExceeded: Budget(usd=1.0): this call may cost up to $0.9, but of $1 $0.25 is spent
+    dspex.errors.BudgetExceeded: Budget(usd=1.0, calls=2): this call may cost up to $0.9, but of $1 $0.25 is spent
     """
 
     __slots__ = (

@@ -1,1 +1,19 @@
+"""Language models: LM (through litellm), MockLM, and what they have in common."""
 
+from __future__ import annotations
+
+from dspex.lm.base import BaseLM
+from dspex.lm.mock import MockLM
+from dspex.lm.transcript import Transcript
+from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBlock
+
+__all__ = [
+    "BaseLM",
+    "Completion",
+    "LMRequest",
+    "LMResponse",
+    "Message",
+    "MessageBlock",
+    "MockLM",
+    "Transcript",
+]

@@ -1,0 +1,41 @@
+"""Calls as text that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dspex.lm.types import LMRequest, LMResponse, Message, canonical
+
+__all__ = ["Transcript"]
+
+
+class Transcript(str):
+    """Text that an interactive session shows as it is, line by line."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, calls: Iterable[tuple[LMRequest, LMResponse]]) -> Transcript:
+        """Requests and their answers, one call after the other."""
+        blocks = []
+        for request, response in calls:
+            lines = []
+            for message in request.messages:
+                lines += [f"[{message.get('role')}]", _content(message)]
+            source = "cached answer" if response.cached else "answer"
+            for number, completion in enumerate(response.completions, 1):
+                which = f" {number} of {len(response.completions)}" if len(response.completions) > 1 else ""
+                took = f": {response.usage}" if number == 1 else ""
+                lines += [f"[{source}{which} of {response.model}{took}]", completion.text]
+            blocks.append("\n".join(lines))
+        return cls("\n\n".join(blocks) if blocks else "no calls yet")
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _content(message: Message) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return canonical({name: value for name, value in message.items() if name != "role"})
