@@ -10,7 +10,7 @@ import attrs
 
 from dspex.data.plain import plain_data
 from dspex.errors import DefinitionError
-from dspex.signatures.types import is_plain_type, type_text
+from dspex.signatures.types import is_plain_type, normalised, split_annotated, type_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -155,11 +155,14 @@ class Field:
     @classmethod
     def make(cls, name: str, annotation: Any, spec: FieldSpec) -> Field:
         """The field that ``spec`` describes; raises `DefinitionError` when its parts do not fit."""
+        annotation, beside, constraints = split_annotated(normalised(annotation))
+        if constraints:
+            spec = attrs.evolve(spec, constraints={**constraints, **spec.constraints})
         field = cls(
             name=name,
             annotation=annotation,
             is_input=spec.is_input,
-            desc=spec.desc,
+            desc=spec.desc or beside,
             prefix=spec.prefix or _title(name) + ":",
             default=spec.default,
             constraints=spec.constraints,
@@ -279,6 +282,7 @@ class Field:
             self.name,
             self.is_input,
             self.annotation,
+            self.type_name,  # Literal['a', 'b'] == Literal['b', 'a'], but they do not read alike
             self.desc,
             self.prefix,
             dict(self.constraints),

@@ -19,26 +19,31 @@ __all__ = ["Scope", "is_type"]
 
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
-_VOCABULARY: Final[dict[str, Any]] = {
-    **{name: value for name, value in vars(builtins).items() if isinstance(value, type)},
-    **{name: getattr(collections.abc, name) for name in ("Iterable", "Mapping", "Sequence", "Set")},
+# What nobody means otherwise is known without asking the callers.
+_OWN: Final[dict[str, Any]] = {
     **{
-        name: getattr(typing, name)
+        name: getattr(builtins, name)
         for name in (
-            "Annotated",
-            "Any",
-            "Dict",
-            "FrozenSet",
-            "List",
-            "Literal",
-            "NamedTuple",
-            "Optional",
-            "Tuple",
-            "TypedDict",
-            "Union",
+            "bool",
+            "bytes",
+            "dict",
+            "float",
+            "frozenset",
+            "int",
+            "list",
+            "object",
+            "set",
+            "str",
+            "tuple",
         )
     },
+    **{name: getattr(typing, name) for name in ("Annotated", "Any", "Literal", "Optional", "Union")},
     "None": None,
+}
+_VOCABULARY: Final[dict[str, Any]] = {
+    **_OWN,
+    **{name: getattr(collections.abc, name) for name in ("Iterable", "Mapping", "Sequence", "Set")},
+    **{name: getattr(typing, name) for name in ("Dict", "FrozenSet", "List", "Tuple")},
 }
 _SPECIAL: Final = (typing.Annotated, typing.Any, typing.Literal, typing.Optional, typing.Union)
 
@@ -71,8 +76,11 @@ class Scope:
     def find(self, name: str, accept: Callable[[Any], bool] = is_type) -> Any:
         """The nearest thing called ``name`` that ``accept`` agrees to; raises `KeyError` when there is none.
 
-        A local variable that happens to be called ``list`` or ``date`` is no type and is passed over.
+        The words of Python itself (``str``, ``list``, ``Literal``) always mean what they mean. A local
+        variable that happens to be called ``date`` is no type and is passed over.
         """
+        if name in _OWN:
+            return _OWN[name]
         for names in self._mappings():
             if name in names:
                 value = names[name]
@@ -85,7 +93,7 @@ class Scope:
 
     def names(self) -> list[str]:
         """All names of types in reach, for suggestions."""
-        found = dict.fromkeys(name for name in _VOCABULARY if not name.endswith(("Error", "Warning")))
+        found = dict.fromkeys(_VOCABULARY)
         for names in self._mappings():
             found.update(dict.fromkeys(name for name, value in list(names.items()) if is_type(value)))
         return list(found)
@@ -97,9 +105,10 @@ class Scope:
         frame: types.FrameType | None = sys._getframe(1)
         while frame is not None:
             # An annotation being evaluated has a frame too, with this scope for its locals.
-            if frame.f_locals is not self and not frame.f_code.co_filename.startswith(_PACKAGE):
-                yield frame.f_locals
-                if frame.f_globals is not frame.f_locals:
+            names: Any = frame.f_locals
+            if names is not self and not frame.f_code.co_filename.startswith(_PACKAGE):
+                yield names
+                if frame.f_globals is not names:
                     yield frame.f_globals
             frame = frame.f_back
 

@@ -7,6 +7,7 @@ schema. Reading back imports the class; when it is gone or has changed, the erro
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from dspex.errors import DataError, DefinitionError, StateError
 from dspex.signatures.fields import MISSING, Field, plain_constraints
 from dspex.signatures.parser import parse_type
 from dspex.signatures.scope import Scope, is_type
-from dspex.signatures.types import is_plain_type, type_text
+from dspex.signatures.types import is_plain_type, metadata_in, type_text
 from dspex.variables.codec import Json, content_id
 
 __all__ = ["field_from_json", "field_to_json", "signature_key"]
@@ -45,7 +46,13 @@ def signature_key(instructions: str, fields: Iterable[Field]) -> str:
 
 
 def field_to_json(field: Field) -> dict[str, Json]:
-    """``field`` as plain data."""
+    """``field`` as plain data; raises `StateError` for types whose validators are functions."""
+    if metadata_in(field.annotation):
+        raise StateError(
+            f"field {field.name!r} cannot be stored: inside {field.type_name} there is an Annotated, which has no "
+            f"plain form. Put the constraint on the field, as in {field.name}: list[int] = "
+            f"OutputField(max_length=3), or make the type a pydantic model."
+        )
     names: dict[str, Any] = {}
     data: dict[str, Any] = {
         "name": field.name,
@@ -150,7 +157,7 @@ def _schema(cls: Any) -> Any:
 
 
 def _unique(cls: Any, names: dict[str, Any]) -> str:
-    short = type_text(cls)
+    short = re.sub(r"\W+", "_", type_text(cls)).strip("_")
     name, count = short, 1
     while names.setdefault(name, cls) is not cls:
         count += 1

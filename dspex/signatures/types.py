@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, Union
 
-__all__ = ["is_plain_type", "type_text"]
+__all__ = ["is_plain_type", "metadata_in", "normalised", "split_annotated", "type_text"]
 
 _PLAIN: Final = frozenset(
     {str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object, type(None)}
@@ -28,6 +28,56 @@ def is_plain_type(annotation: Any) -> bool:
     if origin in _CONTAINERS or _is_union(origin):
         return all(is_plain_type(argument) for argument in typing.get_args(annotation))
     return False
+
+
+def normalised(annotation: Any) -> Any:
+    """``annotation`` in today's spelling, so that the same type is always the same value.
+
+    >>> normalised(typing.List[typing.Optional[int]])
+    list[int | None]
+    """
+    origin = typing.get_origin(annotation)
+    if origin is None or origin is Literal:
+        return annotation
+    arguments = typing.get_args(annotation)
+    if not arguments and not isinstance(annotation, types.GenericAlias):
+        return origin
+    if origin is Annotated:
+        return Annotated[(normalised(arguments[0]), *arguments[1:])]
+    inner = tuple(
+        [normalised(item) for item in argument] if isinstance(argument, list) else normalised(argument)
+        for argument in arguments
+    )
+    return _union(inner) if _is_union(origin) else origin[inner]
+
+
+def split_annotated(annotation: Any) -> tuple[Any, str, dict[str, Any]]:
+    """The type inside ``Annotated``, with the description and the constraints that were beside it.
+
+    What is no description and no constraint (a validator) cannot be taken apart: then all stays together.
+
+    >>> from pydantic import Field
+    >>> split_annotated(Annotated[int, Field(ge=0, description="how many")])
+    (<class 'int'>, 'how many', {'ge': 0})
+    """
+    if typing.get_origin(annotation) is not Annotated:
+        return annotation, "", {}
+    base, *metadata = typing.get_args(annotation)
+    constraints: dict[str, Any] = {}
+    try:
+        descriptions = list(_descriptions(metadata, constraints))
+    except LookupError:
+        return annotation, "", {}
+    return base, " ".join(descriptions), constraints
+
+
+def metadata_in(annotation: Any) -> bool:
+    """Whether there is an ``Annotated`` anywhere in ``annotation``."""
+    return typing.get_origin(annotation) is Annotated or any(
+        metadata_in(argument)
+        for argument in typing.get_args(annotation)
+        if typing.get_origin(annotation) is not Literal
+    )
 
 
 def type_text(annotation: Any, *, name_of: Callable[[Any], str] | None = None) -> str:
@@ -68,6 +118,38 @@ def type_text(annotation: Any, *, name_of: Callable[[Any], str] | None = None) -
 
 def _is_union(origin: Any) -> bool:
     return origin is Union or origin is types.UnionType
+
+
+def _union(members: tuple[Any, ...]) -> Any:
+    union = members[0]
+    for member in members[1:]:
+        try:
+            union = union | member
+        except TypeError:
+            union = Union[union, member]
+    return union
+
+
+def _descriptions(metadata: Iterable[Any], constraints: dict[str, Any]) -> Iterable[str]:
+    for item in metadata:
+        kind = type(item).__name__
+        if isinstance(item, str):
+            yield item
+        elif kind == "FieldInfo":
+            yield from [item.description] if item.description else []
+            yield from _descriptions(item.metadata, constraints)
+        elif kind in ("Ge", "Gt", "Le", "Lt", "MultipleOf", "MinLen", "MaxLen", "Strict"):
+            constraints.update({name: getattr(item, name) for name in _slots(item)})
+        elif kind == "_PydanticGeneralMetadata":
+            constraints.update(vars(item))
+        elif kind in ("Interval", "Len"):
+            yield from _descriptions(item, constraints)
+        else:
+            raise LookupError(kind)
+
+
+def _slots(item: Any) -> Iterable[str]:
+    return getattr(type(item), "__slots__", None) or vars(item)
 
 
 def _literal(value: Any, named: Callable[[Any], str]) -> str:
