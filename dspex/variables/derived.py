@@ -1,0 +1,188 @@
+"""`derived(...)` and `constraint(...)`: what is computed from variables, and what has to hold between them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, TypeAlias, TypeVar, overload
+
+from dspex.errors import DefinitionError, StateError
+from dspex.variables.handle import Handle
+from dspex.variables.messages import shown
+from dspex.variables.variable import read_link
+
+__all__ = ["ConstraintDeclaration", "Derived", "Input", "constraint", "derived"]
+
+T = TypeVar("T")
+
+Input: TypeAlias = str | Handle
+"""What an argument stands for: the name of a variable of the same class, or a handle of any class."""
+
+
+class Derived(Handle, Generic[T]):
+    """A read-only variable computed from others; made by `derived`.
+
+    ``inputs`` maps the function's arguments to names of the same class, or to handles of other classes.
+    """
+
+    __slots__ = ("fn", "inputs")
+
+    fn: Callable[..., T]
+    inputs: Mapping[str, Input]
+
+    def __init__(self, fn: Callable[..., T], inputs: Mapping[str, Input], doc: str) -> None:
+        super().__init__(doc)
+        self.fn = fn
+        self.inputs = MappingProxyType(dict(inputs))
+
+    def default_value(self) -> T:
+        """Return what it is when everything it is derived from has its default."""
+        values: dict[str, Any] = {}
+        for argument, source in self.inputs.items():
+            handle: Any = getattr(self.owner, source) if isinstance(source, str) else source
+            values[argument] = handle.default_value()
+        return self.fn(**values)
+
+    @overload
+    def __get__(self, obj: None, owner: type[Any]) -> Derived[T]: ...
+    @overload
+    def __get__(self, obj: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, obj: object | None, owner: type[Any] | None = None) -> Derived[T] | T:
+        if obj is None:
+            return self
+        return self.fn(**{argument: read_input(obj, source) for argument, source in self.inputs.items()})
+
+    def __set__(self, obj: object, value: Any) -> None:
+        raise StateError(
+            f"{type(obj).__name__}.{self.name} = {shown(value)}: it is derived from {self._sources()} and cannot be "
+            f"set. Set what it is derived from instead."
+        )
+
+    def __delete__(self, obj: object) -> None:
+        raise StateError(
+            f"{type(obj).__name__}.{self.name}: it is derived from {self._sources()} and has nothing to delete."
+        )
+
+    def _sources(self) -> str:
+        return ", ".join(
+            source if isinstance(source, str) else source.label for source in self.inputs.values()
+        )
+
+    def __repr__(self) -> str:
+        return f"<Derived {self.label} from {self._sources()}>"
+
+    def _rebuild(self) -> tuple[Any, ...]:
+        return (Derived, (self.fn, dict(self.inputs), self.doc))
+
+
+class ConstraintDeclaration:
+    """A condition between variables of a class, as declared; made by `constraint`."""
+
+    __slots__ = ("fn", "inputs", "name", "reason")
+
+    fn: Callable[..., bool]
+    inputs: Mapping[str, Input]
+    reason: str
+    name: str
+
+    def __init__(self, fn: Callable[..., bool], inputs: Mapping[str, Input], reason: str) -> None:
+        self.fn = fn
+        self.inputs = MappingProxyType(dict(inputs))
+        self.reason = reason
+        self.name = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<constraint {self.name or '(free)'}: {self.reason}>"
+
+
+def derived(fn: Callable[..., T], *, doc: str = "", **inputs: Input) -> Derived[T]:
+    """Declare a read-only variable that is computed from others whenever it is read.
+
+    ``fn``'s parameter names are the names of variables of the same class; ``inputs`` says otherwise for single
+    arguments, by name or by handle (``depth=Support.depth``, which is found like a link). Parameters with defaults
+    that are not named in ``inputs`` keep their defaults.
+
+    Raises `DefinitionError` for a function without usable parameters. Cycles are refused when the class is made.
+
+    >>> from dspex.variables import Int, variable
+    >>> class Support:
+    ...     depth = variable(Int(1, 5), default=3)
+    ...     max_tokens = derived(lambda depth: 100 * depth)
+    >>> support = Support()
+    >>> support.max_tokens
+    300
+    >>> support.depth = 5
+    >>> support.max_tokens
+    500
+    """
+    return Derived(fn, _inputs_of("derived", fn, inputs), doc)
+
+
+def constraint(fn: Callable[..., bool], *, reason: str, **inputs: Input) -> ConstraintDeclaration:
+    """Declare what has to hold between variables; ``reason`` says why, and is what the error says.
+
+    Arguments are found as in `derived`. A constraint with an inactive variable does not apply.
+
+    >>> from dspex.variables import Int, variable
+    >>> class Search:
+    ...     low = variable(Int(0, 9), default=2)
+    ...     high = variable(Int(0, 9), default=5)
+    ...     ordered = constraint(lambda low, high: low <= high, reason="low may not be above high")
+    """
+    if not isinstance(reason, str) or not reason.strip():
+        raise DefinitionError(
+            f"constraint(..., reason={reason!r}): say why it has to hold. Write constraint(lambda low, high: "
+            f"low <= high, reason='low may not be above high')."
+        )
+    return ConstraintDeclaration(fn, _inputs_of("constraint", fn, inputs), reason)
+
+
+def read_input(obj: Any, source: Input) -> Any:
+    """Return the value that one input of a derived variable or constraint has on ``obj``."""
+    if isinstance(source, str):
+        return getattr(obj, source)
+    if source.owner is not None and isinstance(obj, source.owner):
+        return getattr(obj, source.name)
+    return read_link(obj, source)
+
+
+def _inputs_of(kind: str, fn: Callable[..., Any], given: Mapping[str, Input]) -> dict[str, Input]:
+    if not callable(fn):
+        raise DefinitionError(f"{kind}({fn!r}): {shown(fn)} is no function. Write {kind}(lambda depth: ...).")
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"{kind}({fn!r}): its parameters cannot be read ({error}). Wrap it: {kind}(lambda depth: ...)."
+        ) from error
+    for name, source in given.items():
+        if name not in parameters:
+            raise DefinitionError(
+                f"{kind}(..., {name}=...): the function has no parameter {name!r}, but {', '.join(parameters) or 'none'}."
+            )
+        if not isinstance(source, str | Handle):
+            raise DefinitionError(
+                f"{kind}(..., {name}={source!r}): {shown(source)} is neither the name of a variable nor a variable. "
+                f"Write {name}='depth' or {name}=Support.depth."
+            )
+    inputs: dict[str, Input] = {}
+    for name, parameter in parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise DefinitionError(
+                f"{kind}(...): the parameter {parameter} cannot be given by name. Write plain parameters named like "
+                f"variables: {kind}(lambda depth: ...)."
+            )
+        if name in given:
+            inputs[name] = given[name]
+        elif parameter.default is parameter.empty:
+            inputs[name] = name
+    if not inputs:
+        raise DefinitionError(
+            f"{kind}(...): the function reads no variable. Name its parameters like variables of the class: "
+            f"{kind}(lambda depth: ...)."
+        )
+    return inputs

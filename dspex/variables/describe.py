@@ -1,0 +1,62 @@
+"""A space as a table that a person reads."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dspex.variables.space import Space
+
+__all__ = ["describe"]
+
+_WIDEST = 44
+
+
+def describe(space: Space) -> str:
+    """Return the table; see `Space.describe`.
+
+    >>> from dspex.variables import Int, Space, derived, variable
+    >>> print(Space.of(
+    ...     depth=variable(Int(1, 5), default=3, doc="documents read per question"),
+    ...     tokens=derived(lambda depth: 100 * depth),
+    ... ).describe())
+    variable  domain              default  tuned  active when  notes
+    depth     Int(1, 5)           3        yes    always       documents read per question
+    tokens    derived from depth           no     always
+    2 variables, 1 tunable, 5 configurations
+    """
+    rows = [("variable", "domain", "default", "tuned", "active when", "notes")]
+    for path, entry in space.items():
+        notes = [entry.doc] if entry.doc else []
+        if entry.readers:
+            notes.append(f"also read at {', '.join(entry.readers)}")
+        derived = entry.inputs is not None
+        rows.append(
+            (
+                path,
+                _short(
+                    f"derived from {', '.join((entry.inputs or {}).values())}"
+                    if derived
+                    else repr(entry.domain)
+                ),
+                "" if derived else _short(repr(entry.default)),
+                "yes" if entry.tunable else "no",
+                " and ".join(map(str, entry.conditions)) or "always",
+                "; ".join(notes),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines += [f"constraint {rule.name}: {rule.reason}" for rule in space.constraints]
+    size = space.size()
+    count = "infinitely many" if math.isinf(size) else f"{size:,}"
+    lines.append(f"{len(space)} variables, {len(space.tunable)} tunable, {count} configurations")
+    return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    text = text.replace("\n", " ")
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"

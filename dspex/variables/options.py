@@ -1,0 +1,179 @@
+"""The named options that `Choice`, `ModelChoice`, `Subset` and `Order` are made of.
+
+An option may be a plain value, which is its own JSON, or any hashable object (a function, a class, an enum
+member), which travels as its label. Reading such a domain back from JSON gives a `Label` in the object's
+place: plain data never makes code.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from dspex.errors import DefinitionError, StateError
+from dspex.variables import codec
+from dspex.variables.codec import Json
+from dspex.variables.messages import shown
+
+__all__ = ["Label", "Options"]
+
+_LABEL = "$label"
+_SCALARS = (str, int, bool, type(None))
+
+
+@attrs.frozen(repr=False)
+class Label:
+    """Stands for an option that is an object, in a domain that was read from JSON.
+
+    >>> Label("json.loads")
+    Label('json.loads')
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Label({self.text!r})"
+
+
+class Options:
+    """Distinct options in declared order, found again by value and type (1, 1.0 and True are three options)."""
+
+    __slots__ = ("_encoded", "_index", "_mutable", "values")
+
+    values: tuple[Any, ...]
+
+    def __init__(self, owner: str, values: Sequence[Any]) -> None:
+        self._encoded: list[Json] = []
+        self._index: dict[Hashable, int] = {}
+        self._mutable = False
+        kept: list[Any] = []
+        for position, value in enumerate(values):
+            encoded = _encoded_option(owner, value)
+            key = _key(value)
+            if (
+                key in self._index
+                or (encoded in self._encoded
+                and any(_same(encoded, one) for one in self._encoded))
+            ):
+                raise DefinitionError(
+                    f"{owner}({', '.join(map(repr, values))}): the option {shown(value)} stands there twice. "
+                    f"Each option is written once."
+                )
+            self._index[key] = position
+            self._encoded.append(encoded)
+            if isinstance(value, list | dict):
+                value = copy.deepcopy(value)
+                self._mutable = True
+            kept.append(value)
+        self.values = tuple(kept)
+
+    def find(self, value: Any) -> int | None:
+        """Return the position of an option equal to ``value``, or None."""
+        try:
+            position = self._index.get(_key(value))
+        except StateError:
+            return None
+        if position is None and type(value) in (int, float):
+            # 0 may be written for the option 0.0, when 0 is no option of its own.
+            other: Any = float(value) if type(value) is int and abs(value) < 2**53 else value
+            if type(value) is float and value.is_integer():
+                other = int(value)
+            position = self._index.get((type(other), other))
+        return position
+
+    def at(self, position: int) -> Any:
+        """Return the option; lists and dicts as a copy, so that nobody changes the domain."""
+        value = self.values[position]
+        return copy.deepcopy(value) if self._mutable and isinstance(value, list | dict) else value
+
+    def all(self) -> tuple[Any, ...]:
+        """Return all options."""
+        return (
+            tuple([self.at(position) for position in range(len(self.values))])
+            if self._mutable
+            else self.values
+        )
+
+    def encode(self, position: int) -> Json:
+        """Return the option as JSON."""
+        return copy.deepcopy(self._encoded[position]) if self._mutable else self._encoded[position]
+
+    def find_encoded(self, json: Json) -> int | None:
+        """Return the position of the option that is encoded as ``json``, or None."""
+        kind = type(json)
+        for position, encoded in enumerate(self._encoded):
+            if type(encoded) is kind and encoded == json and (kind in _SCALARS or _same(encoded, json)):
+                return position
+        return None
+
+    def to_json(self) -> list[Json]:
+        """Return all options as JSON."""
+        return copy.deepcopy(self._encoded)
+
+
+def option_from_json(json: Json) -> Any:
+    """Return the option, or a `Label` for one that was an object."""
+    if isinstance(json, Mapping) and set(json) == {_LABEL}:
+        return Label(str(json[_LABEL]))
+    return codec.decode(json)
+
+
+def _same(one: Json, other: Json) -> bool:
+    return codec.canonical_json(one) == codec.canonical_json(other)
+
+
+def _key(value: Any) -> Hashable:
+    kind = type(value)
+    if kind in _SCALARS:
+        return (kind, value)
+    if kind is float:
+        return (float, value if value == value else "nan")  # nan is not equal to itself
+    if kind in (list, dict, tuple):
+        try:
+            return ("json", codec.canonical_json(codec.encode(value)))
+        except StateError:
+            pass
+    try:
+        hash(value)
+    except TypeError:
+        raise StateError(f"{shown(value)} is neither hashable nor plain data.") from None
+    return (kind, value)
+
+
+def _encoded_option(owner: str, value: Any) -> Json:
+    if isinstance(value, Label):
+        return {_LABEL: value.text}
+    try:
+        encoded = codec.encode(value)
+    except StateError:
+        encoded = {_LABEL: _label(owner, value)}
+    else:
+        if isinstance(encoded, dict) and set(encoded) == {_LABEL}:
+            raise DefinitionError(f"{owner}({value!r}): a dict with the one key {_LABEL!r} is reserved.")
+    return encoded
+
+
+def _label(owner: str, value: Any) -> str:
+    try:
+        hash(value)
+    except TypeError:
+        raise DefinitionError(
+            f"{owner}(...): the option {shown(value)} is neither hashable nor plain data. Write options as strings, "
+            f"numbers, tuples, lists or dicts of those, or as functions, classes or enum members."
+        ) from None
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__qualname__}.{value.name}"
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{getattr(value, '__module__', '')}.{name}".lstrip(".")
+    text = repr(value)
+    if " at 0x" in text:
+        raise DefinitionError(
+            f"{owner}(...): the option {shown(value)} has no name under which it could be saved. Give its class a "
+            f"__repr__ that says what it is, or teach dspex its type with dspex.variables.register(...)."
+        )
+    return text
