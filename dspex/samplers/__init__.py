@@ -1,1 +1,7 @@
+"""Samplers: what chooses the values of the next trial."""
 
+from dspex.samplers.base import Sampler
+from dspex.samplers.branches import BranchSampler
+from dspex.samplers.random import RandomSampler
+
+__all__ = ["BranchSampler", "RandomSampler", "Sampler"]

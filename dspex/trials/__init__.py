@@ -1,1 +1,22 @@
+"""Trials: their states, their snapshots, the ledger of evaluations, and the view that samplers get."""
 
+from dspex.trials.frozen import FrozenTrial, create_trial
+from dspex.trials.ledger import Ledger, ScoreMatrix
+from dspex.trials.log import TrialLog
+from dspex.trials.records import PoolRecord, StudyRecord
+from dspex.trials.state import StudyDirection, TrialState
+from dspex.trials.view import PerView, StudyView
+
+__all__ = [
+    "FrozenTrial",
+    "Ledger",
+    "PerView",
+    "PoolRecord",
+    "ScoreMatrix",
+    "StudyDirection",
+    "StudyRecord",
+    "StudyView",
+    "TrialLog",
+    "TrialState",
+    "create_trial",
+]

@@ -1,0 +1,420 @@
+"""Studies in a SQL database: a SQLite file on one machine, PostgreSQL for many.
+
+Nothing here is imported before a study is opened by URL: SQLAlchemy takes longer to import than all the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from dspex.data import Evaluation
+from dspex.errors import StudyError
+from dspex.storage import rows as codec
+from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
+from dspex.storage.memory import claim
+from dspex.storage.sql_engine import Database
+from dspex.storage.sql_tables import evaluations, owners, pool, studies, trials
+from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.trials.ledger import already_recorded
+
+__all__ = ["SQLStorage"]
+
+# Statements are built once: building one costs more than SQLite needs to run it.
+_RAISE_REVISION = (
+    update(studies)
+    .where(studies.c.id == bindparam("study"))
+    .values(revision=studies.c.revision + bindparam("by"))
+)
+_READ_REVISION = select(studies.c.revision).where(studies.c.id == bindparam("study"))
+_COUNT_TRIALS = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
+_UPDATE_TRIAL = (
+    update(trials)
+    .where(
+        trials.c.study_id == bindparam("study"),
+        trials.c.number == bindparam("trial"),
+        trials.c.state == bindparam("expected"),
+    )
+    .values(state=bindparam("new_state"), revision=bindparam("new_revision"), data=bindparam("new_data"))
+)
+_READ_TRIALS = (
+    select(trials.c.number, trials.c.revision, trials.c.data)
+    .where(trials.c.study_id == bindparam("study"), trials.c.revision > bindparam("cursor"))
+    .order_by(trials.c.revision)
+)
+_FIRST_WAITING = (
+    select(trials.c.number, trials.c.data)
+    .where(trials.c.study_id == bindparam("study"), trials.c.state == TrialState.WAITING.name)
+    .order_by(trials.c.number)
+    .limit(1)
+)
+_READ_EVALUATIONS = (
+    select(evaluations.c.revision, evaluations.c.data)
+    .where(evaluations.c.study_id == bindparam("study"), evaluations.c.revision > bindparam("cursor"))
+    .order_by(evaluations.c.revision)
+)
+_LAST_ATTEMPT = (
+    select(evaluations.c.attempt, evaluations.c.status)
+    .where(
+        evaluations.c.study_id == bindparam("study"),
+        evaluations.c.trial == bindparam("trial"),
+        evaluations.c.fingerprint == bindparam("fingerprint"),
+        evaluations.c.example_id == bindparam("example_id"),
+        evaluations.c.rollout == bindparam("rollout"),
+    )
+    .order_by(evaluations.c.attempt.desc())
+    .limit(1)
+)
+_READ_POOL = (
+    select(pool.c.revision, pool.c.path, pool.c.item, pool.c.data)
+    .where(pool.c.study_id == bindparam("study"), pool.c.revision > bindparam("cursor"))
+    .order_by(pool.c.revision)
+)
+
+
+class _Ticket:
+    """Rows that one caller wants written, and what became of them."""
+
+    __slots__ = ("done", "error", "rows", "study_id")
+
+    def __init__(self, study_id: int, rows: Sequence[Evaluation]) -> None:
+        self.study_id = study_id
+        self.rows = rows
+        self.done = False
+        self.error: BaseException | None = None
+
+
+class SQLStorage(Storage):
+    """Keeps studies in the database at ``url``: ``sqlite:///study.db`` or ``postgresql://...``.
+
+    Threads and processes may share it (a SQLite file: those of one machine). Every call is one transaction;
+    rows that several threads record at the same moment share one, so that they wait for the disk once.
+    It pickles as its URL, so it may be handed to another process.
+
+    Raises:
+        StorageError: when the database cannot be opened, is damaged, or was written by a newer dspex.
+
+    >>> import tempfile, os
+    >>> storage = SQLStorage(f"sqlite:///{os.path.join(tempfile.mkdtemp(), 'study.db')}")
+    >>> record = storage.create_study("one", [StudyDirection.MINIMIZE])
+    >>> storage.append_evaluations(record.id, [Evaluation(example_id="e1", status="ok", scores={"score": 1.0})])
+    >>> len(storage.read_evaluations(record.id)[0])
+    1
+    """
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._queue: list[_Ticket] = []
+        self._queue_lock = threading.Lock()
+        self._writer = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where it is, without the password."""
+        return self._database.shown
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self._database.url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["url"])  # type: ignore[misc]  # a storage is nothing but its URL
+
+    def __repr__(self) -> str:
+        return f"SQLStorage({self.url!r})"
+
+    # Studies
+
+    def create_study(
+        self, name: str, directions: Sequence[StudyDirection], *, space: Mapping[str, Any] | None = None
+    ) -> StudyRecord:
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(studies),
+                    {
+                        "name": name,
+                        "directions": codec.dump([str(direction) for direction in directions]),
+                        "space": None if space is None else codec.dump(space),
+                        "user_attrs": "{}",
+                        "system_attrs": "{}",
+                        "revision": 0,
+                    },
+                )
+        except IntegrityError:
+            raise name_taken(name) from None
+        return self.get_study(name)
+
+    def studies(self) -> list[StudyRecord]:
+        with self._database.read() as connection:
+            found = connection.execute(_STUDY.order_by(studies.c.id)).all()
+        return [codec.study_record(*row) for row in found]
+
+    def get_study(self, name: str) -> StudyRecord:
+        with self._database.read() as connection:
+            row = connection.execute(_STUDY.where(studies.c.name == name)).first()
+            if row is None:
+                raise unknown_study(name, self._names(connection))
+        return codec.study_record(*row)
+
+    def delete_study(self, study_id: int) -> None:
+        with self._database.write() as connection:
+            self._next_revision(connection, study_id)
+            for table in (trials, evaluations, pool):
+                connection.execute(delete(table).where(table.c.study_id == study_id))
+            connection.execute(delete(studies).where(studies.c.id == study_id))
+
+    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
+        with self._database.write() as connection:
+            self._next_revision(connection, study_id)
+            row = connection.execute(_STUDY.where(studies.c.id == study_id)).one()
+            record = codec.study_record(*row)
+            attributes = record.user_attrs if kind == "user" else record.system_attrs
+            text = codec.encode_attrs_text({**attributes, key: value})
+            column = "user_attrs" if kind == "user" else "system_attrs"
+            connection.execute(update(studies).where(studies.c.id == study_id).values({column: text}))
+
+    def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
+        with self._database.write() as connection:
+            self._next_revision(connection, study_id)
+            connection.execute(
+                update(studies).where(studies.c.id == study_id).values(space=codec.dump(space))
+            )
+
+    # Trials
+
+    def append_trials(self, study_id: int, new: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        if not new:
+            return []
+        with self._database.write() as connection:
+            revision = self._next_revision(connection, study_id, by=len(new))
+            first = connection.execute(_COUNT_TRIALS, {"study": study_id}).scalar_one()
+            added = [codec.numbered(trial, first + index) for index, trial in enumerate(new)]
+            connection.execute(
+                insert(trials),
+                [
+                    {
+                        "study_id": study_id,
+                        "number": trial.number,
+                        "state": trial.state.name,
+                        "revision": revision + index,
+                        "data": codec.trial_to_text(trial),
+                    }
+                    for index, trial in enumerate(added)
+                ],
+            )
+        return added
+
+    def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
+        with self._database.write() as connection:
+            revision = self._next_revision(connection, study_id)
+            row = connection.execute(_FIRST_WAITING, {"study": study_id}).first()
+            if row is None:
+                return None
+            claimed = claim(codec.trial_from_text(row.number, row.data), owner)
+            self._replace(connection, study_id, claimed, TrialState.WAITING, revision)
+            return claimed
+
+    def update_trial(self, study_id: int, trial: FrozenTrial, *, expected: TrialState) -> None:
+        with self._database.write() as connection:
+            revision = self._next_revision(connection, study_id)
+            if not self._replace(connection, study_id, trial, expected, revision):
+                found = connection.execute(
+                    select(trials.c.state).where(
+                        trials.c.study_id == study_id, trials.c.number == trial.number
+                    )
+                ).scalar()
+                if found is None:
+                    count = connection.execute(_COUNT_TRIALS, {"study": study_id}).scalar_one()
+                    raise unknown_trial(trial.number, count)
+                raise not_in_state(trial.number, TrialState[found], expected)
+
+    def _replace(
+        self, connection: Connection, study_id: int, trial: FrozenTrial, expected: TrialState, revision: int
+    ) -> bool:
+        result = connection.execute(
+            _UPDATE_TRIAL,
+            {
+                "study": study_id,
+                "trial": trial.number,
+                "expected": expected.name,
+                "new_state": trial.state.name,
+                "new_revision": revision,
+                "new_data": codec.trial_to_text(trial),
+            },
+        )
+        return result.rowcount == 1
+
+    def read_trials(self, study_id: int, cursor: int = 0) -> tuple[list[FrozenTrial], int]:
+        found = self._read(_READ_TRIALS, study_id, cursor)
+        trials_found = [codec.trial_from_text(row.number, row.data) for row in found]
+        return trials_found, found[-1].revision if found else cursor
+
+    # Evaluations
+
+    def append_evaluations(self, study_id: int, rows: Sequence[Evaluation]) -> None:
+        if not rows:
+            return
+        ticket = _Ticket(study_id, rows)
+        with self._queue_lock:
+            self._queue.append(ticket)
+        with self._writer:
+            # Whoever gets here first writes for all who have queued up meanwhile: one commit for many rows.
+            if not ticket.done:
+                with self._queue_lock:
+                    batch, self._queue = self._queue, []
+                self._write_tickets(batch)
+        if ticket.error is not None:
+            raise ticket.error
+
+    def _write_tickets(self, batch: list[_Ticket]) -> None:
+        try:
+            try:
+                with self._database.write() as connection:
+                    for ticket in batch:
+                        self._insert_evaluations(connection, ticket, lambda row: 0)
+            except (IntegrityError, StudyError):
+                # Somebody's row was there before, as failed or as measured. One by one, to tell them apart.
+                for ticket in batch:
+                    self._write_carefully(ticket)
+        except BaseException as error:
+            for ticket in batch:
+                ticket.error = error
+            raise
+        finally:
+            for ticket in batch:
+                ticket.done = True
+
+    def _write_carefully(self, ticket: _Ticket) -> None:
+        try:
+            with self._database.write() as connection:
+                self._insert_evaluations(
+                    connection, ticket, lambda row: self._attempt(connection, ticket.study_id, row)
+                )
+        except StudyError as error:
+            ticket.error = error
+
+    def _insert_evaluations(
+        self, connection: Connection, ticket: _Ticket, attempt: Callable[[Evaluation], int]
+    ) -> None:
+        revision = self._next_revision(connection, ticket.study_id, by=len(ticket.rows))
+        for index, row in enumerate(ticket.rows):
+            connection.execute(
+                _INSERT_EVALUATION,
+                {
+                    "study_id": ticket.study_id,
+                    "revision": revision + index,
+                    **_key(row),
+                    "attempt": attempt(row),
+                    "status": row.status,
+                    "data": codec.dump(row.to_json()),
+                },
+            )
+
+    def _attempt(self, connection: Connection, study_id: int, row: Evaluation) -> int:
+        last = connection.execute(_LAST_ATTEMPT, {"study": study_id, **_key(row)}).first()
+        if last is None:
+            return 0
+        if last.status == "ok":
+            raise already_recorded(row)
+        attempt: int = last.attempt + 1
+        return attempt
+
+    def read_evaluations(self, study_id: int, cursor: int = 0) -> tuple[list[Evaluation], int]:
+        found = self._read(_READ_EVALUATIONS, study_id, cursor)
+        rows = [codec.evaluation_from_text(row.data) for row in found]
+        return rows, found[-1].revision if found else cursor
+
+    # Pools
+
+    def append_pool(self, study_id: int, items: Sequence[PoolRecord]) -> None:
+        if not items:
+            return
+        with self._database.write() as connection:
+            revision = self._next_revision(connection, study_id, by=len(items))
+            found = connection.execute(
+                select(pool.c.path, pool.c.item).where(
+                    pool.c.study_id == study_id, pool.c.path.in_({item.path for item in items})
+                )
+            )
+            known = {(row.path, row.item) for row in found}
+            for index, item in enumerate(items):
+                if (item.path, item.id) not in known:
+                    known.add((item.path, item.id))
+                    connection.execute(
+                        insert(pool),
+                        {
+                            "study_id": study_id,
+                            "revision": revision + index,
+                            "path": item.path,
+                            "item": item.id,
+                            "data": codec.pool_to_text(item),
+                        },
+                    )
+
+    def read_pool(self, study_id: int, cursor: int = 0) -> tuple[list[PoolRecord], int]:
+        found = self._read(_READ_POOL, study_id, cursor)
+        items = [codec.pool_record(row.path, row.item, row.data) for row in found]
+        return items, found[-1].revision if found else cursor
+
+    # Owners
+
+    def beat(self, owner: str, now: float) -> None:
+        with self._database.write() as connection:
+            changed = connection.execute(update(owners).where(owners.c.owner == owner).values(seen=now))
+            if not changed.rowcount:
+                connection.execute(insert(owners), {"owner": owner, "seen": now})
+
+    def last_beat(self, owner: str) -> float | None:
+        with self._database.read() as connection:
+            seen: float | None = connection.execute(
+                select(owners.c.seen).where(owners.c.owner == owner)
+            ).scalar()
+            return seen
+
+    def close(self) -> None:
+        self._database.close()
+
+    # Shared
+
+    def _next_revision(self, connection: Connection, study_id: int, *, by: int = 1) -> int:
+        """The first of ``by`` new revisions. Locks the study until the transaction ends."""
+        if not connection.execute(_RAISE_REVISION, {"study": study_id, "by": by}).rowcount:
+            raise unknown_study(study_id, self._names(connection))
+        last: int = connection.execute(_READ_REVISION, {"study": study_id}).scalar_one()
+        return last - by + 1
+
+    def _names(self, connection: Connection) -> list[str]:
+        return list(connection.execute(select(studies.c.name).order_by(studies.c.id)).scalars())
+
+    def _read(self, statement: Any, study_id: int, cursor: int) -> Sequence[Any]:
+        with self._database.read() as connection:
+            found = connection.execute(statement, {"study": study_id, "cursor": cursor}).all()
+            if not found and connection.execute(_READ_REVISION, {"study": study_id}).first() is None:
+                raise unknown_study(study_id, self._names(connection))
+            return found
+
+
+_STUDY = select(
+    studies.c.id,
+    studies.c.name,
+    studies.c.directions,
+    studies.c.space,
+    studies.c.user_attrs,
+    studies.c.system_attrs,
+)
+_INSERT_EVALUATION = insert(evaluations)
+
+
+def _key(row: Evaluation) -> dict[str, Any]:
+    return {
+        "trial": -1 if row.trial is None else row.trial,
+        "fingerprint": row.fingerprint,
+        "example_id": row.example_id,
+        "rollout": row.rollout,
+    }

@@ -1,0 +1,178 @@
+"""The connection to a database: how it is opened, what a transaction is, and what its failures mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+
+from dspex.errors import StorageError
+from dspex.storage.sql_tables import SCHEMA_VERSION, meta, metadata
+
+__all__ = ["Database"]
+
+_WAIT_FOR_LOCK = 60.0  # seconds that a writer waits for the others
+
+
+class Database:
+    """One database. Opened by its first use in a process, so a copy in a forked or spawned child opens its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._parsed = _parse(url)
+        self._engine: Engine | None = None
+        self._reader: Engine | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._open()
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return self._parsed.render_as_string(hide_password=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes; `IntegrityError` passes through for the caller to explain."""
+        with self._explained(), self._open()[0].begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and on SQLite waits for no writer."""
+        with self._explained(), self._open()[1].begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose(close=self._pid == os.getpid())
+                self._engine = self._reader = None
+
+    def _open(self) -> tuple[Engine, Engine]:
+        if self._engine is not None and self._reader is not None and self._pid == os.getpid():
+            return self._engine, self._reader
+        with self._lock:
+            if self._engine is not None and self._pid != os.getpid():
+                self._engine.dispose(close=False)  # these connections are the parent's
+                self._engine = None
+            if self._engine is None:
+                with self._explained():
+                    engine = _connect(self._parsed)
+                    _prepare(engine, self.shown)
+                self._engine, self._pid = engine, os.getpid()
+                self._reader = engine.execution_options(dspex_read=True)
+            assert self._reader is not None
+            return self._engine, self._reader
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: SQLAlchemyError) -> StorageError:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        text = f"{type(cause).__name__}: {cause}"
+        if self._parsed.get_backend_name() == "sqlite":
+            path = self._parsed.database
+            if "not a database" in text or "malformed" in text:
+                return StorageError(
+                    f"{path} is damaged or is no study file ({text}). Restore it from a copy or move it away; "
+                    f"what can be saved is saved by: sqlite3 {path} .recover | sqlite3 recovered.db"
+                )
+            if "unable to open" in text:
+                return StorageError(
+                    f"{path} cannot be opened ({text}). Does its directory exist, and may it be written?"
+                )
+            if "readonly" in text:
+                return StorageError(f"{path} cannot be written ({text}). Check its owner and permissions")
+            if "locked" in text:
+                return StorageError(
+                    f"{path} was locked by another process for {_WAIT_FOR_LOCK:.0f} s ({text}). Many machines, or a "
+                    "network drive? Use a postgresql:// URL"
+                )
+        return StorageError(f"the storage {self.shown} failed: {text}")
+
+
+def _parse(url: str) -> URL:
+    if not isinstance(url, str):
+        raise StorageError(
+            f"storage must be a URL such as 'sqlite:///study.db', got {url!r} ({type(url).__name__})"
+        )
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StorageError(
+            f"storage must be a URL, got {url!r} (str). For a file write storage='sqlite:///study.db', "
+            "for a server 'postgresql://user:password@host/database'"
+        ) from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StorageError(
+            f"{url!r} names no file, and each thread would get a database of its own. Write 'sqlite:///study.db', "
+            "or storage=None to keep the study in memory"
+        )
+    return parsed
+
+
+def _connect(url: URL) -> Engine:
+    try:
+        if url.get_backend_name() != "sqlite":
+            return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args={"timeout": _WAIT_FOR_LOCK, "check_same_thread": False})
+    except NoSuchModuleError:
+        raise StorageError(
+            f"there is no database called {url.drivername!r}; write sqlite:///... or postgresql://..."
+        ) from None
+    except ImportError as error:
+        raise StorageError(
+            f"{url.drivername!r} needs a driver that is not installed ({error}); for PostgreSQL: pip install "
+            "psycopg, and write postgresql+psycopg://..."
+        ) from error
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver's own transactions start too late (at the first write), which lets two writers deadlock.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("dspex_read", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _prepare(engine: Engine, shown: str) -> None:
+    """Creates the tables where there are none. Several processes may do so at the same moment."""
+    for attempt in range(10):
+        try:
+            with engine.begin() as connection:
+                metadata.create_all(connection)
+                found = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
+                if found is None:
+                    connection.execute(insert(meta), {"key": "schema", "value": str(SCHEMA_VERSION)})
+                    found = str(SCHEMA_VERSION)
+            break
+        except DBAPIError:
+            if attempt == 9:
+                raise
+            time.sleep(0.05 * (attempt + 1))
+    if found != str(SCHEMA_VERSION):
+        raise StorageError(
+            f"{shown} was written by another version of dspex (its tables are version {found}, this one reads "
+            f"version {SCHEMA_VERSION}). Upgrade dspex, or keep this study in another file"
+        )

@@ -1,0 +1,172 @@
+"""Opening studies by name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from dspex.errors import StudyError
+from dspex.pruners import MedianPruner, Pruner
+from dspex.samplers import RandomSampler, Sampler
+from dspex.storage import Storage, get_storage
+from dspex.study.study import Study
+from dspex.trials import StudyDirection, StudyRecord
+from dspex.variables import Space
+
+__all__ = ["create_study", "delete_study", "get_all_study_names", "load_study"]
+
+T = TypeVar("T")
+
+
+def create_study(
+    *,
+    study_name: str | None = None,
+    storage: Storage | str | None = None,
+    sampler: Sampler | None = None,
+    pruner: Pruner | None = None,
+    direction: StudyDirection | str | None = None,
+    directions: Sequence[StudyDirection | str] | None = None,
+    space: Space | None = None,
+    load_if_exists: bool = False,
+) -> Study:
+    """A new study, or with ``load_if_exists`` the one of that name.
+
+    Args:
+        study_name: What it is found by in its storage; made up when not given.
+        storage: ``None`` for this process's memory, a URL (``"sqlite:///study.db"``), or a `Storage`.
+        sampler: What chooses values; `TPESampler` by default.
+        pruner: What ends trials early; `MedianPruner` by default.
+        direction: ``"minimize"`` (the default, as in Optuna) or ``"maximize"``.
+        directions: One for each objective, when there are several.
+        space: The variables of a program, whose values each `ask` chooses at once. Without it, an objective
+            declares them by ``trial.suggest_...``.
+
+    Raises:
+        StudyError: when the name is taken, a direction is unknown, or the study that exists has other directions
+            or another space.
+        StorageError: when the storage cannot be opened.
+
+    >>> create_study(study_name="one", directions=["maximize", "minimize"])
+    <Study 'one': 0 trials, maximize, minimize>
+    """
+    wanted = _directions(direction, directions)
+    backend = get_storage(storage)
+    name = f"study-{uuid.uuid4()}" if study_name is None else _name(study_name)
+    record = _find(backend, name) if load_if_exists else None
+    if record is None:
+        try:
+            record = backend.create_study(
+                name, wanted or (StudyDirection.MINIMIZE,), space=None if space is None else space.to_json()
+            )
+        except StudyError:
+            # Two processes may both want to be the first to create it.
+            if not load_if_exists:
+                raise
+            record = backend.get_study(name)
+    if wanted and record.directions != wanted:
+        raise StudyError(
+            f"study {name!r} exists with the directions {', '.join(record.directions)}, not {', '.join(wanted)}; "
+            "leave direction out, or use another study_name"
+        )
+    return _open(record, backend, sampler, pruner, space)
+
+
+def load_study(
+    *,
+    study_name: str | None = None,
+    storage: Storage | str,
+    sampler: Sampler | None = None,
+    pruner: Pruner | None = None,
+    space: Space | None = None,
+) -> Study:
+    """The study of that name, as it was left; the name may be left out when the storage has only one.
+
+    Raises:
+        StudyError: when there is no such study, or its space differs from ``space``.
+        StorageError: when the storage cannot be opened.
+    """
+    backend = get_storage(storage)
+    if study_name is None:
+        records = backend.studies()
+        if len(records) != 1:
+            names = ", ".join(repr(record.name) for record in records) or "none at all"
+            raise StudyError(
+                f"study_name is needed, because the storage does not have one study but: {names}"
+            )
+        return _open(records[0], backend, sampler, pruner, space)
+    return _open(backend.get_study(_name(study_name)), backend, sampler, pruner, space)
+
+
+def delete_study(*, study_name: str, storage: Storage | str) -> None:
+    """Removes a study with all its trials and evaluations.
+
+    Raises:
+        StudyError: when there is no such study.
+    """
+    backend = get_storage(storage)
+    backend.delete_study(backend.get_study(_name(study_name)).id)
+
+
+def get_all_study_names(storage: Storage | str) -> list[str]:
+    """The names of the studies in a storage, in the order in which they were created."""
+    return [record.name for record in get_storage(storage).studies()]
+
+
+def _open(
+    record: StudyRecord,
+    storage: Storage,
+    sampler: Sampler | None,
+    pruner: Pruner | None,
+    space: Space | None,
+) -> Study:
+    known = None if record.space is None else Space.from_json(record.space)
+    if space is not None and known is None:
+        storage.set_space(record.id, space.to_json())
+    elif space is not None and known is not None and space.hash != known.hash:
+        raise StudyError(
+            f"study {record.name!r} was made for another space, so its trials cannot be compared with new ones:\n"
+            f"{known.diff(space)}\nUse another study_name, or bring the program back to what it was"
+        )
+    return Study(
+        record,
+        storage,
+        sampler=RandomSampler() if sampler is None else _instance("sampler", sampler, Sampler),
+        pruner=MedianPruner() if pruner is None else _instance("pruner", pruner, Pruner),
+        space=known if space is None else space,
+    )
+
+
+def _directions(
+    direction: StudyDirection | str | None, directions: Sequence[StudyDirection | str] | None
+) -> tuple[StudyDirection, ...]:
+    if direction is not None and directions is not None:
+        raise StudyError(f"give direction= or directions=, not both (got {direction!r} and {directions!r})")
+    if directions is not None:
+        if isinstance(directions, str) or not directions:
+            raise StudyError(f"directions must be a list of 'minimize' and 'maximize', got {directions!r}")
+        return tuple(StudyDirection.parse(item) for item in directions)
+    return () if direction is None else (StudyDirection.parse(direction),)
+
+
+def _name(study_name: object) -> str:
+    if not isinstance(study_name, str) or not study_name:
+        raise StudyError(
+            f"study_name must be a non-empty text, got {study_name!r} ({type(study_name).__name__})"
+        )
+    return study_name
+
+
+def _find(storage: Storage, name: str) -> StudyRecord | None:
+    return next((record for record in storage.studies() if record.name == name), None)
+
+
+def _instance(argument: str, value: T, kind: type[Any]) -> T:
+    if not isinstance(value, kind):
+        given = (
+            f"{value.__name__}()"
+            if isinstance(value, type) and issubclass(value, kind)
+            else f"a {kind.__name__}"
+        )
+        raise StudyError(f"{argument} must be a {kind.__name__}, got {value!r}; write {argument}={given}")
+    return value

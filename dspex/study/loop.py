@@ -1,0 +1,177 @@
+"""Ask, run, tell, and again: the search over an objective that is a plain function."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import BudgetExceeded, StudyError, TrialPruned
+from dspex.execution import Budget, context
+from dspex.study import telling
+from dspex.study.trial import Trial
+from dspex.trials import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["optimize"]
+
+_logger = logging.getLogger("dspex.study")
+
+Objective = Callable[[Trial], "float | Sequence[float]"]
+Callback = Callable[["Study", FrozenTrial], None]
+
+
+def optimize(
+    study: Study,
+    objective: Objective,
+    *,
+    n_trials: int | None,
+    timeout: float | None,
+    n_jobs: int,
+    catch: type[Exception] | Iterable[type[Exception]],
+    callbacks: tuple[Callback, ...],
+    budget: Budget | None,
+) -> None:
+    """See `Study.optimize`."""
+    _check(objective, n_trials, timeout, n_jobs, budget)
+    caught = (catch,) if isinstance(catch, type) else tuple(catch)
+    search = _Search(study, objective, n_trials, timeout, caught, callbacks, budget)
+    study.requeue_interrupted()
+    if n_jobs == 1:
+        search.work()
+        return
+    with ThreadPoolExecutor(n_jobs, thread_name_prefix="dspex-trial") as executor:
+        # Each worker sees the settings that hold here.
+        workers = [executor.submit(copy_context().run, search.work) for _ in range(n_jobs)]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            search.ended.set()
+
+
+class _Search:
+    """One call of `optimize`, shared by its workers."""
+
+    def __init__(
+        self,
+        study: Study,
+        objective: Objective,
+        n_trials: int | None,
+        timeout: float | None,
+        catch: tuple[type[Exception], ...],
+        callbacks: tuple[Callback, ...],
+        budget: Budget | None,
+    ) -> None:
+        self.study = study
+        self.objective = objective
+        self.catch = catch
+        self.callbacks = callbacks
+        self.budget = budget
+        self.ended = threading.Event()
+        self._left = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
+        self._until = math.inf if timeout is None else time.monotonic() + timeout
+        self._lock = threading.Lock()
+        study._stop.clear()
+        if budget is not None:
+            budget.start()
+
+    def work(self) -> None:
+        """Runs trials one after the other until the search ends."""
+        try:
+            while self._goes_on():
+                self._run_one()
+        except BaseException:
+            self.ended.set()  # the other workers finish the trials they have begun
+            raise
+
+    def _goes_on(self) -> bool:
+        if self.ended.is_set() or self.study._stop.is_set() or time.monotonic() >= self._until:
+            return False
+        if self.budget is not None and self.budget.exhausted:
+            return False
+        with self._lock:
+            return next(self._left, self) is not self
+
+    def _run_one(self) -> None:
+        trial = self.study.ask()
+        try:
+            value: Any = self._call(trial)
+        except TrialPruned:
+            finished = self.study.tell(trial, state=TrialState.PRUNED)
+        except BudgetExceeded as error:
+            # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
+            _logger.info("Trial %d is put back: %s", trial.number, error)
+            self.study.requeue(trial)
+            self.ended.set()
+            return
+        except Exception as error:
+            finished = telling.fail(trial, reason=f"{type(error).__name__}: {error}")
+            if not isinstance(error, self.catch):
+                raise
+        except BaseException:
+            self.study.requeue(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
+            raise
+        else:
+            finished = self._tell(trial, value)
+        for callback in self.callbacks:
+            callback(self.study, finished)
+
+    def _call(self, trial: Trial) -> Any:
+        if self.budget is None:
+            return self.objective(trial)
+        with context(budget=self.budget):
+            return self.objective(trial)
+
+    def _tell(self, trial: Trial, value: Any) -> FrozenTrial:
+        try:
+            return self.study.tell(trial, value)
+        except StudyError as error:
+            if trial.frozen.state.is_finished:
+                return trial.frozen  # the objective told it itself
+            finished = telling.fail(
+                trial, reason=f"the objective returned {value!r} ({type(value).__name__})"
+            )
+            if isinstance(error, self.catch):
+                return finished
+            raise StudyError(
+                f"the objective returned {value!r} ({type(value).__name__}) in trial {trial.number}: {error}. "
+                f"Return one number for each of the {len(self.study.directions)} objective(s), or raise TrialPruned"
+            ) from error
+
+
+def _check(objective: object, n_trials: object, timeout: object, n_jobs: object, budget: object) -> None:
+    if not callable(objective):
+        raise StudyError(
+            f"objective must be a function of a trial, got {objective!r} ({type(objective).__name__}); "
+            "write study.optimize(lambda trial: ..., n_trials=100)"
+        )
+    _whole("n_trials", n_trials, "None for no limit", none=True)
+    _whole("n_jobs", n_jobs, "1", none=False)
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
+    ):
+        raise StudyError(
+            f"timeout must be a number of seconds > 0 or None, got {timeout!r} ({type(timeout).__name__})"
+        )
+    if budget is not None and not isinstance(budget, Budget):
+        raise StudyError(
+            f"budget must be a Budget or None, got {budget!r} ({type(budget).__name__}); write budget=Budget(usd=2.0)"
+        )
+
+
+def _whole(name: str, value: object, otherwise: str, *, none: bool) -> None:
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise StudyError(
+            f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=... or {otherwise}"
+        )

@@ -1,0 +1,118 @@
+"""This process's image of one study in a storage, brought up to date by reading only what is new."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from dspex.errors import StudyError
+from dspex.storage import Storage
+from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState
+from dspex.variables import Domain, Float, Int, Pool, Space, decode
+
+__all__ = ["Mirror"]
+
+
+class Mirror:
+    """Trials, ledger, pools and known domains of one study, as this process last saw them.
+
+    Everything is written to the storage and read back from it by `sync`, never beside it: so several processes
+    see the same trials, rows and candidates in the same order.
+    """
+
+    def __init__(self, storage: Storage, record: StudyRecord, space: Space | None) -> None:
+        self.storage = storage
+        self.record = record
+        self.log = TrialLog()
+        self.ledger = Ledger()
+        self.pools: dict[str, Pool] = {}
+        self.domains: dict[str, tuple[Domain[Any], int]] = {}  # path -> its domain, and a trial that used it
+        self.waiting: set[int] = set()
+        self.running: set[int] = set()
+        self.view = StudyView(
+            directions=record.directions, space=space, ledger=self.ledger, pools=self.pools, log=self.log
+        )
+        self._cursors = [0, 0, 0]
+        self._lock = threading.RLock()
+
+    def sync(self) -> None:
+        """Reads what is new in the storage."""
+        with self._lock:
+            study, cursors = self.record.id, self._cursors
+            items, cursors[2] = self.storage.read_pool(study, cursors[2])
+            for item in items:
+                self._add_candidate(item)
+            trials, cursors[0] = self.storage.read_trials(study, cursors[0])
+            if trials:
+                self.log.put(*trials)
+                for trial in trials:
+                    self._index(trial)
+            rows, cursors[1] = self.storage.read_evaluations(study, cursors[1])
+            if rows:
+                self.ledger.append(*rows)
+
+    def sync_ledger(self) -> None:
+        """Reads only the new rows."""
+        with self._lock:
+            rows, self._cursors[1] = self.storage.read_evaluations(self.record.id, self._cursors[1])
+            if rows:
+                self.ledger.append(*rows)
+
+    def _index(self, trial: FrozenTrial) -> None:
+        (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)
+        (self.running.add if trial.state is TrialState.RUNNING else self.running.discard)(trial.number)
+        for path, domain in trial.distributions.items():
+            if path not in self.domains:
+                self.domains[path] = (domain, trial.number)
+
+    def _add_candidate(self, item: PoolRecord) -> None:
+        pool = self.pools.get(item.path)
+        if pool is None:
+            pool = self.pools[item.path] = Pool(item.path, Domain.from_json(item.domain))
+        pool.add(
+            pool.domain.decode(item.value),
+            parents=item.parents,
+            source=item.source,
+            note=item.note,
+            metadata=decode(item.metadata),
+        )
+
+    def open_pool(self, path: str, domain: Domain[Any]) -> Pool:
+        """The pool of an open-ended variable; an empty one where nothing has been added yet."""
+        with self._lock:
+            return self.pools.setdefault(path, Pool(path, domain))
+
+    def add_candidates(self, records: Sequence[PoolRecord]) -> None:
+        """Stores candidates and reads back what the storage made of them."""
+        self.storage.append_pool(self.record.id, records)
+        with self._lock:
+            added, self._cursors[2] = self.storage.read_pool(self.record.id, self._cursors[2])
+            for record in added:
+                self._add_candidate(record)
+
+    def check_domain(self, path: str, domain: Domain[Any], number: int) -> None:
+        """Notes the domain of a variable, or holds it against what other trials used.
+
+        The bounds of a number may differ from trial to trial; what else a domain is may not, because the trials
+        could not be compared.
+
+        Raises:
+            StudyError: when the domain does not go with what another trial used.
+        """
+        known = self.domains.setdefault(path, (domain, number))
+        if known[0] is domain or known[0] == domain or _go_together(known[0], domain):
+            return
+        raise StudyError(
+            f"{path!r} is {known[0]!r} in trial {known[1]} and {domain!r} now (trial {number}); within a study a name "
+            f"keeps its domain. Give the new variable a name of its own, for example {path + '_2'!r}, or start "
+            "another study"
+        )
+
+
+def _go_together(known: Domain[Any], new: Domain[Any]) -> bool:
+    if type(known) is not type(new):
+        return False
+    if isinstance(known, Float | Int) and isinstance(new, Float | Int):
+        return known.log == new.log
+    return known.open_ended

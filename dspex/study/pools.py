@@ -1,0 +1,110 @@
+"""The candidates of one open-ended variable, as a study lets them be read and added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dspex.study.mirror import Mirror
+from dspex.trials import PoolRecord
+from dspex.variables import Domain, Pool, PoolItem, content_id, encode
+
+__all__ = ["StudyPool"]
+
+
+class StudyPool:
+    """A `Pool` that belongs to a study: what is added is in the study's storage when `add` returns.
+
+    Reads like a `Pool`. Several processes may add at the same time; all of them see the same order.
+
+    >>> from dspex.study import create_study
+    >>> from dspex.variables import Prompt
+    >>> pool = create_study().pool("instructions", Prompt())
+    >>> item = pool.add("Answer briefly.", source="user")
+    >>> pool[item.id].value, len(pool)
+    ('Answer briefly.', 1)
+    """
+
+    def __init__(self, mirror: Mirror, pool: Pool) -> None:
+        self._mirror = mirror
+        self._pool = pool
+
+    @property
+    def path(self) -> str:
+        """The variable's path."""
+        return self._pool.path
+
+    @property
+    def domain(self) -> Domain[Any]:
+        """What a candidate may be."""
+        return self._pool.domain
+
+    @property
+    def items(self) -> tuple[PoolItem, ...]:
+        """All items, oldest first."""
+        return self._pool.items
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The items' values, oldest first."""
+        return self._pool.values
+
+    def add(
+        self,
+        value: Any,
+        *,
+        parents: Iterable[str] = (),
+        source: str = "",
+        note: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> PoolItem:
+        """Adds a candidate and returns its item, or the item that has this content already.
+
+        Raises:
+            StateError: when the value is outside the domain, or a parent is not in the pool.
+        """
+        domain = self._pool.domain
+        encoded = domain.encode(domain.validate(value, name=self.path))
+        identity = content_id(encoded)
+        known = self._pool.get(identity)
+        if known is not None:
+            return known
+        record = PoolRecord(
+            path=self.path,
+            id=identity,
+            domain=domain.to_json(),
+            value=encoded,
+            parents=tuple(self._pool[parent].id for parent in _ids(parents)),
+            source=source,
+            note=note,
+            metadata=encode(dict(metadata or {})),
+        )
+        self._mirror.add_candidates([record])
+        return self._pool[identity]
+
+    def get(self, id: str) -> PoolItem | None:
+        """The item with this id, or ``None``."""
+        return self._pool.get(id)
+
+    def find(self, value: Any) -> PoolItem | None:
+        """The item with this content, or ``None``."""
+        return self._pool.find(value)
+
+    def __getitem__(self, id: str | int) -> PoolItem:
+        return self._pool[id]
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._pool
+
+    def __iter__(self) -> Iterator[PoolItem]:
+        return iter(self._pool)
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __repr__(self) -> str:
+        return f"<StudyPool of {self.path!r}: {len(self)} candidates>"
+
+
+def _ids(parents: Iterable[str]) -> Iterable[str]:
+    return (parents,) if isinstance(parents, str) else parents

@@ -1,0 +1,444 @@
+"""A study: what is asked for, what was told, and what is best so far."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from dspex.data import Evaluation
+from dspex.errors import DspexError, StateError, StudyError
+from dspex.execution import Budget
+from dspex.pruners import Pruner
+from dspex.samplers import Sampler
+from dspex.storage import Storage
+from dspex.study import loop, telling
+from dspex.study.best import best_of, pareto_front
+from dspex.study.mirror import Mirror
+from dspex.study.owners import Heartbeat, is_alive, this_process
+from dspex.study.pools import StudyPool
+from dspex.study.trial import Trial
+from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, TrialState
+from dspex.variables import Domain, Space, VariableState, decode, encode
+
+__all__ = ["Study"]
+
+_logger = logging.getLogger("dspex.study")
+
+
+class Study:
+    """A search: trials that were asked for, their evaluations, and the sampler that chooses the next ones.
+
+    Made by `create_study` and `load_study`. Thread-safe; several processes may work on one study through a shared
+    storage, each with its own `Study`.
+
+    >>> from dspex.study import create_study
+    >>> study = create_study(direction="maximize")
+    >>> study.optimize(lambda trial: -((trial.suggest_float("x", -5, 5) - 2) ** 2), n_trials=20)
+    >>> -5 <= study.best_params["x"] <= 5, len(study.trials)
+    (True, 20)
+    """
+
+    def __init__(
+        self,
+        record: StudyRecord,
+        storage: Storage,
+        *,
+        sampler: Sampler,
+        pruner: Pruner,
+        space: Space | None = None,
+    ) -> None:
+        self.storage = storage
+        self.sampler = sampler
+        self.pruner = pruner
+        self.space = space
+        self._mirror = Mirror(storage, record, space)
+        self._heartbeat = Heartbeat(storage)
+        self._attrs_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._mirror.sync()
+        self._seed_pools()
+
+    def _seed_pools(self) -> None:
+        # A program's own prompts and demos are its first candidates.
+        if self.space is not None:
+            for path in self.space.open_ended:
+                entry = self.space[path]
+                pool = self.pool(path, entry.domain)
+                if entry.default is not None and not len(pool):
+                    pool.add(entry.default, source="default")
+
+    # What it is
+
+    @property
+    def study_name(self) -> str:
+        """The name it is found by in its storage."""
+        return self._mirror.record.name
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Which way each objective is to go."""
+        return list(self._mirror.record.directions)
+
+    @property
+    def direction(self) -> StudyDirection:
+        """Which way the only objective is to go.
+
+        Raises:
+            StudyError: when there are several.
+        """
+        self._only_objective("direction", "directions")
+        return self._mirror.record.directions[0]
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What `set_user_attr` has set, by whichever process."""
+        return MappingProxyType(dict(self.storage.get_study(self.study_name).user_attrs))
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Notes something of one's own about the study; the value has to be plain data."""
+        self.storage.set_study_attr(self._mirror.record.id, "user", key, decode(encode(value)))
+
+    # What came of it
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number."""
+        return self.get_trials()
+
+    def get_trials(self, *, states: Iterable[TrialState] | None = None) -> list[FrozenTrial]:
+        """All trials by number, or those in ``states``."""
+        self._mirror.sync()
+        trials = self._mirror.log.snapshot()
+        if states is None:
+            return trials
+        wanted = set(states)
+        return [trial for trial in trials if trial.state in wanted]
+
+    @property
+    def ledger(self) -> Ledger:
+        """All evaluations."""
+        self._mirror.sync_ledger()
+        return self._mirror.ledger
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The completed, feasible trial with the best value.
+
+        Raises:
+            StudyError: when there is none, or the study has several objectives.
+        """
+        self._only_objective("best_trial", "best_trials")
+        return best_of(self.trials, self.direction)
+
+    @property
+    def best_trials(self) -> list[FrozenTrial]:
+        """The completed, feasible trials that no other one is at least as good as in every objective and better in one."""
+        return pareto_front(self.trials, self.directions)
+
+    @property
+    def best_value(self) -> float:
+        """The value of `best_trial`."""
+        value = self.best_trial.value
+        assert value is not None
+        return value
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """The values of `best_trial`, prompts and demos themselves included."""
+        return self.values(self.best_trial)
+
+    def values(self, trial: FrozenTrial | Trial) -> dict[str, Any]:
+        """The values of a trial by path, with the items of pools in place of their ids."""
+        frozen = trial.frozen if isinstance(trial, Trial) else trial
+        return {
+            path: self._mirror.pools[path][value].value if frozen.distributions[path].open_ended else value
+            for path, value in frozen.params.items()
+        }
+
+    def state(self, trial: FrozenTrial | Trial) -> VariableState:
+        """The values of a trial as a state of the study's space, to bind a program to.
+
+        Raises:
+            StudyError: when the study declares no space.
+        """
+        if self.space is None:
+            raise StudyError(
+                "the study declares no space, so a trial has no state; read study.values(trial), or declare one: "
+                "create_study(space=program.space())"
+            )
+        return self.space.state(self.values(trial))
+
+    # Ask and tell
+
+    def ask(
+        self,
+        space: Space | Mapping[str, Domain[Any]] | None = None,
+        *,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> Trial:
+        """The next trial: one that was queued, or one whose values the sampler chooses.
+
+        With a space (default: the study's own) all values are chosen now; without one they are chosen as the
+        trial suggests them. ``fixed`` gives values that are not to be chosen.
+
+        Raises:
+            StudyError: when no values can be chosen; the trial is told as failed then.
+            StateError: when a fixed value does not lie in its domain.
+        """
+        if space is not None and not isinstance(space, Space):
+            space = Space.of(**space)
+        space = self.space if space is None else space
+        self._heartbeat.start()
+        self._mirror.sync()
+        frozen = self._next(fixed or {})
+        trial = Trial(self, frozen, space)
+        if space is not None and not frozen.params:
+            try:
+                self._fill(trial, space)
+            except DspexError as error:
+                telling.fail(trial, reason=f"{type(error).__name__}: {error}")
+                raise
+        return trial
+
+    def _next(self, fixed: Mapping[str, Any]) -> FrozenTrial:
+        mirror, owner = self._mirror, this_process()
+        if mirror.waiting and not fixed:
+            claimed = self.storage.claim_waiting(mirror.record.id, owner)
+            if claimed is not None:
+                return claimed
+        new = FrozenTrial(
+            number=-1,
+            state=TrialState.RUNNING,
+            system_attrs={"fixed_params": dict(fixed)} if fixed else {},
+            datetime_start=datetime.now(UTC),
+            owner=owner,
+        )
+        return self.storage.append_trials(mirror.record.id, [new])[0]
+
+    def _fill(self, trial: Trial, space: Space) -> None:
+        fixed = {}
+        for path, value in trial.frozen.fixed_params.items():
+            if path not in space:
+                space.validate({path: value}, partial=True)  # raises, with the paths that are near
+            fixed[path] = self._as_param(path, space[path].domain, value)
+        for path in space.open_ended:
+            self.pool(path, space[path].domain)
+        params = self.sampler.sample(self._mirror.view, trial.number, space, fixed=fixed)
+        domains = {path: space[path].domain for path in params}
+        for path, domain in domains.items():
+            self._mirror.check_domain(path, domain, trial.number)
+        trial._put(params, domains)
+
+    def _as_param(self, path: str, domain: Domain[Any], value: Any) -> Any:
+        """What is stored for a value that a user gave: of an open-ended variable the id of its candidate."""
+        if not domain.open_ended:
+            return domain.validate(value, name=path)
+        pool = self.pool(path, domain)
+        return value if isinstance(value, str) and value in pool else pool.add(value, source="user").id
+
+    def tell(
+        self,
+        trial: Trial | FrozenTrial | int,
+        values: float | Sequence[float] | None = None,
+        *,
+        state: TrialState | None = None,
+        skip_if_finished: bool = False,
+    ) -> FrozenTrial:
+        """Finishes a trial with its value, or its values in the order of the directions.
+
+        A NaN finishes it as failed, as does ``state=TrialState.FAIL``. ``state=TrialState.PRUNED`` takes the last
+        reported value.
+
+        Raises:
+            StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are no
+                numbers or not as many as there are directions; the trial is left as it is then.
+        """
+        return telling.tell(self, trial, values, state=state, skip_if_finished=skip_if_finished)
+
+    def record(self, trial: Trial | FrozenTrial | int | None, evaluation: Evaluation) -> Evaluation:
+        """Writes one row of the ledger and gives it back with its trial and fingerprint filled in.
+
+        The row is in the storage when the call returns. ``None`` stands for no trial.
+
+        Raises:
+            StudyError: when the trial has been measured on this example and rollout already.
+        """
+        return self.record_many(trial, [evaluation])[0]
+
+    def record_many(
+        self, trial: Trial | FrozenTrial | int | None, evaluations: Sequence[Evaluation]
+    ) -> list[Evaluation]:
+        """Writes rows of the ledger, all of them or none; see `record`."""
+        number, fingerprint = self._identify(trial)
+        rows = [
+            attrs.evolve(row, trial=number, fingerprint=row.fingerprint or fingerprint) for row in evaluations
+        ]
+        self.storage.append_evaluations(self._mirror.record.id, rows)
+        return rows
+
+    def _identify(self, trial: Trial | FrozenTrial | int | None) -> tuple[int | None, str]:
+        if trial is None:
+            return None, ""
+        if isinstance(trial, Trial):
+            return trial.number, trial.fingerprint
+        frozen = telling.find(self, trial)
+        return frozen.number, frozen.fingerprint
+
+    # The search
+
+    def optimize(
+        self,
+        objective: Callable[[Trial], float | Sequence[float]],
+        *,
+        n_trials: int | None = None,
+        timeout: float | None = None,
+        n_jobs: int = 1,
+        catch: type[Exception] | Iterable[type[Exception]] = (),
+        callbacks: Iterable[Callable[[Study, FrozenTrial], None]] = (),
+        budget: Budget | None = None,
+    ) -> None:
+        """Asks, runs ``objective`` and tells, until ``n_trials`` more trials, ``timeout`` seconds, or ``budget``.
+
+        Trials that a killed process has left behind are run again first, with the same values. An exception of
+        the objective fails its trial and ends the search, unless its type is in ``catch``. Every model call that
+        the objective makes counts against ``budget``; the trial that runs into it is put back in the queue, to
+        be finished by a later call. `stop` ends the search after the trials that are running.
+
+        Raises:
+            StudyError: when an argument makes no sense, or the objective returns what is no number.
+        """
+        loop.optimize(
+            self,
+            objective,
+            n_trials=n_trials,
+            timeout=timeout,
+            n_jobs=n_jobs,
+            catch=catch,
+            callbacks=tuple(callbacks),
+            budget=budget,
+        )
+
+    def stop(self) -> None:
+        """Ends the running `optimize` after the trials that are running now."""
+        self._stop.set()
+
+    def enqueue_trial(
+        self,
+        params: Mapping[str, Any],
+        *,
+        user_attrs: Mapping[str, Any] | None = None,
+        skip_if_exists: bool = False,
+    ) -> None:
+        """Queues a trial with some or all of its values given; the next `ask` takes it.
+
+        ``skip_if_exists`` leaves it out when a trial with these values is queued or has been run.
+        """
+        given = decode(encode(dict(params)))
+        if skip_if_exists and any(self._has(trial, given) for trial in self.trials):
+            return
+        waiting = FrozenTrial(
+            number=-1,
+            state=TrialState.WAITING,
+            system_attrs={"fixed_params": given},
+            user_attrs=decode(encode(dict(user_attrs or {}))),
+        )
+        self.storage.append_trials(self._mirror.record.id, [waiting])
+
+    def _has(self, trial: FrozenTrial, given: Mapping[str, Any]) -> bool:
+        queued = trial.state is TrialState.WAITING and not trial.params
+        values = trial.fixed_params if queued else self.values(trial)
+        try:
+            return encode(dict(values)) == encode(dict(given))
+        except StateError:
+            return False  # values of a type that cannot be enqueued either
+
+    def add_trial(self, trial: FrozenTrial) -> None:
+        """Adds a trial that was run elsewhere; see `dspex.trials.create_trial`.
+
+        Raises:
+            StudyError: when it does not have a value for every direction, or a domain differs from the study's.
+        """
+        telling.add(self, trial)
+
+    def interrupted(self) -> list[FrozenTrial]:
+        """The running trials whose process is no longer there."""
+        self._mirror.sync()
+        running = [self._mirror.log[number] for number in sorted(self._mirror.running)]
+        alive = {owner: is_alive(owner, self.storage) for owner in {trial.owner for trial in running}}
+        return [trial for trial in running if not alive[trial.owner]]
+
+    def requeue(self, trial: FrozenTrial | Trial) -> None:
+        """Puts a running trial back in the queue: the next `ask` runs it again, with its number and its values.
+
+        The rows of the ledger that it has paid for stay its own, so that `study.ledger.lookup` finds them.
+        """
+        frozen = trial.frozen if isinstance(trial, Trial) else trial
+        again = attrs.evolve(
+            frozen, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner=""
+        )
+        self.storage.update_trial(self._mirror.record.id, again, expected=TrialState.RUNNING)
+
+    def requeue_interrupted(self) -> list[FrozenTrial]:
+        """Puts the `interrupted` trials back in the queue and gives them back."""
+        requeued = []
+        for trial in self.interrupted():
+            try:
+                self.requeue(trial)
+            except StudyError:
+                continue  # another process was faster
+            requeued.append(trial)
+        return requeued
+
+    def pool(self, path: str, domain: Domain[Any] | None = None) -> StudyPool:
+        """The candidates of an open-ended variable.
+
+        Raises:
+            StudyError: when nothing says what the variable's domain is, or it is not open-ended.
+        """
+        if domain is None:
+            domain = self._known_domain(path)
+        if not domain.open_ended:
+            raise StudyError(f"{path!r} is {domain!r}, which has no pool; pools are for Prompt and Demos")
+        return StudyPool(self._mirror, self._mirror.open_pool(path, domain))
+
+    def _known_domain(self, path: str) -> Domain[Any]:
+        if path in self._mirror.pools:
+            return self._mirror.pools[path].domain
+        if self.space is not None and path in self.space:
+            return self.space[path].domain
+        if path in self._mirror.domains:
+            return self._mirror.domains[path][0]
+        raise StudyError(
+            f"no variable {path!r} is known to this study; write study.pool({path!r}, Prompt()) to say what it is"
+        )
+
+    def _only_objective(self, attribute: str, instead: str) -> None:
+        count = len(self._mirror.record.directions)
+        if count > 1:
+            raise StudyError(
+                f"the study has {count} objectives, so it has no {attribute}; write study.{instead}"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.storage.shared:
+            raise StudyError(
+                f"study {self.study_name!r} lives in this process's memory and cannot go to another process; "
+                "create it with storage='sqlite:///study.db'"
+            )
+        return (_reopen, (self.study_name, self.storage, self.sampler, self.pruner, self.space))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Study {self.study_name!r}: {len(self._mirror.log)} trials, "
+            f"{', '.join(self._mirror.record.directions)}>"
+        )
+
+
+def _reopen(name: str, storage: Storage, sampler: Sampler, pruner: Pruner, space: Space | None) -> Study:
+    return Study(storage.get_study(name), storage, sampler=sampler, pruner=pruner, space=space)

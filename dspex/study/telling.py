@@ -1,0 +1,159 @@
+"""What finishes a trial: which values and states go together, and what a NaN means."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from dspex.errors import StudyError
+from dspex.study.trial import Trial, as_float, fingerprint_of
+from dspex.trials import FrozenTrial, StudyDirection, TrialState
+from dspex.trials.frozen import checked_trial
+
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["add", "fail", "find", "tell"]
+
+_logger = logging.getLogger("dspex.study")
+
+
+def tell(
+    study: Study,
+    trial: Trial | FrozenTrial | int,
+    values: float | Sequence[float] | None,
+    *,
+    state: TrialState | None,
+    skip_if_finished: bool,
+) -> FrozenTrial:
+    """See `Study.tell`."""
+    frozen = find(study, trial)
+    if frozen.state.is_finished and skip_if_finished:
+        return frozen
+    if frozen.state is not TrialState.RUNNING and not frozen.state.is_finished:
+        raise StudyError(f"trial {frozen.number} is {frozen.state.name}; ask for it first, with study.ask()")
+    told = None if values is None else _as_floats(values, study.directions)
+    state, told = _settle(frozen, state, told, study.directions)
+    finished = attrs.evolve(
+        frozen,
+        state=state,
+        values=told,
+        datetime_complete=datetime.now(UTC),
+        fingerprint=trial.fingerprint
+        if isinstance(trial, Trial)
+        else frozen.fingerprint or fingerprint_of(frozen),
+    )
+    study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
+    if isinstance(trial, Trial):
+        trial._frozen = finished
+    _logger.info("Trial %d finished: %s %s, %s", finished.number, state.name, told, dict(finished.params))
+    return finished
+
+
+def fail(trial: Trial, *, reason: str) -> FrozenTrial:
+    """Finishes a trial as failed and notes why."""
+    study = trial.study
+    trial._change(
+        lambda frozen: attrs.evolve(frozen, system_attrs={**frozen.system_attrs, "fail_reason": reason})
+    )
+    _logger.warning("Trial %d failed: %s", trial.number, reason)
+    return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
+
+
+def add(study: Study, trial: FrozenTrial) -> None:
+    """See `Study.add_trial`."""
+    if not isinstance(trial, FrozenTrial):
+        raise StudyError(
+            f"add_trial takes a FrozenTrial, got {trial!r} ({type(trial).__name__}); make one with "
+            "dspex.trials.create_trial(params=..., distributions=..., value=...)"
+        )
+    if trial.values is not None:
+        _as_floats(trial.values, study.directions)
+    checked_trial(trial)
+    study._mirror.sync()
+    number = len(study._mirror.log)
+    for path, domain in trial.distributions.items():
+        study._mirror.check_domain(path, domain, number)
+        if domain.open_ended and study.pool(path, domain).get(trial.params[path]) is None:
+            raise StudyError(
+                f"{path}={trial.params[path]!r} is no candidate of the pool; add it first and use its id: "
+                f"study.pool({path!r}).add(...).id"
+            )
+    fingerprint = trial.fingerprint or fingerprint_of(trial)
+    study.storage.append_trials(study._mirror.record.id, [attrs.evolve(trial, fingerprint=fingerprint)])
+
+
+def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
+    """The trial that is meant, as it stands.
+
+    Raises:
+        StudyError: when there is none.
+    """
+    if isinstance(trial, Trial):
+        if trial.study.study_name != study.study_name or trial.study.storage is not study.storage:
+            raise StudyError(
+                f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to {study.study_name!r}"
+            )
+        return trial.frozen
+    number: Any = trial.number if isinstance(trial, FrozenTrial) else trial
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise StudyError(f"trial must be a trial or its number, got {trial!r} ({type(trial).__name__})")
+    study._mirror.sync()
+    log = study._mirror.log
+    if not 0 <= number < len(log):
+        raise StudyError(f"there is no trial {number}; the study has {len(log)} trials")
+    return log[number]
+
+
+def _settle(
+    trial: FrozenTrial,
+    state: TrialState | None,
+    values: tuple[float, ...] | None,
+    directions: Sequence[StudyDirection],
+) -> tuple[TrialState, tuple[float, ...] | None]:
+    unusable = values is not None and any(math.isnan(value) for value in values)
+    if state is None:
+        if values is None:
+            raise StudyError(
+                f"trial {trial.number} was told nothing; write study.tell(trial, value), or "
+                "study.tell(trial, state=TrialState.FAIL)"
+            )
+        if unusable:
+            _logger.warning("Trial %d failed: its value is NaN (%s)", trial.number, values)
+            return TrialState.FAIL, None
+        return TrialState.COMPLETE, values
+    if state is TrialState.COMPLETE:
+        if values is None or unusable:
+            raise StudyError(f"trial {trial.number} cannot be COMPLETE with the values {values!r}")
+        return state, values
+    if state not in (TrialState.PRUNED, TrialState.FAIL):
+        raise StudyError(
+            f"a trial is told as COMPLETE, PRUNED or FAIL, got {state!r}; to run it again write study.requeue(trial)"
+        )
+    if values is not None:
+        raise StudyError(
+            f"a {state.name} trial is told without values, got {values!r}; a pruned one has what it reported"
+        )
+    if state is TrialState.PRUNED and trial.last_step is not None and len(directions) == 1:
+        last = trial.intermediate_values[trial.last_step]
+        return state, None if math.isnan(last) else (last,)
+    return state, None
+
+
+def _as_floats(values: object, directions: Sequence[StudyDirection]) -> tuple[float, ...]:
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    listed: Sequence[Any] = values if several else (values,)  # type: ignore[assignment]
+    if len(listed) != len(directions):
+        raise StudyError(
+            f"the study has {len(directions)} objective(s) and was told {len(listed)} value(s): {values!r}. "
+            f"Give one value for each of {', '.join(directions)}"
+        )
+    return tuple(
+        as_float(value, "the value" if len(listed) == 1 else f"value {index} of {len(listed)}")
+        for index, value in enumerate(listed)
+    )

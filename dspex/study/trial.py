@@ -1,0 +1,252 @@
+"""A trial while it runs: where its values come from, and where what it finds out goes."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from dspex.data import Evaluation
+from dspex.errors import StudyError
+from dspex.trials import FrozenTrial, TrialState
+from dspex.trials.suggest import Suggestions
+from dspex.variables import Domain, Space, VariableState, content_id, decode, encode
+
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["Trial"]
+
+T = TypeVar("T")
+
+
+class Trial(Suggestions):
+    """One trial that has been asked for and not told yet; made by `Study.ask` and `Study.optimize`.
+
+    Where the study declares a space, `values` and `state` hold all values at once; the ``suggest_...`` methods
+    declare variables on the way. Everything that is written here is in the study's storage when the call returns.
+
+    >>> from dspex.study import create_study
+    >>> study = create_study()
+    >>> trial = study.ask()
+    >>> k = trial.suggest_int("k", 1, 5)
+    >>> trial.params == {"k": k}
+    True
+    >>> study.tell(trial, float(k)).value == k
+    True
+    """
+
+    def __init__(self, study: Study, frozen: FrozenTrial, space: Space | None) -> None:
+        self.study = study
+        self._frozen = frozen
+        self._space = space
+        self._plan: dict[str, Any] = {}
+        self._fingerprint = frozen.fingerprint
+        self._lock = threading.RLock()
+
+    # What it is
+
+    @property
+    def number(self) -> int:
+        """0 for a study's first trial, and so on."""
+        return self._frozen.number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The values so far by path; of an open-ended variable the id of the pool's item."""
+        return dict(self._frozen.params)
+
+    @property
+    def distributions(self) -> dict[str, Domain[Any]]:
+        """The domains of `params`."""
+        return dict(self._frozen.distributions)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values so far by path, the items of pools themselves included."""
+        return self.study.values(self._frozen)
+
+    @property
+    def state(self) -> VariableState:
+        """The values as a state of the declared space, to bind a program to.
+
+        Raises:
+            StudyError: when the trial was asked for without a space.
+        """
+        if self._space is None:
+            raise StudyError(
+                f"trial {self.number} has no declared space, so it has no state; read trial.values, or ask with "
+                "one: study.ask(program.space())"
+            )
+        return self._space.state(self.values)
+
+    @property
+    def fingerprint(self) -> str:
+        """The id of the configuration: the same values give the same one, in every process.
+
+        Suggest all values before you read it or record an evaluation.
+        """
+        if not self._fingerprint:
+            self._fingerprint = self._compute_fingerprint()
+        return self._fingerprint
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What `set_user_attr` has set."""
+        return MappingProxyType(dict(self._frozen.user_attrs))
+
+    @property
+    def frozen(self) -> FrozenTrial:
+        """The trial as it stands."""
+        return self._frozen
+
+    # Values
+
+    def suggest(self, name: str, domain: Domain[T]) -> T:
+        with self._lock:
+            if name in self._frozen.distributions:
+                known = self._frozen.distributions[name]
+                if known is not domain and known != domain:
+                    raise StudyError(
+                        f"{name!r} is {known!r} in trial {self.number} already and {domain!r} now; a name has one "
+                        f"domain in a trial. Give the second variable another name, for example {name + '_2'!r}"
+                    )
+            else:
+                self._running()
+                self.study._mirror.check_domain(name, domain, self.number)
+                self._put({name: self._choose(name, domain)}, {name: domain})
+            return self._value(name, domain)
+
+    def _value(self, name: str, domain: Domain[Any]) -> Any:
+        value = self._frozen.params[name]
+        return self.study._mirror.pools[name][value].value if domain.open_ended else value
+
+    def _choose(self, name: str, domain: Domain[Any]) -> Any:
+        fixed = self._frozen.fixed_params
+        if name in fixed:
+            return self.study._as_param(name, domain, fixed[name])
+        if name in self._plan and self._allowed(name, domain, self._plan[name]):
+            return self._plan.pop(name)
+        study = self.study
+        chosen = study.sampler.suggest(
+            study._mirror.view, self.number, name, domain, params=self._frozen.params
+        )
+        self._plan.update(chosen)
+        value = self._plan.pop(name)
+        if not self._allowed(name, domain, value):
+            raise StudyError(f"{study.sampler!r} chose {name}={value!r}, which is not in {domain!r}")
+        return value
+
+    def _allowed(self, name: str, domain: Domain[Any], value: Any) -> bool:
+        return value in self.study._mirror.pools[name] if domain.open_ended else domain.contains(value)
+
+    def _put(self, params: Mapping[str, Any], domains: Mapping[str, Domain[Any]]) -> None:
+        self._change(
+            lambda trial: attrs.evolve(
+                trial,
+                params={**trial.params, **params},
+                distributions={**trial.distributions, **domains},
+            )
+        )
+
+    def _extend_pool(self, name: str, domain: Domain[Any], candidates: Iterable[Any]) -> None:
+        pool = self.study.pool(name, domain)
+        for candidate in candidates:
+            pool.add(candidate, source="objective")
+
+    # Findings
+
+    def report(self, value: float, step: int) -> None:
+        """Notes an intermediate value; of the same ``step`` the last one counts.
+
+        Raises:
+            StudyError: when the study has several objectives, or an argument is no number.
+        """
+        if len(self.study.directions) > 1:
+            raise StudyError(
+                f"trial.report needs a study with one objective, this one has {len(self.study.directions)}; "
+                "record evaluations with trial.record(...) instead"
+            )
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
+        number = as_float(value, "the reported value")
+        self._change(
+            lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: number})
+        )
+
+    def should_prune(self) -> bool:
+        """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`."""
+        if not self._frozen.intermediate_values:
+            return False
+        mirror = self.study._mirror
+        mirror.sync()
+        return self.study.pruner.prune(mirror.view, self._frozen)
+
+    def record(self, evaluation: Evaluation) -> Evaluation:
+        """Writes one row of the ledger, as this trial's; see `Study.record`."""
+        return self.study.record(self, evaluation)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Notes something of one's own about the trial; the value has to be plain data."""
+        plain = decode(encode(value))
+        self._change(lambda trial: attrs.evolve(trial, user_attrs={**trial.user_attrs, key: plain}))
+
+    def set_constraint(self, key: str, value: float) -> None:
+        """Notes how far a constraint is violated: anything above zero is, and such a trial is never the best."""
+        number = as_float(value, f"the constraint {key!r}")
+        if math.isnan(number):
+            raise StudyError(f"the constraint {key!r} must be a number, got NaN")
+        self._change(lambda trial: attrs.evolve(trial, constraints={**trial.constraints, key: number}))
+
+    # Shared with the study
+
+    def _change(self, change: Callable[[FrozenTrial], FrozenTrial]) -> FrozenTrial:
+        with self._lock:
+            changed = change(self._frozen)
+            study = self.study
+            study.storage.update_trial(study._mirror.record.id, changed, expected=TrialState.RUNNING)
+            self._frozen = changed
+            return changed
+
+    def _running(self) -> None:
+        if self._frozen.state is not TrialState.RUNNING:
+            raise StudyError(
+                f"trial {self.number} has finished already ({self._frozen.state.name}), so nothing more can be suggested "
+                "for it; ask for another one with study.ask()"
+            )
+
+    def _compute_fingerprint(self) -> str:
+        if self._space is not None:
+            fingerprint: str = self.state.fingerprint
+            return fingerprint
+        return fingerprint_of(self._frozen)
+
+    def __repr__(self) -> str:
+        return f"<Trial {self.number}: {self._frozen.state.name}, {self.params}>"
+
+
+def fingerprint_of(trial: FrozenTrial) -> str:
+    """The id of the values of a trial that declared them on the way."""
+    encoded = {
+        path: value if trial.distributions[path].open_ended else trial.distributions[path].encode(value)
+        for path, value in trial.params.items()
+    }
+    return content_id(encoded)
+
+
+def as_float(value: Any, what: str) -> float:
+    """``value`` as a float.
+
+    Raises:
+        StudyError: when it is no number.
+    """
+    if not isinstance(value, str):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise StudyError(f"{what} must be a number, got {value!r} ({type(value).__name__})")

@@ -1,0 +1,162 @@
+"""One trial as it stands: an immutable snapshot of what was tried and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from dspex.errors import StudyError
+from dspex.trials.state import TrialState
+from dspex.variables import Domain
+
+__all__ = ["FrozenTrial", "create_trial"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True, slots=True)
+class FrozenTrial:
+    """A snapshot of one trial. Nothing in it is to be changed: a change makes another snapshot.
+
+    ``params`` maps a variable's path to its value; for an open-ended variable (a prompt, demos) that is the
+    id of an item of its pool, and `Study.values(trial)` gives the item itself. ``distributions`` maps the same
+    paths to their domains. ``constraints`` maps names to values of which anything above zero is a violation.
+    ``owner`` names the process that runs the trial. Times are in UTC.
+
+    >>> trial = create_trial(value=0.5, params={"x": 2.0}, distributions={"x": Float(0.0, 4.0)})
+    >>> trial.value, trial.params["x"], trial.state.name, trial.feasible
+    (0.5, 2.0, 'COMPLETE', True)
+    """
+
+    number: int
+    state: TrialState
+    params: Mapping[str, Any] = _NOTHING
+    distributions: Mapping[str, Domain[Any]] = _NOTHING
+    values: tuple[float, ...] | None = None
+    intermediate_values: Mapping[int, float] = _NOTHING
+    constraints: Mapping[str, float] = _NOTHING
+    user_attrs: Mapping[str, Any] = _NOTHING
+    system_attrs: Mapping[str, Any] = _NOTHING
+    datetime_start: datetime | None = None
+    datetime_complete: datetime | None = None
+    fingerprint: str = ""
+    owner: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """The value of the only objective, or ``None`` without one.
+
+        Raises:
+            StudyError: when the trial has several objectives.
+        """
+        if self.values is None:
+            return None
+        if len(self.values) > 1:
+            raise StudyError(
+                f"trial {self.number} has {len(self.values)} objectives, so it has no single value; "
+                "write trial.values"
+            )
+        return self.values[0]
+
+    @property
+    def last_step(self) -> int | None:
+        """The largest step that was reported, or ``None``."""
+        return max(self.intermediate_values) if self.intermediate_values else None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether no constraint is violated."""
+        return all(value <= 0.0 for value in self.constraints.values())
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the trial took, or ``None`` while it has not finished."""
+        if self.datetime_start is None or self.datetime_complete is None:
+            return None
+        return self.datetime_complete - self.datetime_start
+
+    @property
+    def fixed_params(self) -> Mapping[str, Any]:
+        """What a queued trial wants to be run with, as it was enqueued."""
+        fixed: Mapping[str, Any] = self.system_attrs.get("fixed_params", _NOTHING)
+        return fixed
+
+
+def create_trial(
+    *,
+    state: TrialState = TrialState.COMPLETE,
+    value: float | None = None,
+    values: Sequence[float] | None = None,
+    params: Mapping[str, Any] | None = None,
+    distributions: Mapping[str, Domain[Any]] | None = None,
+    intermediate_values: Mapping[int, float] | None = None,
+    constraints: Mapping[str, float] | None = None,
+    user_attrs: Mapping[str, Any] | None = None,
+    system_attrs: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
+    """A trial that was run elsewhere, for `Study.add_trial`.
+
+    Raises:
+        StudyError: when a parameter has no domain, or a value and the state contradict each other.
+        StateError: when a parameter does not lie in its domain.
+
+    >>> create_trial(value=1.0, params={"k": 3}, distributions={"k": Int(1, 5)}).params["k"]
+    3
+    >>> create_trial(value=1.0, params={"k": 3})
+    Traceback (most recent call last):
+        ...
+    dspex.errors.StudyError: params and distributions must name the same variables: 'k' is only in params. ...
+    """
+    if value is not None and values is not None:
+        raise StudyError(f"give value= or values=, not both (got value={value!r} and values={values!r})")
+    told = (value,) if value is not None else None if values is None else tuple(values)
+    domains = dict(distributions or {})
+    given = dict(params or {})
+    for path in {*given, *domains}:
+        if path not in given or path not in domains:
+            where = "params" if path in given else "distributions"
+            raise StudyError(
+                f"params and distributions must name the same variables: {path!r} is only in {where}. "
+                f"Write create_trial(params={{{path!r}: ...}}, distributions={{{path!r}: Float(0, 1)}}, value=...)"
+            )
+    checked = {
+        path: item if domains[path].open_ended else domains[path].validate(item, name=path)
+        for path, item in given.items()
+    }
+    trial = FrozenTrial(
+        number=-1,
+        state=state,
+        params=checked,
+        distributions=domains,
+        values=None if told is None else tuple(float(item) for item in told),
+        intermediate_values={int(k): float(v) for k, v in (intermediate_values or {}).items()},
+        constraints=dict(constraints or {}),
+        user_attrs=dict(user_attrs or {}),
+        system_attrs=dict(system_attrs or {}),
+        datetime_start=None if state is TrialState.WAITING else datetime.now(UTC),
+        datetime_complete=datetime.now(UTC) if state.is_finished else None,
+    )
+    return checked_trial(trial)
+
+
+def checked_trial(trial: FrozenTrial) -> FrozenTrial:
+    """``trial`` itself, when its state and its values agree.
+
+    Raises:
+        StudyError: when they do not.
+    """
+    if trial.state is TrialState.COMPLETE:
+        if trial.values is None:
+            raise StudyError("a COMPLETE trial needs value=... (or values=[...] for several objectives)")
+        if any(math.isnan(value) for value in trial.values):
+            raise StudyError(
+                f"a COMPLETE trial cannot have the values {trial.values!r}: NaN ranks nothing. Use state=TrialState.FAIL"
+            )
+    elif trial.state is not TrialState.PRUNED and trial.values is not None:
+        raise StudyError(f"a {trial.state.name} trial has no values, got {trial.values!r}")
+    return trial

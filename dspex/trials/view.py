@@ -1,0 +1,68 @@
+"""What samplers and pruners see of a study: enough to choose by, and nothing they could change."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from dspex.trials.frozen import FrozenTrial
+from dspex.trials.ledger import Ledger
+from dspex.trials.log import TrialLog
+from dspex.trials.state import StudyDirection
+from dspex.variables import Pool, Space
+
+__all__ = ["PerView", "StudyView"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False, weakref_slot=True)
+class StudyView:
+    """A narrow, read-only window on one study.
+
+    One object stands for one study as long as the process has it open, so whoever keeps something per study
+    may key a `weakref.WeakKeyDictionary` by it. ``pools`` maps the paths of open-ended variables to their
+    candidates, which may have grown since one last looked.
+    """
+
+    directions: tuple[StudyDirection, ...]
+    space: Space | None
+    ledger: Ledger
+    pools: Mapping[str, Pool]
+    log: TrialLog
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number. Costs as much as there are; `changes` does not."""
+        return self.log.snapshot()
+
+    def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
+        """The trials that changed after ``cursor`` (0: all of them), and the next cursor."""
+        return self.log.changes(cursor)
+
+
+class PerView(Generic[T]):
+    """What a sampler or pruner keeps for each study it works for: made when first needed, gone with the study.
+
+    Thread-safe. It pickles as an empty one, because a view does not travel and what is kept can be read again.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._kept: weakref.WeakKeyDictionary[StudyView, T] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def of(self, view: StudyView) -> T:
+        """What is kept for ``view``."""
+        with self._lock:
+            kept = self._kept.get(view)
+            if kept is None:
+                kept = self._kept[view] = self._make()
+            return kept
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PerView, (self._make,))
