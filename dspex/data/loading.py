@@ -218,8 +218,8 @@ def _lines(path: str | PathLike[str], encoding: str) -> Iterator[str]:
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}, line {_undecodable_line(path, encoding)} is not {error.encoding} text ({error.reason}); "
-            f"give the file's encoding, for example encoding='latin-1'."
+            f"{path}, line {_undecodable_line(path, encoding)} is not {error.encoding} text "
+            f"({error.reason}); give the file's encoding, for example encoding='latin-1'."
         ) from None
 
 

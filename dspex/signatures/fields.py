@@ -10,7 +10,7 @@ import attrs
 
 from dspex.data.plain import plain_data
 from dspex.errors import DefinitionError
-from dspex.signatures.types import is_plain_type, normalised, split_annotated, type_text
+from dspex.signatures.types import is_plain_type, normalised, split_annotated, type_text, union_members
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -46,6 +46,17 @@ _CONSTRAINTS: Final = {
     "decimal_places": "at most {} decimal places",
     "allow_inf_nan": "",
     "strict": "",
+}
+_OF_NUMBERS: Final = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
+_OF_LENGTHS: Final = frozenset({"min_length", "max_length"})
+_NUMERIC: Final = _OF_NUMBERS | {"allow_inf_nan", "max_digits", "decimal_places", "strict"}
+_TAKES: Final[dict[Any, frozenset[str]]] = {
+    bool: frozenset({"strict"}),
+    int: _NUMERIC,
+    float: _NUMERIC,
+    str: _OF_LENGTHS | {"pattern", "strict"},
+    bytes: _OF_LENGTHS | {"strict"},
+    **dict.fromkeys((list, dict, set, frozenset, tuple), _OF_LENGTHS | {"strict"}),
 }
 _INSTEAD: Final = {
     "description": "desc='...'",
@@ -121,7 +132,7 @@ def _spec(
             close = difflib.get_close_matches(name, known, n=1)
             instead = _INSTEAD.get(name) or (f"{close[0]}=..." if close else "one of " + ", ".join(known))
             raise DefinitionError(
-                f"{kind}({name}={constraints[name]!r}): {kind} takes no {name!r}; write {instead}."
+                f"{kind}({name}={constraints[name]!r}): {kind} takes no {name!r}; write {instead}"
             )
     return FieldSpec(is_input=is_input, desc=desc, prefix=prefix, default=default, constraints=constraints)
 
@@ -250,6 +261,18 @@ class Field:
         import pydantic
 
         kind = "input" if self.is_input else "output"
+        for member in union_members(self.annotation):
+            # pydantic itself would notice when it validates the first value, not before.
+            takes = _TAKES.get(member, frozenset(self.constraints))
+            unfit = [name for name in self.constraints if name not in takes]
+            if unfit:
+                fit = [name for name in _CONSTRAINTS if name in takes]
+                raise DefinitionError(
+                    f"{kind} {self.name!r}: {unfit[0]}={self.constraints[unfit[0]]!r} says nothing about a "
+                    f"{member.__name__}, which takes {', '.join(fit)}."
+                    f"\nWrong:  {self!r}"
+                    f"\nRight:  count: int = OutputField(ge=0), tags: list[str] = OutputField(max_length=5)"
+                )
         try:
             adapter = self.adapter
         except DefinitionError:
@@ -260,8 +283,8 @@ class Field:
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise DefinitionError(
-                f"{kind} {self.name!r} cannot be {self.type_name} with "
-                f"{_arguments(self) or 'no constraints'}: {reason}"
+                f"{kind} {self.name!r} cannot be {self.type_name}"
+                f"{' with ' + _arguments(self) if self.constraints else ''}: {reason}"
                 f"\nWrong:  {self!r}"
                 f"\nRight:  count: int = OutputField(ge=0), or tags: list[str] = OutputField(max_length=5)"
             ) from error

@@ -48,6 +48,9 @@ def parse_signature(spec: str, scope: Scope) -> tuple[list[tuple[str, Any]], lis
             raise _Failure("it is empty", 0)
         arrows = _find(text, "->")
         if not arrows:
+            for wrong in ("=>", "→", ">"):
+                if wrong in text:
+                    raise _Failure(f"write '->' instead of {wrong!r}", text.index(wrong))
             raise _Failure("it has no '->' between inputs and outputs", len(text.rstrip()))
         if len(arrows) > 1:
             raise _Failure("it has more than one '->'", arrows[1])
@@ -177,9 +180,9 @@ def _type(text: str, start: int, stop: int, scope: Scope) -> Any:
 
 
 def _require_type(found: Any, source: str, position: int) -> None:
-    name = getattr(found, "_name", None)
-    if found in (typing.Literal, typing.Optional, typing.Union, typing.Annotated):
-        raise _Failure(f"{name} needs to know of what; write {_NEEDS_ARGUMENTS[str(name)]}", position)
+    for name, example in _NEEDS_ARGUMENTS.items():
+        if found is getattr(typing, name):
+            raise _Failure(f"{name} needs to know of what; write {example}", position)
     if not is_type(found):
         raise _Failure(f"{source!r} is {found!r} ({type(found).__name__}), not a type", position)
 

@@ -53,7 +53,7 @@ def is_type(value: Any) -> bool:
     return (
         isinstance(value, type | types.UnionType | types.GenericAlias | typing.NewType)
         or value is None
-        or value in _SPECIAL
+        or any(value is special for special in _SPECIAL)
         or typing.get_origin(value) is not None
         or type(value).__name__ == "TypeAliasType"
         or (type(value).__module__ == "typing" and type(value).__name__ == "_SpecialGenericAlias")

@@ -94,21 +94,6 @@ class SignatureMeta(type):
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> None:
         super().__init__(name, bases, namespace)
 
-    def __call__(  # makes a signature, never an instance
-        cls,
-        spec: str | Mapping[str, Any] | SignatureMeta,
-        instructions: str = "",
-        *,
-        name: str = "",
-    ) -> type[Signature]:
-        if cls is not Signature:
-            raise DefinitionError(
-                f"{cls.__name__} is a signature, not something to call: it says what goes in and out."
-                f"\nWrong:  {cls.__name__}(...)"
-                f"\nRight:  Predict({cls.__name__})(...)"
-            )
-        return make_signature(spec, instructions, name=name)
-
     @property
     def instructions(cls) -> str:
         """What the model is told to do: the docstring, or made from the names of the fields."""
@@ -261,8 +246,12 @@ class SignatureMeta(type):
           question: str = InputField()
           answer: bool = OutputField()
         """
-        instructions = cls.instructions.replace("\n", "\n  ")
-        return "\n  ".join([f"{cls.__name__}: {cls.spec}", instructions, *map(repr, cls.fields.values())])
+        lines = [
+            f"{cls.__name__}: {cls.spec}",
+            *cls.instructions.splitlines(),
+            *map(repr, cls.fields.values()),
+        ]
+        return "\n".join([lines[0], *(f"  {line}".rstrip() for line in lines[1:])])
 
     def _require(cls, name: str, verb: str) -> None:
         if name not in cls.fields:
@@ -334,12 +323,36 @@ class Signature(metaclass=SignatureMeta):
     (<Signature Judge: claim -> holds: bool>, 'Say whether the claim holds.')
     """
 
+    def __new__(  # type: ignore[misc]  # calling Signature makes a class, never an instance
+        cls,
+        spec: str | Mapping[str, Any] | SignatureMeta = "",
+        instructions: str = "",
+        *,
+        name: str = "",
+        custom_types: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> type[Signature]:
+        if cls is not Signature or fields:
+            given = ", ".join(f"{field}=..." for field in fields) or "..."
+            owner = cls.__name__ if cls is not Signature else "'question -> answer'"
+            raise DefinitionError(
+                f"{cls.__name__} is a signature: it says what goes in and out, and is not called itself."
+                f"\nWrong:  {cls.__name__}({given})"
+                f"\nRight:  Predict({owner})({given})"
+            )
+        return make_signature(spec, instructions, name=name, custom_types=custom_types)
+
 
 def make_signature(
-    spec: str | Mapping[str, Any] | SignatureMeta, instructions: str = "", *, name: str = ""
+    spec: str | Mapping[str, Any] | SignatureMeta,
+    instructions: str = "",
+    *,
+    name: str = "",
+    custom_types: Mapping[str, Any] | None = None,
 ) -> type[Signature]:
     """A signature from a string, from a mapping of names to fields, or from another signature.
 
+    The types in a string are those that its names stand for where it is written; ``custom_types`` come first.
     In a mapping each value is ``InputField(...)``, ``OutputField(...)``, a pair of a type and one of these,
     or a `Field` of another signature.
 
@@ -351,7 +364,7 @@ def make_signature(
     if isinstance(spec, SignatureMeta):
         return _build(name or spec.__name__, spec.fields.values(), written or spec.__dspex_written__)
     if isinstance(spec, str):
-        inputs, outputs = parse_signature(spec, Scope())
+        inputs, outputs = parse_signature(spec, Scope(custom_types or {}))
         made = [
             checked_field(Field.make(field, kind, FieldSpec(is_input=is_input)))
             for group, is_input in ((inputs, True), (outputs, False))

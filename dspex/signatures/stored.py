@@ -49,8 +49,8 @@ def field_to_json(field: Field) -> dict[str, Json]:
     """``field`` as plain data; raises `StateError` for types whose validators are functions."""
     if metadata_in(field.annotation):
         raise StateError(
-            f"field {field.name!r} cannot be stored: inside {field.type_name} there is an Annotated, which has no "
-            f"plain form. Put the constraint on the field, as in {field.name}: list[int] = "
+            f"field {field.name!r} cannot be stored: inside {field.type_name} there is an Annotated, which "
+            f"has no plain form. Put the constraint on the field, as in {field.name}: list[int] = "
             f"OutputField(max_length=3), or make the type a pydantic model."
         )
     names: dict[str, Any] = {}

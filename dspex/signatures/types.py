@@ -8,12 +8,12 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, Union
 
-__all__ = ["is_plain_type", "metadata_in", "normalised", "split_annotated", "type_text"]
+__all__ = ["is_plain_type", "metadata_in", "normalised", "split_annotated", "type_text", "union_members"]
 
 _PLAIN: Final = frozenset(
     {str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object, type(None)}
 )
-_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
+_CONTAINERS: Final = {list: 1, dict: 2, set: 1, frozenset: 1, tuple: None}
 
 
 def is_plain_type(annotation: Any) -> bool:
@@ -25,9 +25,11 @@ def is_plain_type(annotation: Any) -> bool:
         return isinstance(annotation, type) and annotation in _PLAIN
     if origin is Literal:
         return not any(isinstance(value, enum.Enum) for value in typing.get_args(annotation))
-    if origin in _CONTAINERS or _is_union(origin):
-        return all(is_plain_type(argument) for argument in typing.get_args(annotation))
-    return False
+    arguments = typing.get_args(annotation)
+    if origin in _CONTAINERS:
+        # Python itself lets dict[str] pass.
+        return _CONTAINERS[origin] in (None, len(arguments)) and all(map(is_plain_type, arguments))
+    return _is_union(origin) and all(map(is_plain_type, arguments))
 
 
 def normalised(annotation: Any) -> Any:
@@ -69,6 +71,17 @@ def split_annotated(annotation: Any) -> tuple[Any, str, dict[str, Any]]:
     except LookupError:
         return annotation, "", {}
     return base, " ".join(descriptions), constraints
+
+
+def union_members(annotation: Any) -> list[Any]:
+    """The members of a union without ``None``, each without its parameters; of another type, itself.
+
+    >>> union_members(list[int] | str | None)
+    [<class 'list'>, <class 'str'>]
+    """
+    origin = typing.get_origin(annotation)
+    members = typing.get_args(annotation) if _is_union(origin) else [annotation]
+    return [typing.get_origin(member) or member for member in members if member not in (None, type(None))]
 
 
 def metadata_in(annotation: Any) -> bool:
@@ -126,7 +139,7 @@ def _union(members: tuple[Any, ...]) -> Any:
         try:
             union = union | member
         except TypeError:
-            union = Union[union, member]
+            union = Union[union, member]  # noqa: UP007 - for members that know no |
     return union
 
 
@@ -149,7 +162,7 @@ def _descriptions(metadata: Iterable[Any], constraints: dict[str, Any]) -> Itera
 
 
 def _slots(item: Any) -> Iterable[str]:
-    return getattr(type(item), "__slots__", None) or vars(item)
+    return list(getattr(type(item), "__slots__", ()) or vars(item))
 
 
 def _literal(value: Any, named: Callable[[Any], str]) -> str:
