@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from dspex.execution.active import Activation, active_run
 from dspex.execution.budget import Amounts, Budget, Reservation
 from dspex.execution.deadline import Deadline
+from dspex.execution.executor import (
+    in_thread,
+    map_async,
+    map_threads,
+    run_blocking,
+    run_many,
+    stream_async,
+    stream_threads,
+)
+from dspex.execution.outcome import Outcome, Outcomes
 from dspex.execution.run import Run, TraceEntry
-from dspex.execution.settings import Settings, configure, context, current
+from dspex.execution.settings import Settings, configure, context, current, settings
 
 __all__ = [
+    "Activation",
     "Amounts",
     "Budget",
     "Deadline",
+    "Outcome",
+    "Outcomes",
     "Reservation",
     "Run",
     "Settings",
     "TraceEntry",
+    "active_run",
     "configure",
     "context",
     "current",
+    "in_thread",
+    "map_async",
+    "map_threads",
+    "run_blocking",
+    "run_many",
+    "settings",
+    "stream_async",
+    "stream_threads",
 ]

@@ -1,8 +1,8 @@
 """The run that is going on here: how code without a run of its own joins one.
 
-A run travels on the bound modules, so threads and tasks of any make keep it. What is *not* part of the tree (a
-predictor made inside ``forward``, a module kept in a global, a model called by hand) asks here instead, and so
-its calls still count against the run's usage, deadline and budget.
+A run travels on the bound modules, so threads and tasks of any make keep it. What is *not* part of the tree
+(a predictor made inside ``forward``, a module kept in a global, a model called by hand) asks here instead,
+and so its calls still count against the run's usage, deadline and budget.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ class Budget:
     ...     call.settle(Usage(calls=1, cost=0.25))
     >>> budget.remaining()
     Amounts(usd=0.75, tokens=None, calls=1, seconds=None)
-    >>> budget.reserve(Usage(calls=1, cost=0.9))
+    >>> Budget(usd=1.0).reserve(Usage(calls=1, cost=1.5))
     Traceback (most recent call last):
         ...
-    dspex.errors.BudgetExceeded: Budget(usd=1.0, calls=2): this call may cost up to $0.9, but of $1 $0.25 is spent
+    dspex.errors.BudgetExceeded: Budget(usd=1.0): this call may cost up to $1.5, but of $1 $0 is spent
     """
 
     __slots__ = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dspex.lm.base import BaseLM
+from dspex.lm.cache import Cache
 from dspex.lm.mock import MockLM
 from dspex.lm.transcript import Transcript
 from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBlock
 
 __all__ = [
     "BaseLM",
+    "Cache",
     "Completion",
     "LMRequest",
     "LMResponse",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from dspex.data.usage import Usage
 from dspex.errors import (
@@ -23,17 +23,17 @@ from dspex.errors import (
     LMTimeoutError,
     StateError,
 )
+from dspex.execution.active import active_run
 from dspex.execution.budget import Budget, Reservation
+from dspex.execution.executor import in_thread
 from dspex.execution.run import Run
 from dspex.execution.settings import current
+from dspex.lm.cache import Cache, default_cache
 from dspex.lm.keys import Keys
 from dspex.lm.options import checked_cache, checked_price, checked_retries, checked_timeout, saved_options
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.transcript import Transcript
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
-
-if TYPE_CHECKING:
-    from dspex.lm.cache import Cache
 
 __all__ = ["BaseLM"]
 
@@ -129,8 +129,6 @@ class BaseLM(ABC):
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
         """One attempt, awaiting; by default `_send` in a thread of its own."""
-        from dspex.execution.executor import in_thread
-
         return await in_thread(self._send, request, timeout)
 
     def _identify(self) -> dict[str, Any]:
@@ -148,12 +146,14 @@ class BaseLM(ABC):
     # Calls.
 
     def generate(self, request: LMRequest, run: Run | None = None) -> LMResponse:
-        """Answer ``request``, counting it in ``run``.
+        """Answer ``request``, counting it in ``run`` (by default the one that is going on here, if any).
 
         Raises an `LMError`, `DeadlineExceeded` when the run's time is up or it was cancelled,
         `BudgetExceeded` when the call does not fit into the budget, and `StorageError` when the cache
         cannot be read.
         """
+        if run is None:
+            run = active_run()
         flow = self._flow(request, run)
         try:
             step = next(flow)
@@ -178,6 +178,8 @@ class BaseLM(ABC):
         """`generate`, awaiting; cancelling the task cancels the call."""
         import asyncio
 
+        if run is None:
+            run = active_run()
         flow = self._flow(request, run)
         try:
             step = next(flow)
@@ -362,12 +364,7 @@ class BaseLM(ABC):
         """Where its answers are kept."""
         if self._cache is False:
             choice = self._cache_choice
-            if choice is True:
-                from dspex.lm.cache import default_cache
-
-                self._cache = default_cache()
-            else:
-                self._cache = choice or None
+            self._cache = default_cache() if choice is True else choice or None
         return self._cache
 
     def key(self, request: LMRequest) -> str:

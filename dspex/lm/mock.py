@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex.errors import DefinitionError, LMTimeoutError, StateError
 from dspex.lm.base import BaseLM
+from dspex.lm.cache import Cache
 from dspex.lm.options import saved_options
 from dspex.lm.scripts import Counter, Failures, Script, failure_plan, script_of, written
 from dspex.lm.types import Completion, LMRequest, LMResponse, characters
-
-if TYPE_CHECKING:
-    from dspex.lm.cache import Cache
 
 __all__ = ["MockLM"]
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from dspex.lm.cache import Cache
+from dspex.lm.cache import Cache
 
 __all__ = ["checked_cache", "checked_price", "checked_retries", "checked_timeout", "saved_options"]
 
@@ -56,8 +54,8 @@ def checked_cache(value: Any) -> bool | Cache:
     """``True``, ``False`` (or ``None``), or a `Cache`."""
     if value is None:
         return False
-    if isinstance(value, bool) or (hasattr(value, "get") and hasattr(value, "put")):
-        return value  # type: ignore[no-any-return]  # a cache by what it does, so that cache.py stays unloaded
+    if isinstance(value, (bool, Cache)):
+        return value
     raise DefinitionError(
         f"cache must be True, False or a dspex.lm.Cache, not {value!r} ({type(value).__name__}); "
         'for a file of your own write cache=dspex.lm.Cache("answers.db")'

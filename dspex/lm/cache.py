@@ -1,0 +1,283 @@
+"""Answers that were paid for, kept so that nobody pays for them twice.
+
+A SQLite file of JSON, shared by threads and processes, with the answers used last in memory. Entries are
+immutable: the first answer to a request stays. There is no pickle in it and no secret, and keys are digests;
+a cache can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import DefinitionError, StorageError
+from dspex.lm.types import LMResponse
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["Cache", "default_cache"]
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
+_BUSY_SECONDS = 30.0
+
+
+class Cache:
+    """Answers by key, in a file and in memory, or in memory only when ``path`` is ``None``.
+
+    Safe to share between threads; any number of processes may use one file. Caches of one path are one object
+    in a process. The ``memory_entries`` used last stay in memory.
+
+    A file that is damaged, is no cache, or cannot be opened raises `StorageError` at its first use, before
+    anything is paid for. When an answer that was paid for cannot be written, it is a warning.
+
+    >>> from dspex.lm import MockLM
+    >>> lm = MockLM(["Paris"], cache=Cache())
+    >>> lm("Capital of France?"), lm("Capital of France?"), len(lm.calls)
+    (['Paris'], ['Paris'], 1)
+    """
+
+    _shared: dict[str, Cache] = {}  # noqa: RUF012 - a registry, guarded by _sharing
+    _sharing = threading.Lock()
+
+    path: Path | None
+    memory_entries: int
+
+    def __new__(cls, path: str | os.PathLike[str] | None = None, *, memory_entries: int = 10_000) -> Cache:
+        if path is None:
+            return cls._make(None, memory_entries)
+        if not isinstance(path, (str, os.PathLike)):
+            raise DefinitionError(
+                f"path must be a file name or None (memory only), not {path!r} ({type(path).__name__}); "
+                'write dspex.lm.Cache("answers.db")'
+            )
+        place = Path(path).expanduser().absolute()
+        with cls._sharing:
+            cache = cls._shared.get(str(place))
+            if cache is None:
+                cache = cls._shared[str(place)] = cls._make(place, memory_entries)
+            return cache
+
+    @classmethod
+    def _make(cls, path: Path | None, memory_entries: int) -> Cache:
+        if isinstance(memory_entries, bool) or not isinstance(memory_entries, int) or memory_entries < 1:
+            raise DefinitionError(
+                f"memory_entries must be a whole number, 1 or more, not {memory_entries!r} "
+                f"({type(memory_entries).__name__})"
+            )
+        cache = object.__new__(cls)
+        cache.path = path
+        cache.memory_entries = memory_entries
+        cache._memory = OrderedDict()
+        cache._reset()
+        return cache
+
+    _memory: OrderedDict[str, LMResponse]
+    _lock: threading.Lock
+    _file: threading.Lock
+    _connection: sqlite3.Connection | None
+    _process: int
+    _warned: bool
+
+    def _reset(self) -> None:
+        # A forked child must neither wait for its parent's locks nor touch its connection.
+        self._lock = threading.Lock()
+        self._file = threading.Lock()
+        self._connection = None
+        self._process = os.getpid()
+        self._warned = False
+
+    def get(self, key: str) -> LMResponse | None:
+        """The answer under ``key``, as it was put; ``None`` when there is none."""
+        memory = self._memory
+        with self._lock:
+            found = memory.get(key)
+            if found is not None:
+                memory.move_to_end(key)
+                return found
+        if self.path is None:
+            return None
+        import sqlite3
+
+        try:
+            with self._file:
+                row = self._open().execute("SELECT response FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        if row is None:
+            return None
+        try:
+            found = LMResponse.from_json(json.loads(row[0]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
+        self._remember(key, found)
+        return found
+
+    def put(self, key: str, response: LMResponse) -> None:
+        """Keep ``response`` under ``key``, unless there is one already."""
+        kept = LMResponse(
+            response.completions, response.usage.copy(), response.model, False, response.latency
+        )
+        self._remember(key, kept)
+        if self.path is None:
+            return
+        import sqlite3
+
+        try:
+            text = json.dumps(kept.to_json(), ensure_ascii=False, separators=(",", ":"))
+            with self._file:
+                self._open().execute(
+                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (key, kept.model, text, time.time())
+                )
+        except (sqlite3.Error, StorageError, TypeError, ValueError) as error:
+            # The answer is there and was paid for: losing it would be worse than not keeping it.
+            if not self._warned:
+                self._warned = True
+                message = f"answers are not kept in the cache {self.path}: {error}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def clear(self) -> None:
+        """Forget all answers, in the file too."""
+        with self._lock:
+            self._memory.clear()
+        if self.path is not None:
+            import sqlite3
+
+            try:
+                with self._file:
+                    self._open().execute("DELETE FROM answers")
+            except sqlite3.Error as error:
+                raise self._damaged(error) from error
+
+    def close(self) -> None:
+        """Close the file; it opens again when it is used."""
+        with self._file:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def __len__(self) -> int:
+        if self.path is None:
+            return len(self._memory)
+        import sqlite3
+
+        try:
+            with self._file:
+                count: int = self._open().execute("SELECT count(*) FROM answers").fetchone()[0]
+                return count
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def __bool__(self) -> bool:
+        return True  # an empty cache is a cache
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.get(key) is not None
+
+    def _remember(self, key: str, response: LMResponse) -> None:
+        with self._lock:
+            self._memory.setdefault(key, response)
+            self._memory.move_to_end(key)
+            if len(self._memory) > self.memory_entries:
+                self._memory.popitem(last=False)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            return self._connection
+        import sqlite3
+
+        assert self.path is not None
+        connection = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(connection)
+        except (OSError, sqlite3.Error) as error:
+            if connection is not None:
+                connection.close()
+            raise self._damaged(error) from error
+        except StorageError:
+            assert connection is not None
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != _APPLICATION_ID:
+            raise StorageError(
+                f"{self.path} is a database of another program, not a cache of dspex: name another file, "
+                'dspex.lm.Cache("answers.db")'
+            )
+        if version > _SCHEMA_VERSION:
+            raise StorageError(
+                f"the cache {self.path} was written by a newer dspex (format {version}, this one reads "
+                f"{_SCHEMA_VERSION}): update dspex, or name another file"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Safe against a killed process; only a crash of the machine may lose the newest answers.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if version < _SCHEMA_VERSION:
+            # Several processes may come here at once: each statement is right when it is repeated.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, "
+                "response TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID"
+            )
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+
+    def _damaged(self, reason: object) -> StorageError:
+        return StorageError(
+            f"the cache {self.path} cannot be used: {reason}. It holds nothing but answers that can be asked "
+            "for again: delete the file, name another (dspex.lm.Cache(path), or the environment variable "
+            "DSPEX_CACHE_DIR), or go without (cache=False)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (None if self.path is None else str(self.path), self.memory_entries))
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.path)!r})" if self.path is not None else "Cache()"
+
+
+def default_cache() -> Cache:
+    """The cache that ``cache=True`` means: ``cache.db`` in ``$DSPEX_CACHE_DIR``, or in ``~/.cache/dspex``."""
+    folder = os.environ.get("DSPEX_CACHE_DIR")
+    return Cache(Path(folder) / "cache.db" if folder else Path("~/.cache/dspex/cache.db"))
+
+
+def _rebuild(path: str | None, memory_entries: int) -> Cache:
+    return Cache(path, memory_entries=memory_entries)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _after_fork() -> None:
+    Cache._sharing = threading.Lock()
+    for cache in Cache._shared.values():
+        # Not closed: closing would drop the parent's locks on the file.
+        _inherited.append(cache._connection)
+        cache._reset()
+
+
+_inherited: list[Any] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
