@@ -1,0 +1,47 @@
+"""The adapter for models that write JSON, or can be made to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from dspex.adapters.base import Adapter
+from dspex.adapters.layout import Layout, Output
+from dspex.adapters.values import json_text, output_data
+
+__all__ = ["JSONAdapter"]
+
+
+class JSONAdapter(Adapter):
+    """The answer is one JSON object with a key for each output.
+
+    A model whose ``capabilities`` include ``"json_schema"`` is given the schema of that object, and cannot
+    answer otherwise. See `Adapter` for ``templates``.
+
+    >>> from dspex.signatures import Signature
+    >>> qa = Signature("question -> answer: int, sure: bool")
+    >>> JSONAdapter().parse(qa, 'Here you are: {"answer": "2", \\'Sure\\': True,')
+    {'answer': 2, 'sure': True}
+    """
+
+    name: ClassVar[str] = "json"
+    json_first: ClassVar[bool] = True
+
+    def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
+        held = json.loads(text)
+        values: dict[str, Any] = {}
+        for output in layout.outputs:
+            value = held[output.name]
+            if output.read is None:
+                if type(value) is not str:
+                    return None
+                values[output.name] = value
+            else:
+                values[output.name] = output.check(value)
+        return values
+
+    def _answer_value(self, output: Output, value: Any) -> str:
+        return json_text(output_data(output.field, value))
+
+    def _schema(self, layout: Layout) -> dict[str, Any] | None:
+        return layout.schema

@@ -1,0 +1,160 @@
+"""Reading an answer that is not well-formed, with all that is known of how models deviate.
+
+Each output is looked for in several places of the text: under its header (exact, nearly exact, or of another
+kind), in JSON, under a header of another name, in front of the first header, or in the whole text when it is
+the only output. The places that hold every output come first. What is found has to pass the output's type;
+the first find that does is the value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dspex.adapters.fitting import Unreadable, is_structured, read_value
+from dspex.adapters.repair import json_values
+from dspex.adapters.sections import trimmed, unescaped
+from dspex.errors import ParseError
+
+if TYPE_CHECKING:
+    from dspex.adapters.layout import Layout, Output
+
+__all__ = ["recovered"]
+
+_Finds = dict[str, list[Any]]
+"""Candidates by output: `_Text` for what stood in the text, plain data for what JSON held."""
+
+
+class _Text(str):
+    """A piece of the answer itself: here ``null`` is the absence of a value, where JSON's "null" is a word."""
+
+    __slots__ = ()
+
+
+def recovered(layout: Layout, text: str, *, adapter: str, json_first: bool) -> dict[str, Any]:
+    """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
+    headers = layout.headers
+    in_json, in_sections = _in_json(layout, text), _texts(headers.strict(text))
+    finds = [in_json, in_sections] if json_first else [in_sections, in_json]
+    if not any(layout.names <= found.keys() for found in finds):
+        finds.append(_texts(headers.loose(text)))
+    finds.sort(key=lambda found: not layout.names <= found.keys())
+    missing = [name for name in layout.names if not any(name in found for found in finds)]
+    if missing:
+        finds += _last_resorts(layout, text, missing)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for output in layout.outputs:
+        candidates = [one for found in finds for one in found.get(output.name, ())]
+        try:
+            values[output.name] = _first_readable(output, candidates)
+        except Unreadable as reason:
+            problems.append(f"`{output.name}` ({output.field.type_name}): {reason}")
+    if not problems:
+        return values
+    asked = len(layout.outputs)
+    what = "the output" if asked == 1 else f"{len(problems)} of {asked} outputs"
+    raise ParseError(
+        f"the {adapter} adapter could not read {what} from the model's answer.\n  "
+        + "\n  ".join(problems)
+        + f"\n  the answer: {_shortened(text, 300)}",
+        text=text,
+        partial=values,
+        adapter=adapter,
+    )
+
+
+def _first_readable(output: Output, candidates: Iterable[Any]) -> Any:
+    reason: str | None = None
+    empty = False
+    for candidate in candidates:
+        if isinstance(candidate, _Text) and (not candidate or candidate == output.placeholder):
+            empty = empty or not candidate
+            continue
+        try:
+            return _read(output, candidate)
+        except Unreadable as error:
+            reason = reason or f"{error}; the model wrote {_shortened(candidate, 120)}"
+    if empty and reason is None:
+        try:
+            return _read(output, _Text())
+        except Unreadable as error:
+            reason = f"{error}; the model left it empty"
+    raise Unreadable(reason or f"not found; expected {output.header} and its value")
+
+
+def _read(output: Output, candidate: Any) -> Any:
+    if not isinstance(candidate, _Text):
+        try:
+            return output.check(candidate)
+        except Exception:  # out of the ordinary: `read_value` is the judge
+            return read_value(output.field.annotation, output.field.adapter, candidate)
+    text = str(candidate)
+    return text if output.read is None else read_value(output.field.annotation, output.field.adapter, text)
+
+
+def _texts(found: dict[str, list[str]]) -> _Finds:
+    return {name: [_Text(unescaped(text)) for text in texts] for name, texts in found.items()}
+
+
+def _in_json(layout: Layout, text: str) -> _Finds:
+    """What JSON objects in the text hold under the outputs' names, the most complete object first."""
+    maps = []
+    for value in _objects(text):
+        for fields in (value, *value.values()):
+            if isinstance(fields, dict):
+                named = {layout.output_named(str(key)): held for key, held in fields.items()}
+                named.pop(None, None)
+                if named:
+                    maps.append(named)
+                    break
+    found: _Finds = {}
+    for named in sorted(maps, key=len, reverse=True):
+        for name, held in named.items():
+            if name is not None:
+                found.setdefault(name, []).append(held)
+    return found
+
+
+def _objects(text: str) -> list[dict[Any, Any]]:
+    if "{" not in text and '"' not in text and "“" not in text:
+        return []
+    found: list[dict[Any, Any]] = []
+    for value in json_values(text):
+        found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+    return found
+
+
+def _last_resorts(layout: Layout, text: str, missing: list[str]) -> list[_Finds]:
+    """Where outputs may be that have no header and no key: at most one guess each, and only a safe one."""
+    first = layout.outputs[0]
+    finds = [_texts(layout.headers.renamed(text, missing))]
+    if len(layout.outputs) == 1:
+        objects = _objects(text)
+        if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
+            finds.append({first.name: list(objects[0].values())})
+        finds.append({first.name: [_Text(unescaped(trimmed(text)))]})
+        return finds
+    lead = layout.headers.lead(text)
+    if first.name in missing and lead and not is_structured(first.field.annotation):
+        finds.append({first.name: [_Text(unescaped(lead))]})
+    if len(missing) < len(layout.outputs):
+        # Nothing was said about an output that may be null.
+        unsaid = [output for output in layout.outputs if output.name in missing and _nullable(output)]
+        finds.append({output.name: [None] for output in unsaid})
+    return finds
+
+
+def _nullable(output: Output) -> bool:
+    try:
+        return output.check(None) is None
+    except Exception:  # pydantic's no, or that of a validator of the user's own
+        return False
+
+
+def _shortened(value: Any, limit: int) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) > limit:
+        text = f"{text[: limit - 40]} ... {text[-34:]}"
+    return repr(str(text))

@@ -1,0 +1,325 @@
+# ruff: noqa: RUF001 - quotes and dashes of all kinds are what this file is about
+"""Reading the JSON that models really write.
+
+A strict parse is always tried first. When it fails, a forgiving reader takes over: comments, trailing and
+missing commas, single and smart quotes, unquoted keys and words, Python's literals, raw line breaks and
+unescaped quotes inside strings, unclosed strings and brackets (an answer cut off by its token limit). What it
+cannot make sense of is a `ValueError`; it never guesses a value that is not in the text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+__all__ = ["json_values", "read_json"]
+
+_MAX_DEPTH: Final = 100
+_MAX_STEPS: Final = 200_000
+_MAX_VALUES: Final = 24
+
+_decoder = json.JSONDecoder()
+
+_SPACE = re.compile(r"(?:\s+|//[^\n]*|/\*.*?(?:\*/|\Z)|#[^\n]*)*", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_BARE_OBJECT = re.compile(r"""\s*["'“][^"'”\n]{1,80}["'”]\s*:""")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z")
+
+_CLOSING: Final = {
+    '"': '"',
+    "'": "'",
+    "`": "`",
+    "“": '”"',
+    "”": '”"',
+    "‘": "’'",
+    "’": "’'",
+    "„": '“”"',
+    "«": "»",
+}
+_ESCAPES: Final = {
+    '"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "\n": "",
+}  # fmt: skip
+_WORDS: Final[dict[str, Any]] = {
+    "true": True, "false": False, "null": None, "none": None, "undefined": None,
+    "nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf,
+}  # fmt: skip
+
+# What may follow the quote that really ends a string, by where the string stands.
+_AFTER_KEY = re.compile(r"\s*(?::|=|,|\}|\Z)")
+_AFTER_ITEM = re.compile(r"""\s*(?:[,\]})]|\Z|//|/\*|\#|["'“‘])""")
+_AFTER_FIELD = re.compile(
+    r"""\s*(?:
+        [\]})] | \Z | // | /\* | \#
+      | [,;]\s*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}\s*(?::|=) )
+      | \s["'“‘]?[\w -]{1,60}["'”’]?\s*:
+    )""",
+    re.VERBOSE,
+)
+# Where an unclosed string must have ended, for the next field is already there.
+_NEXT_FIELD = re.compile(r"""[,\n]\s{0,40}["'“‘][\w -]{1,60}["'”’]\s{0,10}:""")
+_TRAILING_CLOSERS = re.compile(r"\s*[}\])]+[\s`]*\Z")
+
+
+def read_json(text: str) -> Any:
+    """The JSON value that ``text`` is, forgivingly; `ValueError` when there is none.
+
+    >>> read_json('{name: "Ann", \\'tags\\': ["a", "b",], ok: True, // a comment')
+    {'name': 'Ann', 'tags': ['a', 'b'], 'ok': True}
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    stripped = text.strip()
+    if stripped.startswith("```"):
+        fenced = _FENCE.match(stripped)
+        stripped = fenced.group(1).strip() if fenced else stripped
+    if _BARE_OBJECT.match(stripped):
+        stripped = "{" + stripped
+    if stripped[:1] == "(" and stripped[-1:] == ")":
+        stripped = f"[{stripped[1:-1]}]"  # a Python tuple
+    if stripped[:1] not in ("{", "["):
+        raise ValueError("it is not JSON: no object or list begins it")
+    value, _ = _Reader(stripped).read(0)
+    return value
+
+
+def json_values(text: str) -> Iterator[Any]:
+    """The JSON objects and lists inside ``text``, best guess first: fenced blocks, then wherever one begins.
+
+    >>> list(json_values('Sure! {"a": 1} and then [2, 3].'))
+    [{'a': 1}, [2, 3]]
+    """
+    yielded = 0
+    if "```" in text:
+        for fenced in _FENCE.finditer(text):
+            try:
+                yield read_json(fenced.group(1))
+            except (ValueError, RecursionError):
+                continue
+            yielded += 1
+            if yielded >= _MAX_VALUES:
+                return
+    elif _BARE_OBJECT.match(text):
+        with contextlib.suppress(ValueError):
+            yield read_json(text)
+    position, reader = 0, _Reader(text)
+    while (opening := _OPENING.search(text, position)) is not None:
+        position = opening.start()
+        try:
+            value, position = _decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            try:
+                value, position = reader.read(position)
+            except ValueError:
+                if reader.exhausted:
+                    return
+                position += 1
+                continue
+        yield value
+        yielded += 1
+        if yielded >= _MAX_VALUES:
+            return
+
+
+class _Reader:
+    """A recursive-descent reader with a bound on depth and on work, so no text can make it slow."""
+
+    __slots__ = ("_closers", "_steps", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._steps = 0
+        self._closers: list[str] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return self._steps > _MAX_STEPS
+
+    def read(self, position: int) -> tuple[Any, int]:
+        """The value that begins at ``position``, and where it ends."""
+        self._closers.clear()
+        return self._value(position, "}")
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            raise ValueError("it is too tangled to be JSON")
+
+    def _skip(self, position: int) -> int:
+        match = _SPACE.match(self._text, position)
+        return match.end() if match else position
+
+    def _value(self, position: int, closer: str) -> tuple[Any, int]:
+        self._step()
+        if len(self._closers) > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+        char = self._text[position : position + 1]
+        if char == "{":
+            return self._object(position + 1)
+        if char == "[":
+            return self._array(position + 1, "]")
+        if char == "(" and self._closers:
+            return self._array(position + 1, ")")
+        if char in _CLOSING:
+            return self._string(position, _AFTER_FIELD if closer == "}" else _AFTER_ITEM)
+        return self._bare(position)
+
+    def _object(self, position: int) -> tuple[Any, int]:
+        text = self._text
+        fields: dict[str, Any] = {}
+        self._closers.append("}")
+        while True:
+            self._step()
+            position = self._skip(position)
+            char = text[position : position + 1]
+            if char in (",", ";"):
+                position += 1
+                continue
+            ended, position = self._ended(char, "}", position)
+            if ended:
+                break
+            key, after = self._key(position)
+            after = self._skip(after)
+            if after >= len(text):
+                position = after  # cut off within a key: there is no such field
+                continue
+            if text[after] not in ":=":
+                if not fields and text[position] in _CLOSING and text[after] in ",}":
+                    self._closers.pop()
+                    return self._array(position, "}")  # a Python set
+                raise ValueError(f"there is no ':' after the key {key!r}")
+            after += 2 if text[after : after + 2] == "=>" else 1
+            after = self._skip(after)
+            if text[after : after + 1] in (",", "}", "]", ""):
+                fields[key], position = None, after
+            else:
+                fields[key], position = self._value(after, "}")
+        self._closers.pop()
+        return fields, position
+
+    def _key(self, position: int) -> tuple[str, int]:
+        text = self._text
+        if text[position] in _CLOSING:
+            return self._string(position, _AFTER_KEY)
+        match = _KEY.match(text, position)
+        if match is None:
+            raise ValueError(f"there is no key at {text[position : position + 20]!r}")
+        return match.group().strip(), match.end()
+
+    def _array(self, position: int, closer: str) -> tuple[list[Any], int]:
+        items: list[Any] = []
+        self._closers.append(closer)
+        while True:
+            self._step()
+            position = self._skip(position)
+            char = self._text[position : position + 1]
+            if char in (",", ";"):
+                position += 1
+                continue
+            ended, position = self._ended(char, closer, position)
+            if ended:
+                break
+            value, position = self._value(position, "]")
+            items.append(value)
+        self._closers.pop()
+        return items, position
+
+    def _ended(self, char: str, closer: str, position: int) -> tuple[bool, int]:
+        """Whether the innermost container ends at ``char``, and where reading goes on."""
+        if char == closer:
+            return True, position + 1
+        if char == "":
+            return True, position
+        if char in ("}", "]", ")"):
+            # The closer of a container further out ends this one too; any other is a slip and is passed over.
+            if char in self._closers[:-1]:
+                return True, position
+            return self._ended(self._text[position + 1 : position + 2], closer, position + 1)
+        return False, position
+
+    def _string(self, position: int, after: re.Pattern[str]) -> tuple[str, int]:
+        text = self._text
+        opening = text[position]
+        if text.startswith(opening * 3, position) and opening in "\"'":
+            end = text.find(opening * 3, position + 3)
+            end = len(text) if end < 0 else end
+            return text[position + 3 : end], min(end + 3, len(text))
+        closing, start = _CLOSING[opening], position + 1
+        special = _SPECIAL[closing]
+        parts: list[str] = []
+        mark = start
+        while (found := special.search(text, mark)) is not None:
+            self._step()
+            at = found.start()
+            parts.append(text[mark:at])
+            if text[at] == "\\":
+                piece, mark = self._escape(at)
+                parts.append(piece)
+            elif after.match(text, at + 1):
+                return "".join(parts), at + 1
+            else:
+                parts.append(text[at])
+                mark = at + 1
+        return self._unclosed(start)
+
+    def _unclosed(self, start: int) -> tuple[str, int]:
+        text = self._text
+        following = _NEXT_FIELD.search(text, start)
+        if following is not None:
+            return text[start : following.start()], following.start()
+        closers = _TRAILING_CLOSERS.search(text, max(start, len(text) - 200))
+        end = closers.start() if closers else len(text)
+        return text[start:end], end
+
+    def _escape(self, at: int) -> tuple[str, int]:
+        text = self._text
+        char = text[at + 1 : at + 2]
+        if char in _ESCAPES:
+            return _ESCAPES[char], at + 2
+        match = _HEX.match(text, at + 1)
+        if match is None:
+            return "\\" + char, at + 1 + len(char)  # LaTeX, a regular expression: the backslash is meant
+        code, end = int(match.group(1) or match.group(2), 16), match.end()
+        if 0xD800 <= code < 0xDC00:
+            low = _HEX.match(text, end + 1) if text[end : end + 1] == "\\" else None
+            if low is not None and low.group(1) and 0xDC00 <= int(low.group(1), 16) < 0xE000:
+                code = 0x10000 + ((code - 0xD800) << 10) + (int(low.group(1), 16) - 0xDC00)
+                return chr(code), low.end()
+        return ("�" if 0xD800 <= code < 0xE000 else chr(code)), end
+
+    def _bare(self, position: int) -> tuple[Any, int]:
+        match = _BARE.match(self._text, position)
+        word = match.group() if match else ""
+        comment = _COMMENT.search(word)
+        end = position + (comment.start() if comment else len(word))
+        word = self._text[position:end].strip()
+        if not word:
+            raise ValueError(f"there is no value at {self._text[position : position + 20]!r}")
+        lowered = word.lower()
+        if lowered in _WORDS:
+            return _WORDS[lowered], end
+        if _NUMBER.match(word) and not _leading_zero(word):
+            try:
+                return (int(word) if word.lstrip("+-").isdigit() else float(word)), end
+            except ValueError:  # more digits than Python turns into an int
+                return word, end
+        return word, end
+
+
+def _leading_zero(word: str) -> bool:
+    # 02134 is a postal code, not the number 2134.
+    digits = word.lstrip("+-")
+    return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+
+
+_KEY = re.compile(r"[^\s:=,{}\[\]\"'][^:=,{}\[\]\"'\n]{0,80}")
+_BARE = re.compile(r"[^,\]}\n)]*")
+_COMMENT = re.compile(r"\s(?://|/\*|#)")
+_HEX = re.compile(r"(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in _CLOSING.values()}

@@ -1,0 +1,221 @@
+# ruff: noqa: RUF001 - quotes and dashes of all kinds are what this file is about
+"""Where the fields of an answer begin: the headers models really write, from exact to barely there.
+
+An exact header is ``[[ ## answer ## ]]``. Models also write ``[[ ## Answer ]]``, ``[## answer ##]`` in
+mid-line, ``## answer``, ``**Answer:**``, ``<answer>`` or ``answer: ...``. Each field is read from the most
+exact kind of header that it has; looser kinds are only looked at when that fails, so what merely looks like
+a header inside a value does no harm. A value that holds an exact header is escaped when rendered (a backslash
+between the brackets) and unescaped when read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from dspex.adapters.lines import normal_key
+
+__all__ = ["COMPLETED", "Headers", "escaped", "header", "trimmed", "unescaped"]
+
+COMPLETED: Final = "completed"
+"""The name of a section that some models, taught by other libraries, end with."""
+
+_ESCAPE = re.compile(r"\[(\\*)\[(?=\s*##)")
+_UNESCAPE = re.compile(r"\[\\(\\*)\[(?=\s*##)")
+_ANY_HEADER = re.compile(r"(?<!\\)\[\[\s*##\s*(?P<name>[^\[\]#\n]{1,80}?)\s*##\s*\]\]")
+_FENCE_LINE = re.compile(r"^\s*```[\w+-]*\s*$", re.MULTILINE)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
+
+
+def header(name: str) -> str:
+    """The exact header of a field.
+
+    >>> header("answer")
+    '[[ ## answer ## ]]'
+    """
+    return f"[[ ## {name} ## ]]"
+
+
+def escaped(text: str) -> str:
+    """``text`` with a backslash in each thing that would be read as a header.
+
+    >>> escaped("a [[ ## answer ## ]]")
+    'a [\\\\[ ## answer ## ]]'
+    """
+    return _ESCAPE.sub(r"[\\\1[", text) if "##" in text else text
+
+
+def unescaped(text: str) -> str:
+    """The text that was `escaped`.
+
+    >>> unescaped(escaped("a [[ ## answer ## ]]"))
+    'a [[ ## answer ## ]]'
+    """
+    return _UNESCAPE.sub(r"[\1[", text) if "[\\" in text else text
+
+
+def trimmed(text: str) -> str:
+    """The content of a section without the white space around it and half a code fence after it."""
+    text = text.strip()
+    if text.endswith("```") and len(_FENCE_LINE.findall(text)) % 2 and not text.startswith("```"):
+        text = text[:-3].rstrip()
+    return text
+
+
+class _Mark:
+    """A header found in a text: where it is and whose (None: of a field the signature does not have)."""
+
+    __slots__ = ("end", "name", "start", "written")
+
+    def __init__(self, match: re.Match[str], name: str | None) -> None:
+        self.start = match.start()
+        self.end = match.end()
+        self.written = match["name"]
+        self.name = name
+
+
+class Headers:
+    """Finds the sections of ``outputs`` in a text; ``others`` (the inputs) end a section but are not wanted.
+
+    ``titles`` are pairs of a field's name and another spelling of it.
+
+    >>> headers = Headers(["reasoning", "answer"], ["question"])
+    >>> headers.strict("Sure. [[ ## Answer ]] 4 [[ ## question ## ]] What?")
+    {'answer': ['4']}
+    >>> headers.loose("**Reasoning:** 2 + 2\\nAnswer: 4")
+    {'reasoning': ['2 + 2'], 'answer': ['4']}
+    """
+
+    __slots__ = ("_levels", "_names", "_outputs")
+
+    def __init__(
+        self, outputs: Iterable[str], others: Iterable[str] = (), *, titles: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self._outputs = tuple(outputs)
+        self._names: dict[str, str] = {}
+        spelled = set()
+        plain = [(name, name) for name in (*self._outputs, *others, COMPLETED)]
+        for name, title in (*plain, *titles):
+            if normal_key(title) and self._names.setdefault(normal_key(title), name) == name:
+                spelled.add(_flexible(title))
+        names = "|".join(sorted(spelled, key=len, reverse=True))
+        self._levels = tuple(
+            tuple(
+                re.compile(pattern.replace("NAME", rf"(?P<name>{names})(?!\w)"), re.IGNORECASE | re.MULTILINE)
+                for pattern in level
+            )
+            for level in _LEVELS
+        )
+
+    def strict(self, text: str) -> dict[str, list[str]]:
+        """The contents found for each output under exact headers or, where it has none, nearly exact ones."""
+        return self._sections(text, self._levels[:2])
+
+    def loose(self, text: str) -> dict[str, list[str]]:
+        """As `strict`, and then under markdown headings, bold text and tags, and then after ``name:``."""
+        return self._sections(text, self._levels)
+
+    def renamed(self, text: str, missing: Iterable[str]) -> dict[str, list[str]]:
+        """Sections under headers of fields there are none of, for the ``missing`` outputs they resemble.
+
+        When there is one such section and one missing output, they belong together whatever they are called.
+
+        >>> Headers(["answer"]).renamed("[[ ## response ## ]] 4", ["answer"])
+        {'answer': ['4']}
+        """
+        wanted = {normal_key(name): name for name in missing}
+        marks = [*self._marks(self._levels[0], text), *self._foreign(text)]
+        foreign = [(mark, content) for mark, content in _contents(text, marks) if not mark.name and content]
+        found: dict[str, list[str]] = {}
+        for mark, content in foreign:
+            close = difflib.get_close_matches(normal_key(mark.written), list(wanted), n=1, cutoff=0.75)
+            if close:
+                found.setdefault(wanted[close[0]], []).append(content)
+        if not found and len(wanted) == len(foreign) == 1:
+            found[next(iter(wanted.values()))] = [foreign[0][1]]
+        return found
+
+    def lead(self, text: str) -> str:
+        """What stands before the first header of an output."""
+        for level in self._levels:
+            starts = [mark.start for mark in self._marks(level, text) if mark.name in self._outputs]
+            if starts:
+                return trimmed(text[: min(starts)])
+        return ""
+
+    def _sections(self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]]) -> dict[str, list[str]]:
+        missing = set(self._outputs)
+        marks = self._foreign(text)
+        for level in levels:
+            if not missing:
+                break
+            # Only what is still missing is looked for more loosely, and the inputs, which end a section.
+            at_level = [
+                mark
+                for mark in self._marks(level, text)
+                if mark.name in missing or (mark.name not in self._outputs)
+            ]
+            missing.difference_update(mark.name for mark in at_level if mark.name)
+            marks += at_level
+        found: dict[str, list[str]] = {}
+        for mark, content in _contents(text, marks):
+            if mark.name in self._outputs and mark.name is not None:
+                found.setdefault(mark.name, []).append(content)
+        return found
+
+    def _marks(self, level: tuple[re.Pattern[str], ...], text: str) -> list[_Mark]:
+        return [
+            _Mark(match, self._names.get(normal_key(match["name"])))
+            for pattern in level
+            for match in pattern.finditer(text)
+        ]
+
+    def _foreign(self, text: str) -> list[_Mark]:
+        found = (_Mark(match, None) for match in _ANY_HEADER.finditer(text))
+        return [mark for mark in found if normal_key(mark.written) not in self._names]
+
+
+_BULLET = r"^[ \t>]*(?:[-*•][ \t]+|\d{1,2}[.)][ \t]+)?"
+_ARTICLE = r"(?:(?:the|my|final)[ \t]+){0,2}"
+_LEVELS: Final = (
+    (r"(?<!\\)\[\[\s*##\s*NAME\s*##\s*\]\]:?",),
+    (
+        r"(?<!\\)\[{1,2}\s*#{1,4}\s*[*_`\"']{0,3}NAME[*_`\"']{0,3}\s*:?[ \t]*#{0,4}[ \t]*\]{0,2}:?",
+        r"(?<!\\)\[\[\s*NAME\s*\]\]:?",
+        r"^[ \t]*#{1,4}[ \t]*NAME[ \t]*#{1,4}[ \t]*\]{0,2}:?",
+    ),
+    (
+        rf"^[ \t]*#{{1,6}}[ \t]*[*_]{{0,2}}{_ARTICLE}NAME[*_]{{0,2}}[ \t]*(?::[*_]{{0,2}}|$)",
+        rf"{_BULLET}(?P<mark>\*\*|__){_ARTICLE}NAME[ \t]*(?::[ \t]*(?P=mark)|(?P=mark)[ \t]*(?::|$))",
+        r"<NAME>",
+    ),
+    (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
+)
+"""Kinds of headers, the most exact first."""
+
+
+def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
+    kept: list[_Mark] = []
+    for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
+        if not kept or mark.start >= kept[-1].end:
+            kept.append(mark)
+    for index, mark in enumerate(kept):
+        end = kept[index + 1].start if index + 1 < len(kept) else len(text)
+        content, opening = text[mark.end : end], text[mark.start : mark.end].strip()
+        if opening.startswith("<"):
+            closing = re.search(rf"</\s*{re.escape(mark.written)}\s*>", content, re.IGNORECASE)
+            content = content[: closing.start()] if closing else content
+        content = trimmed(content)
+        for emphasis in ("**", "__"):
+            # **Answer: 4** leaves its second half behind.
+            if opening.startswith(emphasis) and opening.count(emphasis) == 1 and content.endswith(emphasis):
+                content = content[:-2].rstrip()
+        yield mark, content
+
+
+def _flexible(name: str) -> str:
+    """A pattern for ``name`` with spaces, hyphens or nothing between its words."""
+    words = [re.escape(word) for word in re.split(r"[\W_]+", _CAMEL.sub("_", name)) if word]
+    return r"[\s_-]{0,3}".join(words)
