@@ -1,0 +1,181 @@
+"""What is known while an evaluation goes on: the work left, the rows so far, and reasons to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from dspex.data import Evaluation, Example, Usage
+from dspex.errors import BudgetExceeded, DeadlineExceeded, DspexError, MetricError
+from dspex.evaluate.one import ExampleResult, ExampleRun, is_infrastructure
+from dspex.evaluate.program import Program
+from dspex.evaluate.progress import Progress, Tally
+from dspex.evaluate.result import EvaluationResult
+from dspex.evaluate.scoring import Scorer
+from dspex.evaluate.terms import Terms
+
+__all__ = ["Collector"]
+
+# When the first so many rows all failed for a reason that no retry mends, such as a missing key, so will the
+# rest.
+_HOPELESS = 5
+
+
+class Collector:
+    """Hands out the work of one evaluation and keeps what comes back; threads may share it."""
+
+    def __init__(
+        self,
+        program: Program,
+        devset: Sequence[Example],
+        scorer: Scorer,
+        terms: Terms,
+        *,
+        rollouts: int,
+        fingerprint: str,
+        trial: int | None,
+        on_result: Callable[[Evaluation], object] | None,
+        progress: Progress,
+    ) -> None:
+        self.planned = len(devset) * rollouts
+        self.stopped = ""
+        self._devset = devset
+        self._scorer = scorer
+        self._terms = terms
+        self._rollouts = rollouts
+        self._on_result = on_result
+        self._progress = progress
+        self._program = program
+        self._fingerprint = fingerprint
+        self._trial = trial
+        self._lock = threading.Lock()
+        self._in_flight: dict[ExampleRun, int] = {}
+        self._finished: list[tuple[int, ExampleResult]] = []
+        self._tally = Tally()
+        self._metric_usage = Usage()
+        self._unfinished_usage = Usage()
+        self._names: tuple[str, ...] | None = None
+        self._hopeless = 0
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+        if kind is not None:
+            self.cancel("the evaluation was ended")
+
+    def work(self) -> Iterator[ExampleRun]:
+        """All examples once, then all again for the next rollout; ends early once it is stopped."""
+        for rollout in range(self._rollouts):
+            for index, example in enumerate(self._devset):
+                if self.stopped:
+                    return
+                run = ExampleRun(
+                    self._program,
+                    example,
+                    self._scorer,
+                    self._terms,
+                    rollout=rollout,
+                    fingerprint=self._fingerprint,
+                    trial=self._trial,
+                )
+                self._in_flight[run] = index
+                yield run
+
+    def finish(self, run: ExampleRun, result: ExampleResult) -> None:
+        """Keep what came of ``run``.
+
+        Raises `MetricError` when the metric changed its objectives, the cause when all that was tried so far
+        failed beyond repair, and what the caller's ``on_result`` raises.
+        """
+        row = result.evaluation
+        with self._lock:
+            index = self._in_flight.pop(run)
+            if row.ok and not row.error:
+                self._check_names(row, run.example)
+            if self._on_result is not None:
+                self._on_result(row)
+            self._finished.append((index, result))
+            self._tally.add(row)
+            if result.metric_usage:
+                self._metric_usage.add(result.metric_usage)
+            if result.cause is not None:
+                self._check_hope(result.cause)
+            self._progress.advance(self._tally)
+
+    def fail(self, run: ExampleRun, error: BaseException) -> None:
+        """Take note that ``run`` raised; raises its error unless it is only a reason to stop."""
+        if isinstance(error, DeadlineExceeded):
+            self.finish(run, run.abandon())
+        elif isinstance(error, BudgetExceeded):
+            with self._lock:
+                del self._in_flight[run]
+                self._unfinished_usage.add(run.usage)
+                # The first message names the limit; later ones only repeat it.
+                self.stopped = self.stopped or f"BudgetExceeded: {error}"
+        else:
+            raise error
+
+    def cancel(self, reason: str) -> None:
+        """End what is in flight at its next boundary, and hand out no more."""
+        self.stopped = self.stopped or reason
+        for run in list(self._in_flight):
+            run.cancel(reason)
+
+    def result(self, confidence: float) -> EvaluationResult:
+        """The result of what is finished."""
+        with self._lock:
+            finished = sorted(self._finished, key=lambda item: (item[0], item[1].evaluation.rollout))
+            usage = self._tally.usage + self._unfinished_usage
+            for run in self._in_flight:
+                usage.add(run.usage)
+        return EvaluationResult(
+            rows=tuple(self._filled(result.evaluation) for _, result in finished),
+            examples=tuple(self._devset[index] for index, _ in finished),
+            predictions=tuple(result.prediction for _, result in finished),
+            planned=self.planned,
+            metric=self._scorer.name,
+            stopped=self.stopped,
+            seconds=time.perf_counter() - self._began,
+            usage=usage,
+            metric_usage=self._metric_usage,
+            confidence=confidence,
+        )
+
+    def _check_names(self, row: Evaluation, example: Example) -> None:
+        names = tuple(row.scores)
+        if self._names is None:
+            self._names = names
+        elif names != self._names and set(names) != set(self._names):
+            raise MetricError(
+                f"metric {self._scorer.name!r} returned the objectives {_listed(names)} for example "
+                f"{example.id}, but {_listed(self._names)} before; return the same ones for every example, "
+                f"or their means would be of different examples"
+            )
+
+    def _check_hope(self, cause: Exception) -> None:
+        if isinstance(cause, DspexError) and is_infrastructure(cause) and not cause.retryable:
+            self._hopeless += 1
+            if self._hopeless == len(self._finished) == min(_HOPELESS, self.planned):
+                raise cause
+
+    def _filled(self, row: Evaluation) -> Evaluation:
+        # The program raised before the metric could say which objectives there are.
+        if not (row.ok and row.error) or self._names is None or isinstance(self._terms.failure_score, dict):
+            return row
+        value = float(row.scores["score"])
+        return attrs.evolve(row, scores=dict.fromkeys(self._names, value))
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,266 @@
+"""`Evaluate`: a program on many examples, with a bounded number at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dspex.data import Evaluation, Example
+from dspex.errors import DataError, DefinitionError
+from dspex.evaluate.collector import Collector
+from dspex.evaluate.one import ExampleResult, ExampleRun
+from dspex.evaluate.program import Program, as_program
+from dspex.evaluate.progress import progress_for
+from dspex.evaluate.result import EvaluationResult
+from dspex.evaluate.scoring import Metric, Scorer
+from dspex.evaluate.terms import Terms
+from dspex.execution import (
+    Budget,
+    Outcome,
+    current,
+    in_thread,
+    run_blocking,
+    stream_async,
+    stream_threads,
+)
+
+__all__ = ["Evaluate"]
+
+
+class Evaluate:
+    """Runs programs on a devset and scores them: ``Evaluate(devset, metric)(program)``.
+
+    The metric is ``metric(example, prediction)`` or ``metric(example, prediction, trace)``, sync or async,
+    and returns a number, a bool, a `Score` or a dict of named objectives. Up to ``concurrency`` examples run
+    at once: as asyncio tasks when the whole program can (``program.natively_async``), else on threads.
+
+    Args:
+        devset: examples that say which of their fields are inputs.
+        metric: what a prediction is worth.
+        concurrency: how many examples run at once, at most.
+        deadline: seconds that one example may take, retries included. It is cancelled then: its model calls
+            end, and a thread that hangs elsewhere is abandoned and replaced.
+        retries: further tries of an example after an infrastructure error that may pass.
+        budget: a hard cap on all calls, the metric's included; what is finished by then is the result.
+        failure_score: what a program gets that raised; one number, or one for each objective.
+        rollouts: how often each example is run; more than once measures ``consistency`` too.
+        seed: for models that take one; each rollout has the next.
+        confidence: of the result's intervals.
+        progress: whether to show a progress bar; ``None`` shows one on a terminal.
+        num_threads, display_progress: DSPy's words for ``concurrency`` and ``progress``.
+
+    Raises:
+        DataError: the devset is empty, or an example has no inputs or is no example.
+        MetricError: the metric takes other arguments.
+        DefinitionError: another argument that cannot be meant.
+
+    >>> from dspex.evaluate import answer_exact_match
+    >>> capitals = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
+    >>> devset = [Example(country=c, answer=a).with_inputs("country") for c, a in capitals.items()]
+    >>> def program(country):
+    ...     return {"answer": {"France": "paris", "Italy": "Rome"}.get(country, "Lima")}
+    >>> result = Evaluate(devset, answer_exact_match, concurrency=2)(program)
+    >>> result.score, result.failed, [row.score for row in result.rows]
+    (0.666..., 0, [1.0, 1.0, 0.0])
+    """
+
+    def __init__(
+        self,
+        devset: Iterable[Example],
+        metric: Metric | Scorer,
+        *,
+        concurrency: int = 8,
+        deadline: float | None = None,
+        retries: int = 2,
+        budget: Budget | None = None,
+        failure_score: float | Mapping[str, float] = 0.0,
+        rollouts: int = 1,
+        seed: int | None = 0,
+        confidence: float = 0.95,
+        progress: bool | None = None,
+        num_threads: int | None = None,
+        display_progress: bool | None = None,
+    ) -> None:
+        self.devset = _checked(devset)
+        self.scorer = Scorer.of(metric)
+        self.concurrency = _count("concurrency", concurrency if num_threads is None else num_threads)
+        self.rollouts = _count("rollouts", rollouts)
+        if not 0 < confidence < 1:
+            raise DefinitionError(
+                f"confidence must lie between 0 and 1, got {confidence!r}; write confidence=0.95"
+            )
+        self.confidence = confidence
+        self.progress = progress if display_progress is None else display_progress
+        self._terms: dict[str, Any] = {
+            "deadline": deadline,
+            "retries": retries,
+            "budget": budget,
+            "failure_score": failure_score,
+            "seed": seed,
+        }
+        Terms(**self._terms)
+
+    def __call__(
+        self,
+        program: Program | Callable[..., Any],
+        *,
+        lm: Any = None,
+        on_result: Callable[[Evaluation], object] | None = None,
+        fingerprint: str = "",
+        trial: int | None = None,
+    ) -> EvaluationResult:
+        """Evaluate ``program``; blocking, also inside a running event loop.
+
+        Ctrl-C cancels what is in flight and returns what is finished; ``result.stopped`` says so then.
+
+        Args:
+            program: a `Module`, or a function of the inputs.
+            lm: the model to use instead of the configured one.
+            on_result: called with each row before the next example is started in its place, one at a time.
+            fingerprint, trial: written into the rows.
+
+        Raises:
+            MetricError: the metric raised or returned no score; at once, nothing more is run.
+            LMError: the first examples all failed for a reason that no retry mends, such as a missing key.
+            DefinitionError, BindingError, StorageError: as the program raised it.
+        """
+        program = as_program(program)
+        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        cancelled = threading.Event()
+        try:
+            if program.natively_async:
+                run_blocking(self._tasks(collector, cancelled))
+            else:
+                self._threads(collector, cancelled)
+        except KeyboardInterrupt:
+            collector.cancel("interrupted")
+        finally:
+            cancelled.set()
+        return collector.result(self.confidence)
+
+    async def acall(
+        self,
+        program: Program | Callable[..., Any],
+        *,
+        lm: Any = None,
+        on_result: Callable[[Evaluation], object] | None = None,
+        fingerprint: str = "",
+        trial: int | None = None,
+    ) -> EvaluationResult:
+        """The async side of a call. Cancelling it cancels what is in flight.
+
+        A program that is not ``natively_async`` runs on threads here too.
+        """
+        program = as_program(program)
+        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        cancelled = threading.Event()
+        try:
+            if program.natively_async:
+                await self._tasks(collector, cancelled)
+            else:
+                await in_thread(self._threads, collector, cancelled)
+        finally:
+            cancelled.set()
+        return collector.result(self.confidence)
+
+    def _collector(
+        self,
+        program: Program,
+        lm: Any,
+        on_result: Callable[[Evaluation], object] | None,
+        fingerprint: str,
+        trial: int | None,
+    ) -> Collector:
+        settings = current() if lm is None else current().replace(lm=lm)
+        return Collector(
+            program,
+            self.devset,
+            self.scorer,
+            Terms(settings=settings, **self._terms),
+            rollouts=self.rollouts,
+            fingerprint=fingerprint,
+            trial=trial,
+            on_result=on_result,
+            progress=progress_for(self.progress, len(self.devset) * self.rollouts),
+        )
+
+    async def _tasks(self, collector: Collector, cancelled: threading.Event) -> None:
+        work = collector.work()
+
+        async def worker(_: int) -> None:
+            # A task for each worker rather than each example: starting one costs as much as all else here.
+            for run in work:
+                try:
+                    result = await run.aperform()
+                except Exception as error:
+                    collector.fail(run, error)
+                else:
+                    collector.finish(run, result)
+
+        workers = range(min(self.concurrency, collector.planned))
+        with collector:
+            async for _ in stream_async(
+                worker,
+                workers,
+                concurrency=len(workers),
+                on_result=Outcome.result,  # raises what the worker raised, and so ends all
+                cancel_event=cancelled,
+            ):
+                pass
+
+    def _threads(self, collector: Collector, cancelled: threading.Event) -> None:
+        def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
+            if outcome.error is not None:
+                collector.fail(outcome.item, outcome.error)
+            else:
+                collector.finish(outcome.item, outcome.result())
+
+        with collector:
+            for _ in stream_threads(
+                ExampleRun.perform,
+                collector.work(),
+                concurrency=min(self.concurrency, collector.planned),
+                deadline=self._terms["deadline"],
+                cancel=ExampleRun.cancel,
+                on_result=keep,
+                cancel_event=cancelled,
+            ):
+                pass
+
+    def __repr__(self) -> str:
+        return f"Evaluate({len(self.devset)} examples, {self.scorer.name}, concurrency={self.concurrency})"
+
+
+def _checked(devset: Iterable[Example]) -> list[Example]:
+    examples = list(devset)
+    if not examples:
+        raise DataError("devset is empty, so there is nothing to evaluate on; give at least one example")
+    for index, example in enumerate(examples):
+        if not isinstance(example, Example):
+            raise DataError(
+                f"devset[{index}] must be an Example, got {_shortened(example)} ({type(example).__name__}); "
+                f'write dspex.Example(question=..., answer=...).with_inputs("question")'
+            )
+        if not example.input_keys:
+            fields = ", ".join(map(repr, example)) or "none"
+            raise DataError(
+                f"devset[{index}] does not say which of its fields are inputs: {_shortened(example)}. "
+                f"Write [example.with_inputs({next(iter(example), 'question')!r}) for example in devset]; "
+                f"its fields are {fields}."
+            )
+    return examples
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DefinitionError(
+            f"{name} must be a whole number from 1 on, got {value!r} ({type(value).__name__}); "
+            f"write for example {name}={8 if name == 'concurrency' else 3}"
+        )
+    return value
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else text[:157] + "..."

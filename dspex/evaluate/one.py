@@ -1,0 +1,362 @@
+"""One program on one example: run, retried when the world failed, scored by the metric.
+
+What can happen, and what comes of it:
+
+* The program answers: the metric scores the prediction.
+* The program raises (its answer does not parse, its code fails on this input): its own wrong answer. The row
+  is ``"ok"`` with the failure score, and says what was raised.
+* The world fails (timeout, rate limit, unreachable model, deadline): retried as far as that can help, then
+  the row is ``"failed"``, without scores. The same goes for a metric that asks a model.
+* The budget is used up (`BudgetExceeded`), the metric is wrong (`MetricError`), the program cannot be meant
+  (`DefinitionError`, `BindingError`) or a file is corrupt (`StorageError`): raised, since no other example
+  would fare better.
+
+The steps are written once, as a generator; one driver performs them blocking, one awaits them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+import attrs
+
+from dspex.data import Evaluation, Example, Usage
+from dspex.data.plain import plain_data
+from dspex.errors import (
+    BindingError,
+    BudgetExceeded,
+    DataError,
+    DeadlineExceeded,
+    DefinitionError,
+    DspexError,
+    LMError,
+    MetricError,
+    StorageError,
+    TrialPruned,
+)
+from dspex.evaluate.program import Program, as_program
+from dspex.evaluate.scoring import Metric, Scorer
+from dspex.evaluate.steps import Execute, Judge, Pause, Step, adrive, drive
+from dspex.evaluate.terms import Terms
+from dspex.execution import Budget, Deadline, Run
+
+__all__ = ["ExampleResult", "ExampleRun", "aevaluate_one", "evaluate_one", "is_infrastructure"]
+
+_RAISED = (BindingError, BudgetExceeded, DefinitionError, MetricError, StorageError, TrialPruned)
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether the world failed, not the program.
+
+    >>> is_infrastructure(DeadlineExceeded("too late")), is_infrastructure(ValueError("no number"))
+    (True, False)
+    """
+    if isinstance(error, DspexError):
+        return error.infrastructure
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+@attrs.frozen(eq=False)
+class ExampleResult:
+    """An `Evaluation` with what it came from.
+
+    ``prediction`` is ``None`` when there is none, ``trace`` the list of `TraceEntry` of the last try,
+    ``metric_usage`` what the metric's own model calls took, ``cause`` the error that ended it, if one did.
+    """
+
+    evaluation: Evaluation
+    prediction: Any
+    trace: list[Any]
+    metric_usage: Usage
+    cause: Exception | None = None
+
+
+class ExampleRun:
+    """One program on one example, to be performed once, blocking (`perform`) or awaited (`aperform`).
+
+    It raises what `evaluate_one` says; `usage` is what it took so far, also then.
+
+    >>> from dspex.data import Prediction
+    >>> def answer(question):
+    ...     return Prediction(answer=question.upper())
+    >>> def metric(example, prediction):
+    ...     return prediction.answer == example.right
+    >>> example = Example(question="a", right="A").with_inputs("question")
+    >>> outcome = ExampleRun(as_program(answer), example, Scorer(metric), Terms()).perform()
+    >>> outcome.prediction, outcome.evaluation.score
+    (Prediction(answer='A'), 1.0)
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_latency",
+        "_metric_usage",
+        "_run",
+        "_started",
+        "_usage",
+        "example",
+        "fingerprint",
+        "program",
+        "rollout",
+        "scorer",
+        "terms",
+        "trial",
+    )
+
+    def __init__(
+        self,
+        program: Program,
+        example: Example,
+        scorer: Scorer,
+        terms: Terms,
+        *,
+        rollout: int = 0,
+        fingerprint: str = "",
+        trial: int | None = None,
+    ) -> None:
+        self.program = program
+        self.example = example
+        self.scorer = scorer
+        self.terms = terms
+        self.rollout = rollout
+        self.fingerprint = fingerprint
+        self.trial = trial
+        self._deadline: Deadline | None = None
+        self._latency: float | None = None
+        self._usage: Usage | None = None
+        self._metric_usage: Usage | None = None
+        self._run: Run | None = None
+        self._started = time.time()
+
+    def perform(self) -> ExampleResult:
+        """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
+        return drive(self._steps())
+
+    async def aperform(self) -> ExampleResult:
+        """Do it in this task; the deadline cancels it wherever it awaits."""
+        seconds = self.terms.deadline
+        if seconds is None:
+            return await adrive(self._steps())
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                return await adrive(self._steps())
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        return self.abandon()
+
+    def abandon(self) -> ExampleResult:
+        """End it from outside, its deadline being over: what still runs stops at its next boundary."""
+        self.cancel("its deadline is over")
+        self._latency = time.time() - self._started
+        return self._failed(DeadlineExceeded(f"the deadline of {self.terms.deadline:g} s is over"))
+
+    def cancel(self, reason: str) -> None:
+        """Make it raise at its next boundary."""
+        if self._run is not None:
+            self._run.cancel(reason)
+
+    @property
+    def usage(self) -> Usage:
+        """What the program's model calls took so far, over all tries."""
+        if self._run is None:
+            return Usage()
+        return self._run.usage if self._usage is None else self._usage + self._run.usage
+
+    def _steps(self) -> Generator[Step, Any, ExampleResult]:
+        terms, scorer, example = self.terms, self.scorer, self.example
+        inputs = example.inputs()
+        if terms.deadline is not None:
+            self._deadline = Deadline(terms.deadline)
+        tries = 0
+        while True:
+            run = self._new_run()
+            began = time.perf_counter()
+            try:
+                prediction = yield Execute(self.program, inputs, run)
+                break
+            except _RAISED:
+                raise
+            except Exception as error:
+                self._latency = time.perf_counter() - began
+                if not is_infrastructure(error):
+                    return self._wrong(error)
+                pause = self._pause_before_retry(error, tries)
+                if pause is None:
+                    return self._failed(error)
+            tries += 1
+            yield Pause(pause, run)
+        self._latency = time.perf_counter() - began
+
+        tries = 0
+        while True:
+            # The metric's own calls count against the same budget and deadline, but are not the program's.
+            judging = Run(settings=run.settings, deadline=self._deadline, budget=run.budget)
+            try:
+                value = yield Judge(scorer, example, prediction, run.trace, judging)
+                break
+            except (BudgetExceeded, MetricError, TrialPruned):
+                raise
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise scorer.raised(error, example) from error
+                pause = self._pause_before_retry(error, tries)
+                if pause is None:
+                    return self._failed(error, prediction)
+            finally:
+                if judging.usage:
+                    self._metric_usage = (self._metric_usage or Usage()) + judging.usage
+            tries += 1
+            yield Pause(pause, judging)
+        scores, feedback = scorer.read(value, example)
+        return self._outcome("ok", scores, feedback, prediction)
+
+    def _new_run(self) -> Run:
+        if self._run is not None:
+            self._usage = self.usage.copy()
+        terms = self.terms
+        self._run = run = Run(
+            settings=terms.settings,
+            deadline=self._deadline,
+            budget=terms.budget,
+            rollout_id=self.rollout,
+            seed=None if terms.seed is None else terms.seed + self.rollout,
+        )
+        return run
+
+    def _pause_before_retry(self, error: Exception, tries: int) -> float | None:
+        """Seconds to wait, or ``None`` when another try is not allowed or cannot help."""
+        if tries >= self.terms.retries:
+            return None
+        if isinstance(error, DspexError) and not error.retryable:
+            return None
+        # Doubling, and spread out so that examples that failed together do not come back together.
+        pause: float = min(30.0, 0.5 * 2.0**tries) * random.uniform(0.5, 1.0)
+        if isinstance(error, LMError) and error.retry_after is not None:
+            pause = max(pause, error.retry_after)
+        if self._deadline is not None and pause >= self._deadline.remaining():
+            return None
+        return pause
+
+    def _wrong(self, error: Exception) -> ExampleResult:
+        return self._outcome("ok", self.terms.failure_scores(), "", None, error)
+
+    def _failed(self, error: Exception, prediction: Any = None) -> ExampleResult:
+        return self._outcome("failed", {}, "", prediction, error)
+
+    def _outcome(
+        self,
+        status: Any,
+        scores: dict[str, float],
+        feedback: str,
+        prediction: Any,
+        error: Exception | None = None,
+    ) -> ExampleResult:
+        run = self._run
+        usage = self.usage
+        evaluation = Evaluation(
+            example_id=self.example.id,
+            status=status,
+            scores=scores,
+            feedback=feedback,
+            error="" if error is None else f"{type(error).__name__}: {error}",
+            rollout=self.rollout,
+            latency=self._latency,
+            # What is still running must not change a row that is written.
+            usage=usage if status == "ok" else usage.copy(),
+            trial=self.trial,
+            fingerprint=self.fingerprint,
+            output=None if prediction is None else _plain_output(prediction),
+            started=self._started,
+        )
+        return ExampleResult(
+            evaluation, prediction, [] if run is None else run.trace, self._metric_usage or Usage(), error
+        )
+
+
+def _plain_output(prediction: Any) -> dict[str, Any]:
+    fields = prediction if isinstance(prediction, Mapping) else {"output": prediction}
+    plain: dict[str, Any] = {}
+    for name in fields:
+        value = fields[name]
+        try:
+            plain[str(name)] = plain_data(value, name=f"output {name!r}")
+        except DataError:
+            # A row is a record for people; an answer that has no plain form is no reason to lose it.
+            plain[str(name)] = repr(value)
+    return plain
+
+
+def evaluate_one(
+    program: Program | Callable[..., Any],
+    example: Example,
+    metric: Metric | Scorer,
+    *,
+    deadline: float | None = None,
+    retries: int = 2,
+    budget: Budget | None = None,
+    rollout: int = 0,
+    seed: int | None = None,
+    failure_score: float | Mapping[str, float] = 0.0,
+    fingerprint: str = "",
+    trial: int | None = None,
+) -> Evaluation:
+    """Run ``program`` on ``example``'s inputs and score the prediction; blocking.
+
+    The arguments are those of `Terms`; ``rollout``, ``fingerprint`` and ``trial`` are written into the row.
+    ``deadline`` (seconds) ends the run at its next model call, tool call or pause.
+
+    Raises `BudgetExceeded`, `MetricError`, `DefinitionError`, `BindingError` and `StorageError`; every other
+    error ends up in the row.
+
+    >>> from dspex.data import Prediction
+    >>> def answer(question):
+    ...     return Prediction(answer=question.upper())
+    >>> row = evaluate_one(answer, Example(question="a", right="A").with_inputs("question"),
+    ...                    lambda example, prediction: prediction.answer == example.right)
+    >>> row.status, row.scores, row.output
+    ('ok', {'score': 1.0}, {'answer': 'A'})
+    """
+    terms = Terms(deadline=deadline, retries=retries, budget=budget, seed=seed, failure_score=failure_score)
+    run = ExampleRun(
+        as_program(program),
+        example,
+        Scorer.of(metric),
+        terms,
+        rollout=rollout,
+        fingerprint=fingerprint,
+        trial=trial,
+    )
+    return run.perform().evaluation
+
+
+async def aevaluate_one(
+    program: Program | Callable[..., Any],
+    example: Example,
+    metric: Metric | Scorer,
+    *,
+    deadline: float | None = None,
+    retries: int = 2,
+    budget: Budget | None = None,
+    rollout: int = 0,
+    seed: int | None = None,
+    failure_score: float | Mapping[str, float] = 0.0,
+    fingerprint: str = "",
+    trial: int | None = None,
+) -> Evaluation:
+    """The async side of `evaluate_one`; ``deadline`` cancels the program wherever it awaits."""
+    terms = Terms(deadline=deadline, retries=retries, budget=budget, seed=seed, failure_score=failure_score)
+    run = ExampleRun(
+        as_program(program),
+        example,
+        Scorer.of(metric),
+        terms,
+        rollout=rollout,
+        fingerprint=fingerprint,
+        trial=trial,
+    )
+    return (await run.aperform()).evaluation

@@ -1,0 +1,81 @@
+"""What can be evaluated."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from dspex.errors import DefinitionError
+from dspex.execution import Activation, Run, run_blocking
+
+__all__ = ["FunctionProgram", "Program", "as_program"]
+
+
+class Program(Protocol):
+    """What can be evaluated: every `Module` is one, and `as_program` makes one of a function."""
+
+    @property
+    def natively_async(self) -> bool:
+        """Whether `aexecute` blocks no thread, so that examples can run as tasks."""
+        ...
+
+    def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+        """The prediction for ``inputs``; ``run`` keeps trace and usage, also when it raises."""
+        ...
+
+    async def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+        """The async side of `execute`."""
+        ...
+
+
+class FunctionProgram:
+    """A plain function, sync or async, as a program; the predictors it calls join its run.
+
+    >>> from dspex.execution import Run
+    >>> FunctionProgram(lambda question: question.upper()).execute({"question": "hm"}, run=Run())
+    'HM'
+    """
+
+    __slots__ = ("function", "natively_async")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.natively_async = inspect.iscoroutinefunction(function)
+
+    def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+        """Call the function; an async one is run to its end."""
+        with Activation(run):
+            answer = self.function(**inputs)
+            return run_blocking(answer) if inspect.iscoroutine(answer) else answer
+
+    async def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+        """Call the function and await it; a sync one runs right here."""
+        with Activation(run):
+            answer = self.function(**inputs)
+            return await answer if inspect.isawaitable(answer) else answer
+
+
+def as_program(program: Program | Callable[..., Any]) -> Program:
+    """``program`` itself, or a function made into one; raises `DefinitionError` for anything else.
+
+    >>> as_program("question -> answer")
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DefinitionError: a program is a dspex.Module or a function, got 'question -> answer' (str)...
+    """
+    candidate: Any = program
+    if isinstance(candidate, type):
+        raise DefinitionError(
+            f"a program is an instance, got the class {candidate.__name__}; write {candidate.__name__}(...)"
+        )
+    if hasattr(candidate, "execute") and hasattr(candidate, "aexecute"):
+        found: Program = candidate
+        return found
+    if callable(candidate):
+        return FunctionProgram(candidate)
+    hint = f"dspex.Predict({candidate!r})" if isinstance(candidate, str) else "a subclass of dspex.Module"
+    raise DefinitionError(
+        f"a program is a dspex.Module or a function, got {candidate!r} ({type(candidate).__name__}); "
+        f"write {hint}"
+    )
