@@ -20,12 +20,14 @@ T = TypeVar("T")
 
 
 class Subset(Domain[tuple[T, ...]]):
-    """Some of the given options: a tuple in declared order, of at least ``min_size`` and at most ``max_size``.
+    """Some of the given options: a tuple in declared order, of at least ``min_size`` and at most
+    ``max_size``.
 
-    Values may be given as any list, tuple or set of options. The first value is the smallest subset: empty, or
-    the first ``min_size`` options.
+    Values may be given as any list, tuple or set of options. The first value is the smallest subset: empty,
+    or the first ``min_size`` options.
 
-    Raises `DefinitionError` without options, for an option that stands there twice, and for sizes that no subset has.
+    Raises `DefinitionError` without options, for an option that stands there twice, and for sizes that no
+    subset has.
 
     >>> Subset("web", "mail", "code").validate({"code", "web"})
     ('web', 'code')
@@ -47,13 +49,13 @@ class Subset(Domain[tuple[T, ...]]):
                 continue
             if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(options):
                 raise DefinitionError(
-                    f"Subset(..., {name}={size!r}): {name} has to be a whole number from 0 to {len(options)}, "
-                    f"the number of options."
+                    f"Subset(..., {name}={size!r}): {name} has to be a whole number from 0 to "
+                    f"{len(options)}, the number of options."
                 )
         if max_size is not None and min_size > max_size:
             raise DefinitionError(
-                f"Subset(..., min_size={min_size}, max_size={max_size}): min_size is above max_size. "
-                f"Write min_size={max_size}, max_size={min_size}."
+                f"Subset(..., min_size={min_size}, max_size={max_size}): min_size is above max_size. Write "
+                f"min_size={max_size}, max_size={min_size}."
             )
         self._set(_options=Options("Subset", options), min_size=min_size, max_size=max_size)
 

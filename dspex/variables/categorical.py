@@ -73,15 +73,15 @@ class Choice(Domain[T]):
     Options are plain values, or any hashable objects such as functions, classes and enum members (see
     `dspex.variables.options` for how those are saved).
 
-    Raises `DefinitionError` without options, for an option that stands there twice, and for one that could not be
-    saved.
+    Raises `DefinitionError` without options, for an option that stands there twice, and for one that could
+    not be saved.
 
     >>> Choice("plain", "warm").first()
     'plain'
     >>> Choice("plain", "warm").validate("wram", name="tone")
     Traceback (most recent call last):
-    dspex.errors.StateError: tone = 'wram' (str) does not fit Choice('plain', 'warm'): write one of its options. \
-Did you mean 'warm'?
+    dspex.errors.StateError: tone = 'wram' (str) does not fit Choice('plain', 'warm'): write one of \
+its options. Did you mean 'warm'?
     """
 
     __slots__ = ("_options",)
@@ -94,8 +94,8 @@ Did you mean 'warm'?
         if len(options) == 1 and isinstance(options[0], list | set | frozenset) and options[0]:
             listed = ", ".join(map(repr, options[0]))
             raise DefinitionError(
-                f"Choice({options[0]!r}): a single option that is a collection. Write the options themselves: "
-                f"Choice({listed}), or Choice(*options)."
+                f"Choice({options[0]!r}): a single option that is a collection. Write the options "
+                f"themselves: Choice({listed}), or Choice(*options)."
             )
         self._set(_options=Options("Choice", options))
 
@@ -172,8 +172,8 @@ class ModelChoice(Domain[T]):
     """One of the given language models, as names (``"provider/model"``) or as LM objects.
 
     An LM object is known by its ``model`` name, under which it is saved; its name is accepted as a value too
-    and gives the object. ``ModelChoice()`` without models fits any model and leaves nothing to search: it is the
-    domain of a variable that a value fixes, or that another `ModelChoice` opens.
+    and gives the object. ``ModelChoice()`` without models fits any model and leaves nothing to search: it is
+    the domain of a variable that a value fixes, or that another `ModelChoice` opens.
 
     Raises `DefinitionError` for what is neither, and for two models of one name.
 
@@ -194,13 +194,13 @@ class ModelChoice(Domain[T]):
             name = _model_name(model)
             if name is None:
                 raise DefinitionError(
-                    f"ModelChoice(...): {shown(model)} is no model. Write a name such as 'openai/gpt-4o-mini', "
-                    f"or an LM object."
+                    f"ModelChoice(...): {shown(model)} is no model. Write a name such as "
+                    f"'openai/gpt-4o-mini', or an LM object."
                 )
             if name in by_name:
                 raise DefinitionError(
-                    f"ModelChoice(...): two models are called {name!r}. Name each model once; other settings of "
-                    f"the same model (a temperature, say) are variables of their own."
+                    f"ModelChoice(...): two models are called {name!r}. Name each model once; other settings "
+                    f"of the same model (a temperature, say) are variables of their own."
                 )
             by_name[name] = model
         self._set(models=tuple(models), _by_name=by_name)

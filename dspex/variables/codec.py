@@ -42,7 +42,8 @@ def register(tag: str, cls: type[C], encode: Callable[[C], Any], decode: Callabl
     """Teach the codec a type: ``encode`` turns an instance into plain values, ``decode`` turns them back.
 
     ``encode`` may return anything the codec knows already (tuples and other registered types too); ``decode``
-    gets exactly that. Only instances of exactly ``cls`` are meant, since a subclass would come back as ``cls``.
+    gets exactly that. Only instances of exactly ``cls`` are meant, since a subclass would come back as
+    ``cls``.
 
     Raises `DefinitionError` when the tag already stands for another class.
 
@@ -107,9 +108,9 @@ def encode(value: Any) -> Json:
     registration = _by_class.get(kind)
     if registration is None:
         raise StateError(
-            f"{shown(value)} cannot be written as JSON: only None, bool, int, float, str, list, tuple, dict and "
-            f"registered types can. Convert it, or teach the codec its type: dspex.variables.register"
-            f"({kind.__name__.lower()!r}, {kind.__name__}, encode=..., decode=...)."
+            f"{shown(value)} cannot be written as JSON: only None, bool, int, float, str, list, tuple, dict "
+            f"and registered types can. Convert it, or teach the codec its type: "
+            f"dspex.variables.register({kind.__name__.lower()!r}, {kind.__name__}, encode=..., decode=...)."
         )
     return {_TAG: registration.tag, "value": encode(registration.encode(value))}
 
@@ -144,8 +145,8 @@ def decode(json: Json) -> Any:
         registration = _by_tag.get(tag)
         if registration is None:
             raise StateError(
-                f"JSON of type {tag!r} cannot be read, because nothing is registered under that tag."
-                f"{did_you_mean(str(tag), _by_tag)} Import the module that calls "
+                f"JSON of type {tag!r} cannot be read, because nothing is registered under that "
+                f"tag.{did_you_mean(str(tag), _by_tag)} Import the module that calls "
                 f"dspex.variables.register({tag!r}, ...) first."
             )
         return registration.decode(decode(inner))

@@ -61,8 +61,9 @@ def _collected(
 def check_declarations(cls: type[Any]) -> None:
     """Refuse a class whose declarations cannot be meant; called when the class is made.
 
-    Raises `DefinitionError` for a name that is private or that something else in the class already has, for one
-    variable under two names, for inputs that do not exist, and for derived variables that depend on themselves.
+    Raises `DefinitionError` for a name that is private or that something else in the class already has, for
+    one variable under two names, for inputs that do not exist, and for derived variables that depend on
+    themselves.
 
     >>> from dspex.variables import Int, variable
     >>> class Base:
@@ -71,8 +72,8 @@ def check_declarations(cls: type[Any]) -> None:
     ...     forward = variable(Int(1, 5))
     >>> check_declarations(Wrong)
     Traceback (most recent call last):
-    dspex.errors.DefinitionError: Wrong.forward = variable(Int(1, 5)): Base has a method of that name. Give the \
-variable another name, for example forward_value = variable(Int(1, 5)).
+    dspex.errors.DefinitionError: Wrong.forward = variable(Int(1, 5)): Base has a method of that name. \
+Give the variable another name, for example forward_value = variable(Int(1, 5)).
     """
     handles, constraints = _collected(cls)
     for name, handle in handles.items():
@@ -80,8 +81,8 @@ variable another name, for example forward_value = variable(Int(1, 5)).
         if handle.alias is not None:
             owner, alias = handle.alias
             raise DefinitionError(
-                f"{owner.__name__}.{alias}: this variable already is {handle.label}, and one variable has one name. "
-                f"Declare {alias} with a variable(...) of its own, or link the two in __init__: "
+                f"{owner.__name__}.{alias}: this variable already is {handle.label}, and one variable has "
+                f"one name. Declare {alias} with a variable(...) of its own, or link the two in __init__: "
                 f"self.{alias} = {handle.label}."
             )
     for name, rule in constraints.items():
@@ -107,8 +108,8 @@ def _check_name(cls: type[Any], name: str, declaration: Handle | ConstraintDecla
     thing = {"derived": "derived variable"}.get(kind, kind)
     if name.startswith("_"):
         raise DefinitionError(
-            f"{cls.__name__}.{name} = {code}: a {thing} is public, so its name cannot start with an underscore. "
-            f"Write {name.lstrip('_') or 'value'} = {code}."
+            f"{cls.__name__}.{name} = {code}: a {thing} is public, so its name cannot start with an "
+            f"underscore. Write {name.lstrip('_') or 'value'} = {code}."
         )
     for base in cls.__mro__:
         other = vars(base).get(name)
@@ -127,11 +128,13 @@ def _check_name(cls: type[Any], name: str, declaration: Handle | ConstraintDecla
                 if isinstance(vars(other_base).get(name), Handle | ConstraintDeclaration)
             )
             raise DefinitionError(
-                f"{cls.__name__}.{name} = {other!r}: this would hide the {thing} {owner}.{name}. Write {instead}."
+                f"{cls.__name__}.{name} = {other!r}: this would hide the {thing} {owner}.{name}. Write "
+                f"{instead}."
             )
         raise DefinitionError(
-            f"{cls.__name__}.{name} = {code}: {base.__name__} has {'a method' if callable(other) else 'an attribute'} "
-            f"of that name. Give the {thing} another name, for example {name}_value = {code}."
+            f"{cls.__name__}.{name} = {code}: {base.__name__} has "
+            f"{'a method' if callable(other) else 'an attribute'} of that name. Give the {thing} another "
+            f"name, for example {name}_value = {code}."
         )
 
 
@@ -146,8 +149,8 @@ def _check_input(
     if isinstance(source, str) and source not in handles:
         raise DefinitionError(
             f"{cls.__name__}.{name}: the {kind} reads {argument!r}, but {cls.__name__} declares no variable "
-            f"{source!r}.{did_you_mean(source, handles)} Name the parameter like a variable of the class, or say what "
-            f"it is: {argument}=Support.depth."
+            f"{source!r}.{did_you_mean(source, handles)} Name the parameter like a variable of the class, or "
+            f"say what it is: {argument}=Support.depth."
         )
 
 

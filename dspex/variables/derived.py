@@ -1,4 +1,4 @@
-"""`derived(...)` and `constraint(...)`: what is computed from variables, and what has to hold between them."""
+"""`derived(...)` and `constraint(...)`: what is computed from variables, and what has to hold for them."""
 
 from __future__ import annotations
 
@@ -55,13 +55,14 @@ class Derived(Handle, Generic[T]):
 
     def __set__(self, obj: object, value: Any) -> None:
         raise StateError(
-            f"{type(obj).__name__}.{self.name} = {shown(value)}: it is derived from {self._sources()} and cannot be "
-            f"set. Set what it is derived from instead."
+            f"{type(obj).__name__}.{self.name} = {shown(value)}: it is derived from {self._sources()} and "
+            f"cannot be set. Set what it is derived from instead."
         )
 
     def __delete__(self, obj: object) -> None:
         raise StateError(
-            f"{type(obj).__name__}.{self.name}: it is derived from {self._sources()} and has nothing to delete."
+            f"{type(obj).__name__}.{self.name}: it is derived from {self._sources()} and has nothing to "
+            f"delete."
         )
 
     def _sources(self) -> str:
@@ -102,11 +103,12 @@ class ConstraintDeclaration:
 def derived(fn: Callable[..., T], *, doc: str = "", **inputs: Input) -> Derived[T]:
     """Declare a read-only variable that is computed from others whenever it is read.
 
-    ``fn``'s parameter names are the names of variables of the same class; ``inputs`` says otherwise for single
-    arguments, by name or by handle (``depth=Support.depth``, which is found like a link). Parameters with defaults
-    that are not named in ``inputs`` keep their defaults.
+    ``fn``'s parameter names are the names of variables of the same class; ``inputs`` says otherwise for
+    single arguments, by name or by handle (``depth=Support.depth``, which is found like a link). Parameters
+    with defaults that are not named in ``inputs`` keep their defaults.
 
-    Raises `DefinitionError` for a function without usable parameters. Cycles are refused when the class is made.
+    Raises `DefinitionError` for a function without usable parameters. Cycles are refused when the class is
+    made.
 
     >>> from dspex.variables import Int, variable
     >>> class Support:
@@ -162,19 +164,20 @@ def _inputs_of(kind: str, fn: Callable[..., Any], given: Mapping[str, Input]) ->
     for name, source in given.items():
         if name not in parameters:
             raise DefinitionError(
-                f"{kind}(..., {name}=...): the function has no parameter {name!r}, but {', '.join(parameters) or 'none'}."
+                f"{kind}(..., {name}=...): the function has no parameter {name!r}, but "
+                f"{', '.join(parameters) or 'none'}."
             )
         if not isinstance(source, str | Handle):
             raise DefinitionError(
-                f"{kind}(..., {name}={source!r}): {shown(source)} is neither the name of a variable nor a variable. "
-                f"Write {name}='depth' or {name}=Support.depth."
+                f"{kind}(..., {name}={source!r}): {shown(source)} is neither the name of a variable nor a "
+                f"variable. Write {name}='depth' or {name}=Support.depth."
             )
     inputs: dict[str, Input] = {}
     for name, parameter in parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise DefinitionError(
-                f"{kind}(...): the parameter {parameter} cannot be given by name. Write plain parameters named like "
-                f"variables: {kind}(lambda depth: ...)."
+                f"{kind}(...): the parameter {parameter} cannot be given by name. Write plain parameters "
+                f"named like variables: {kind}(lambda depth: ...)."
             )
         if name in given:
             inputs[name] = given[name]

@@ -30,8 +30,8 @@ _registry: dict[str, type[Domain[Any]]] = {}
 class Domain(ABC, Generic[T]):
     """The values that a variable may take; immutable, hashable, equal by content.
 
-    To write one's own, subclass it, keep its arguments in attributes set with `_set`, and implement the abstract
-    methods. Its class name is how `Domain.from_json` finds it again, so it has to be unique.
+    To write one's own, subclass it, keep its arguments in attributes set with `_set`, and implement the
+    abstract methods. Its class name is how `Domain.from_json` finds it again, so it has to be unique.
 
     >>> from dspex.variables import Int
     >>> Domain.from_json(Int(1, 5).to_json()) == Int(1, 5)
@@ -56,8 +56,8 @@ class Domain(ABC, Generic[T]):
             and known.__module__ != cls.__module__
         ):
             raise DefinitionError(
-                f"class {cls.__name__}(Domain): dspex has a domain of that name, and saved files find a domain "
-                f"by its name. Call it something else, for example class My{cls.__name__}(Domain)."
+                f"class {cls.__name__}(Domain): dspex has a domain of that name, and saved files find a "
+                f"domain by its name. Call it something else, for example class My{cls.__name__}(Domain)."
             )
         _registry[cls.__name__] = cls
 
@@ -144,8 +144,8 @@ class Domain(ABC, Generic[T]):
         cls = _registry.get(kind) if isinstance(kind, str) else None
         if cls is None:
             raise StateError(
-                f"No domain of type {kind!r} is known.{did_you_mean(str(kind), _registry)} "
-                f"A domain of one's own has to be imported before what uses it is loaded."
+                f"No domain of type {kind!r} is known.{did_you_mean(str(kind), _registry)} A domain of one's "
+                f"own has to be imported before what uses it is loaded."
             )
         try:
             return cls._from_json(json)
@@ -184,7 +184,7 @@ class Domain(ABC, Generic[T]):
             return True
         if type(self) is not type(other):
             return NotImplemented
-        return self._identity() == other._identity()  # type: ignore[attr-defined]  # the same class
+        return isinstance(other, Domain) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         try:
@@ -193,7 +193,7 @@ class Domain(ABC, Generic[T]):
             self._set(_hash=hash((type(self).__name__, self._identity())))
             return self._hash
 
-    def _identity(self) -> Any:
+    def _identity(self) -> str:
         # JSON tells 1, 1.0 and True apart, which == does not.
         return canonical_json(self._json())
 

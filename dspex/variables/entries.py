@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from dspex.errors import DefinitionError, StateError
-from dspex.variables.codec import Json, decode, encode
+from dspex.variables.codec import Json, encode
 from dspex.variables.domain import Domain
 from dspex.variables.messages import shown
 
@@ -26,14 +26,22 @@ class Condition:
         return f"{self.path} = {self.value!r}"
 
 
+def _conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    return tuple(conditions)
+
+
+def _readers(readers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(readers)
+
+
 @attrs.frozen
 class Entry:
     """One variable of a space.
 
     ``conditions`` all have to hold for it to be active. ``readers`` are the other paths that read it (links).
     ``optional`` says that None is a value too, "unset: inherit"; a default of None implies it. A derived
-    variable has no domain but ``inputs`` (argument → path) and ``compute``, which is None in a space that was read
-    from JSON.
+    variable has no domain but ``inputs`` (argument → path) and ``compute``, which is None in a space that was
+    read from JSON.
 
     Raises `DefinitionError` for a default outside the domain.
 
@@ -48,8 +56,8 @@ Int(1, 5): write a whole number from 1 to 5.
     domain: Domain[Any] | None
     default: Any = None
     tunable: bool = True
-    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=tuple)
-    readers: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    conditions: tuple[Condition, ...] = attrs.field(default=(), converter=_conditions)
+    readers: tuple[str, ...] = attrs.field(default=(), converter=_readers)
     doc: str = ""
     inputs: Mapping[str, str] | None = attrs.field(default=None, hash=False)
     compute: Callable[..., Any] | None = attrs.field(default=None, eq=False, repr=False)
@@ -63,8 +71,9 @@ Int(1, 5): write a whole number from 1 to 5.
         if self.domain is None:
             if self.inputs is None:
                 raise DefinitionError(
-                    f"Entry({self.path!r}, None): a variable has a domain, and a derived one has inputs. Write "
-                    f"Entry({self.path!r}, Int(1, 5)), or Entry({self.path!r}, None, inputs={{'depth': 'depth'}}, compute=...)."
+                    f"Entry({self.path!r}, None): a variable has a domain, and a derived one has inputs. "
+                    f"Write Entry({self.path!r}, Int(1, 5)), or Entry({self.path!r}, None, "
+                    f"inputs={{'depth': 'depth'}}, compute=...)."
                 )
             object.__setattr__(self, "tunable", False)
         elif self.inputs is not None:
@@ -73,7 +82,8 @@ Int(1, 5): write a whole number from 1 to 5.
             )
         elif not isinstance(self.domain, Domain):
             raise DefinitionError(
-                f"Entry({self.path!r}, {shown(self.domain)}): this is no domain. Write Entry({self.path!r}, Int(1, 5))."
+                f"Entry({self.path!r}, {shown(self.domain)}): this is no domain. Write Entry({self.path!r}, "
+                f"Int(1, 5))."
             )
         elif self.default is None and not self.domain.contains(None):
             object.__setattr__(self, "optional", True)
@@ -98,8 +108,8 @@ Int(1, 5): write a whole number from 1 to 5.
         if self.domain is None:
             sources = ", ".join((self.inputs or {}).values())
             raise StateError(
-                f"{self.path} = {shown(value)}: it is derived from {sources} and cannot be set. Set what it is "
-                f"derived from instead."
+                f"{self.path} = {shown(value)}: it is derived from {sources} and cannot be set. Set what it "
+                f"is derived from instead."
             )
         return self.domain.validate(value, name=self.path)
 
@@ -117,67 +127,13 @@ Int(1, 5): write a whole number from 1 to 5.
             return self.validate(json)
         return self.domain.decode(json)
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the entry as JSON; only what is not usual is written."""
-        json: dict[str, Json] = {"path": self.path}
-        if self.domain is not None:
-            json["domain"] = self.domain.to_json()
-            json["default"] = self.encode(self.default)
-            json["tunable"] = self.tunable
-            if self.optional:
-                json["optional"] = True
-        else:
-            json["inputs"] = dict(self.inputs or {})
-        if self.conditions:
-            json["conditions"] = [
-                {"path": one.path, "value": encode_condition(one)} for one in self.conditions
-            ]
-        if self.readers:
-            json["readers"] = list(self.readers)
-        if self.doc:
-            json["doc"] = self.doc
-        return json
-
-
-def encode_condition(condition: Condition) -> Json:
-    """Return the condition's value as JSON."""
-    try:
-        return encode(condition.value)
-    except StateError as error:
-        raise DefinitionError(f"Condition({condition.path!r}, {condition.value!r}): {error}") from error
-
-
-def entry_from_json(json: Mapping[str, Any]) -> Entry:
-    """Return the entry that `Entry.to_json` was called on; a derived one comes back without ``compute``."""
-    conditions = tuple(Condition(one["path"], decode(one["value"])) for one in json.get("conditions", ()))
-    readers = tuple(json.get("readers", ()))
-    doc = json.get("doc", "")
-    if "domain" not in json:
-        return Entry(
-            json["path"], None, inputs=dict(json["inputs"]), conditions=conditions, readers=readers, doc=doc
-        )
-    domain = Domain.from_json(json["domain"])
-    default = json["default"]
-    optional = bool(json.get("optional", False))
-    return Entry(
-        json["path"],
-        domain,
-        None if default is None and optional else domain.decode(default),
-        json["tunable"],
-        conditions,
-        readers,
-        doc,
-        optional=optional,
-    )
-
 
 @attrs.frozen
 class Constraint:
     """What has to hold between the variables at some paths, and why.
 
-    ``inputs`` maps the arguments of ``check`` to paths. It does not apply while one of them is inactive, and is not
-    checked when ``check`` is None (in a space that was read from JSON).
-    """
+    ``inputs`` maps the arguments of ``check`` to paths. It does not apply while one of them is inactive, and
+    is not checked when ``check`` is None (in a space that was read from JSON)."""
 
     name: str
     inputs: Mapping[str, str] = attrs.field(hash=False)
@@ -196,15 +152,11 @@ class Constraint:
                 f"{self.inputs[argument]} = {shown(value)}" for argument, value in given.items()
             )
             raise StateError(
-                f"The constraint {self.name!r} raised {type(error).__name__}: {error}, for {listed}. It has to return "
-                f"True or False for every value of its variables."
+                f"The constraint {self.name!r} raised {type(error).__name__}: {error}, for {listed}. It has "
+                f"to return True or False for every value of its variables."
             ) from error
 
     def violation(self, values: Mapping[str, Any]) -> str:
         """Return the sentence that says what is violated, by which values, and why."""
         listed = ", ".join(f"{path} = {values[path]!r}" for path in self.inputs.values())
         return f"{self.reason} ({listed}; constraint {self.name!r})"
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the constraint as JSON, without its check."""
-        return {"name": self.name, "inputs": dict(self.inputs), "reason": self.reason}

@@ -1,4 +1,6 @@
-"""What a declared variable and a derived one have in common: a name, the class it belongs to, and one identity."""
+"""What a declared variable and a derived one have in common: a name, the class it belongs to, and one
+identity.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,8 @@ __all__ = ["Handle"]
 class Handle:
     """The handle of a declaration, as read on its class; one object, compared by identity, never copied.
 
-    ``name`` and ``owner`` are set when it is the attribute of a class; a *free* handle has the name ``""`` and no
-    owner.
-    """
+    ``name`` and ``owner`` are set when it is the attribute of a class; a *free* handle has the name ``""``
+    and no owner."""
 
     __slots__ = ("alias", "doc", "name", "owner")
 

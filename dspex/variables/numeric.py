@@ -28,8 +28,8 @@ def _written(kind: str, low: Any, high: Any, log: Any, step: Any) -> str:
 class Float(Domain[float]):
     """Real numbers from ``low`` to ``high``, both included.
 
-    ``log=True`` samples them on a logarithmic scale (``low`` has to be above 0); ``step`` leaves only ``low``,
-    ``low + step``, ... up to ``high``. Integers are accepted as values and become floats.
+    ``log=True`` samples them on a logarithmic scale (``low`` has to be above 0); ``step`` leaves only
+    ``low``, ``low + step``, ... up to ``high``. Integers are accepted as values and become floats.
 
     Raises `DefinitionError` for bounds that are not finite numbers in order, and for ``log`` with ``step``.
 
@@ -39,7 +39,8 @@ class Float(Domain[float]):
     (0.0, 0.1, 0.2, 0.3)
     >>> Float(0, 1, log=True)
     Traceback (most recent call last):
-    dspex.errors.DefinitionError: Float(0, 1, log=True): a log scale needs low above 0. Write Float(1e-05, 1, log=True).
+    dspex.errors.DefinitionError: Float(0, 1, log=True): a log scale needs low above 0. Write \
+Float(1e-05, 1, log=True).
     """
 
     __slots__ = ("_exact", "_steps", "high", "log", "low", "step")
@@ -48,6 +49,8 @@ class Float(Domain[float]):
     high: float
     log: bool
     step: float | None
+    _exact: tuple[Decimal, Decimal] | None
+    _steps: int
 
     def __init__(self, low: float, high: float, *, log: bool = False, step: float | None = None) -> None:
         code = _written("Float", low, high, log, step)
@@ -70,7 +73,8 @@ class Float(Domain[float]):
             )
         if log and low <= 0:
             raise DefinitionError(
-                f"{code}: a log scale needs low above 0. Write {_written('Float', 1e-5, max(high, 1), log, None)}."
+                f"{code}: a log scale needs low above 0. Write "
+                f"{_written('Float', 1e-5, max(high, 1), log, None)}."
             )
         exact: tuple[Decimal, Decimal] | None = None
         steps = 0
@@ -78,8 +82,8 @@ class Float(Domain[float]):
             step = plain_number(step)
             if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf:
                 raise DefinitionError(
-                    f"{code}: step has to be a number above 0, not {shown(step)}. "
-                    f"Write {_written('Float', low, high, False, 0.1)}."
+                    f"{code}: step has to be a number above 0, not {shown(step)}. Write "
+                    f"{_written('Float', low, high, False, 0.1)}."
                 )
             step = float(step)
             # Decimals of the shortest repr, so that three steps of 0.1 are 0.3 and not 0.30000000000000004.
@@ -178,8 +182,8 @@ class Float(Domain[float]):
 class Int(Domain[int]):
     """Whole numbers from ``low`` to ``high``, both included.
 
-    ``log=True`` samples them on a logarithmic scale (``low`` has to be at least 1); ``step`` leaves only ``low``,
-    ``low + step``, ... up to ``high``.
+    ``log=True`` samples them on a logarithmic scale (``low`` has to be at least 1); ``step`` leaves only
+    ``low``, ``low + step``, ... up to ``high``.
 
     Raises `DefinitionError` for bounds that are not whole numbers in order, and for ``log`` with ``step``.
 
@@ -203,8 +207,8 @@ class Int(Domain[int]):
         for name, bound in (("low", low), ("high", high)):
             if isinstance(bound, bool) or not isinstance(bound, int):
                 raise DefinitionError(
-                    f"{code}: {name} has to be a whole number, not {shown(bound)}. Write Int(1, 5), or Float(...) for "
-                    f"numbers with a fraction."
+                    f"{code}: {name} has to be a whole number, not {shown(bound)}. Write Int(1, 5), or "
+                    f"Float(...) for numbers with a fraction."
                 )
         if low > high:
             raise DefinitionError(
@@ -214,17 +218,18 @@ class Int(Domain[int]):
             raise DefinitionError(f"{code}: log has to be True or False, not {shown(log)}.")
         if isinstance(step, bool) or not isinstance(step, int) or step < 1:
             raise DefinitionError(
-                f"{code}: step has to be a whole number of at least 1, not {shown(step)}. "
-                f"Write {_written('Int', low, high, False, 2)}."
+                f"{code}: step has to be a whole number of at least 1, not {shown(step)}. Write "
+                f"{_written('Int', low, high, False, 2)}."
             )
         if log and step != 1:
             raise DefinitionError(
-                f"{code}: log and step exclude each other. Write {_written('Int', low, high, True, None)} "
-                f"or {_written('Int', low, high, False, step)}."
+                f"{code}: log and step exclude each other. Write {_written('Int', low, high, True, None)} or "
+                f"{_written('Int', low, high, False, step)}."
             )
         if log and low < 1:
             raise DefinitionError(
-                f"{code}: a log scale needs low of at least 1. Write {_written('Int', 1, max(high, 1), log, None)}."
+                f"{code}: a log scale needs low of at least 1. Write "
+                f"{_written('Int', 1, max(high, 1), log, None)}."
             )
         self._set(low=int(low), high=int(high), log=log, step=int(step))
 

@@ -30,8 +30,8 @@ class _OpenEnded(Domain[T]):
 
     def sample(self, rng: random.Random) -> T:
         raise StateError(
-            f"{self!r} is open-ended, so no value can be drawn from it. Draw from a Pool of candidates instead: "
-            f"space.sample(rng, pools={{path: pool}})."
+            f"{self!r} is open-ended, so no value can be drawn from it. Draw from a Pool of candidates "
+            f"instead: space.sample(rng, pools={{path: pool}})."
         )
 
     def candidates(self) -> tuple[T, ...] | None:
@@ -60,7 +60,7 @@ class Prompt(_OpenEnded[str]):
             self._refuse(name, value, self._fits())
         if self.max_chars is not None and len(value) > self.max_chars:
             self._refuse(name, value, f"{self._fits()} (this has {len(value)})")
-        return str(value)
+        return value if type(value) is str else str.__str__(value)
 
     def _fits(self) -> str:
         return "a string" if self.max_chars is None else f"a string of at most {self.max_chars} characters"
@@ -69,7 +69,7 @@ class Prompt(_OpenEnded[str]):
         return ""
 
     def encode(self, value: str) -> Json:
-        return str(value)
+        return value
 
     def decode(self, json: Json) -> str:
         return self.validate(json, name="the saved value")
@@ -168,6 +168,6 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
 def _check_limit(kind: str, name: str, limit: Any, example: int) -> None:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise DefinitionError(
-            f"{kind}({name}={limit!r}): {name} has to be a whole number above 0, not {shown(limit)}. "
-            f"Write {kind}({name}={example})."
+            f"{kind}({name}={limit!r}): {name} has to be a whole number above 0, not {shown(limit)}. Write "
+            f"{kind}({name}={example})."
         )

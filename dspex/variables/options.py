@@ -19,7 +19,7 @@ from dspex.variables import codec
 from dspex.variables.codec import Json
 from dspex.variables.messages import shown
 
-__all__ = ["Label", "Options"]
+__all__ = ["Label", "Options", "encoded_option", "option_from_json"]
 
 _LABEL = "$label"
 _SCALARS = (str, int, bool, type(None))
@@ -40,30 +40,28 @@ class Label:
 
 
 class Options:
-    """Distinct options in declared order, found again by value and type (1, 1.0 and True are three options)."""
+    """Distinct options in declared order, found again by value and type (1, 1.0 and True are three)."""
 
-    __slots__ = ("_encoded", "_index", "_mutable", "values")
+    __slots__ = ("_by_json", "_encoded", "_index", "_mutable", "values")
 
     values: tuple[Any, ...]
 
     def __init__(self, owner: str, values: Sequence[Any]) -> None:
         self._encoded: list[Json] = []
+        self._by_json: dict[str, int] = {}
         self._index: dict[Hashable, int] = {}
         self._mutable = False
         kept: list[Any] = []
         for position, value in enumerate(values):
-            encoded = _encoded_option(owner, value)
-            key = _key(value)
-            if (
-                key in self._index
-                or (encoded in self._encoded
-                and any(_same(encoded, one) for one in self._encoded))
-            ):
+            encoded = encoded_option(owner, value)
+            key, text = _key(value), codec.canonical_json(encoded)
+            if key in self._index or text in self._by_json:
                 raise DefinitionError(
                     f"{owner}({', '.join(map(repr, values))}): the option {shown(value)} stands there twice. "
                     f"Each option is written once."
                 )
             self._index[key] = position
+            self._by_json[text] = position
             self._encoded.append(encoded)
             if isinstance(value, list | dict):
                 value = copy.deepcopy(value)
@@ -104,11 +102,10 @@ class Options:
 
     def find_encoded(self, json: Json) -> int | None:
         """Return the position of the option that is encoded as ``json``, or None."""
-        kind = type(json)
-        for position, encoded in enumerate(self._encoded):
-            if type(encoded) is kind and encoded == json and (kind in _SCALARS or _same(encoded, json)):
-                return position
-        return None
+        try:
+            return self._by_json.get(codec.canonical_json(json))
+        except StateError:
+            return None
 
     def to_json(self) -> list[Json]:
         """Return all options as JSON."""
@@ -120,10 +117,6 @@ def option_from_json(json: Json) -> Any:
     if isinstance(json, Mapping) and set(json) == {_LABEL}:
         return Label(str(json[_LABEL]))
     return codec.decode(json)
-
-
-def _same(one: Json, other: Json) -> bool:
-    return codec.canonical_json(one) == codec.canonical_json(other)
 
 
 def _key(value: Any) -> Hashable:
@@ -144,7 +137,8 @@ def _key(value: Any) -> Hashable:
     return (kind, value)
 
 
-def _encoded_option(owner: str, value: Any) -> Json:
+def encoded_option(owner: str, value: Any) -> Json:
+    """Return an option as JSON: plain values as they are, objects as their label."""
     if isinstance(value, Label):
         return {_LABEL: value.text}
     try:
@@ -162,8 +156,8 @@ def _label(owner: str, value: Any) -> str:
         hash(value)
     except TypeError:
         raise DefinitionError(
-            f"{owner}(...): the option {shown(value)} is neither hashable nor plain data. Write options as strings, "
-            f"numbers, tuples, lists or dicts of those, or as functions, classes or enum members."
+            f"{owner}(...): the option {shown(value)} is neither hashable nor plain data. Write options as "
+            f"strings, numbers, tuples, lists or dicts of those, or as functions, classes or enum members."
         ) from None
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name}"
@@ -173,7 +167,8 @@ def _label(owner: str, value: Any) -> str:
     text = repr(value)
     if " at 0x" in text:
         raise DefinitionError(
-            f"{owner}(...): the option {shown(value)} has no name under which it could be saved. Give its class a "
-            f"__repr__ that says what it is, or teach dspex its type with dspex.variables.register(...)."
+            f"{owner}(...): the option {shown(value)} has no name under which it could be saved. Give its "
+            f"class a __repr__ that says what it is, or teach dspex its type with "
+            f"dspex.variables.register(...)."
         )
     return text

@@ -35,7 +35,8 @@ class PoolItem:
 class Pool:
     """The append-only candidates of the variable at ``path``; adding the same content twice adds it once.
 
-    Thread-safe. An item never changes and never leaves, so that a trial that names it by id can be read for ever.
+    Thread-safe. An item never changes and never leaves, so that a trial that names it by id can be read for
+    ever.
 
     >>> from dspex.variables import Prompt
     >>> pool = Pool("answer.instructions", Prompt())
@@ -88,8 +89,9 @@ class Pool:
             for parent in ancestors:
                 if parent not in self._by_id:
                     raise StateError(
-                        f"{self.path}: the parent {shown(parent)} is not in the pool.{did_you_mean(str(parent), self._by_id)} "
-                        f"Write the id of an item: parents=[item.id]."
+                        f"{self.path}: the parent {shown(parent)} is not in the "
+                        f"pool.{did_you_mean(str(parent), self._by_id)} Write the id of an item: "
+                        f"parents=[item.id]."
                     )
             item = PoolItem(identity, value, ancestors, source, note, len(self._items), details)
             # The list first: whoever finds an id may then also reach the item by its index.
@@ -127,7 +129,8 @@ class Pool:
         item = self._by_id.get(id)
         if item is None:
             raise StateError(
-                f"No candidate {id!r} in the pool of {self.path!r}, which has {len(self)}.{did_you_mean(str(id), self._by_id)}"
+                f"No candidate {id!r} in the pool of {self.path!r}, which has "
+                f"{len(self)}.{did_you_mean(str(id), self._by_id)}"
             )
         return item
 
@@ -163,7 +166,9 @@ class Pool:
 
     @classmethod
     def from_json(cls, json: Mapping[str, Any]) -> Pool:
-        """Return the pool that `to_json` was called on; raises `StateError` when an id does not fit its value."""
+        """Return the pool that `to_json` was called on; raises `StateError` when an id does not fit its
+        value.
+        """
         try:
             pool = cls(json["path"], Domain.from_json(json["domain"]))
             for row in json["items"]:
@@ -176,7 +181,8 @@ class Pool:
                 )
                 if item.id != row["id"]:
                     raise StateError(
-                        f"The pool of {pool.path!r} is damaged: the item {row['id']!r} has the content of {item.id!r}."
+                        f"The pool of {pool.path!r} is damaged: the item {row['id']!r} has the content of "
+                        f"{item.id!r}."
                     )
         except (KeyError, TypeError) as error:
             raise StateError(f"The JSON of a pool is damaged: {type(error).__name__}: {error}.") from error

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import attrs
 
 from dspex.errors import DefinitionError, StateError
-from dspex.variables.codec import Json, content_id
+from dspex.variables.codec import Json
+from dspex.variables.counting import count_configurations
 from dspex.variables.derived import ConstraintDeclaration, Derived
 from dspex.variables.describe import describe
-from dspex.variables.differences import SpaceDiff
+from dspex.variables.differences import SpaceDiff, space_diff
 from dspex.variables.domain import Domain
-from dspex.variables.entries import Constraint, Entry, entry_from_json
+from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
 from dspex.variables.messages import did_you_mean, shown, unknown_path
 from dspex.variables.pool import Pool
+from dspex.variables.serial import space_from_json, space_hash, space_to_json
 from dspex.variables.state import VariableState
 from dspex.variables.structure import Structure
+from dspex.variables.values import same
 from dspex.variables.variable import Variable
 
-__all__ = ["SCHEMA", "Space"]
-
-SCHEMA = 1
-"""The version of a space's JSON."""
+__all__ = ["Space"]
 
 _ATTEMPTS = 1000
 
@@ -34,24 +34,25 @@ _ATTEMPTS = 1000
 class Space(Mapping[str, Entry]):
     """An immutable mapping path → `Entry`, with constraints.
 
-    An entry is *active* when all its conditions hold: the variables they name are active and have those values.
-    Inactive variables keep their values, but these do not matter: not to constraints, sampling or fingerprints.
+    An entry is *active* when all its conditions hold: the variables they name are active and have those
+    values. Inactive variables keep their values, but these do not matter: not to constraints, sampling or
+    fingerprints.
 
-    Raises `DefinitionError` for a path that stands there twice, conditions, inputs or constraints that name what is
-    not there, and cycles.
+    Raises `DefinitionError` for a path that stands there twice, conditions, inputs or constraints that name
+    what is not there, and cycles.
 
-    >>> from dspex.variables import Choice, Condition, Float
+    >>> from dspex.variables import Choice, Condition, Int
     >>> space = Space([
     ...     Entry("answer", Choice("direct", "stepwise"), "direct"),
-    ...     Entry("answer.stepwise.temperature", Float(0.0, 1.0), 0.5, conditions=[Condition("answer", "stepwise")]),
+    ...     Entry("answer.stepwise.k", Int(1, 5), 3, conditions=[Condition("answer", "stepwise")]),
     ... ])
     >>> space.active({"answer": "direct"})
     ('answer',)
     >>> space.active({"answer": "stepwise"})
-    ('answer', 'answer.stepwise.temperature')
+    ('answer', 'answer.stepwise.k')
     """
 
-    __slots__ = ("_constraints", "_entries", "_hash", "_structure", "open_ended", "paths", "tunable")
+    __slots__ = ("_entries", "_hash", "_structure", "constraints", "open_ended", "paths", "tunable")
 
     paths: tuple[str, ...]
     """All paths in their order, those of derived variables included."""
@@ -59,33 +60,26 @@ class Space(Mapping[str, Entry]):
     tunable: tuple[str, ...]
     """The paths that are searched."""
 
+    constraints: tuple[Constraint, ...]
+    """What has to hold between variables."""
+
     open_ended: tuple[str, ...]
     """The tunable paths whose domain is open-ended."""
 
     def __init__(self, entries: Iterable[Entry], constraints: Iterable[Constraint] = ()) -> None:
-        self._build(list(entries), tuple(constraints), reachable=True)
+        self._build(Structure(entries, tuple(constraints)))
 
-    def _build(self, entries: list[Entry], constraints: tuple[Constraint, ...], *, reachable: bool) -> None:
-        found: dict[str, Entry] = {}
-        for entry in entries:
-            if not isinstance(entry, Entry):
-                raise DefinitionError(
-                    f"Space([{shown(entry)}]): this is no Entry. Write Space([Entry('depth', Int(1, 5))]), or "
-                    f"Space.of(depth=Int(1, 5))."
-                )
-            if entry.path in found:
-                raise DefinitionError(
-                    f"Two variables have the path {entry.path!r}. Give each a path of its own."
-                )
-            found[entry.path] = entry
-        self._entries = found
-        self._constraints = constraints
-        self._structure = Structure(found, constraints, reachable=reachable)
+    def _build(self, structure: Structure) -> None:
+        self._structure = structure
+        self._entries = entries = structure.entries
         self._hash: str | None = None
-        self.paths = tuple(found)
-        self.tunable = tuple(path for path, entry in found.items() if entry.tunable)
+        self.constraints = tuple(constraint for constraint, _ in structure.constraints)
+        self.paths = structure.paths
+        self.tunable = tuple(path for path, entry in entries.items() if entry.tunable)
         self.open_ended = tuple(
-            path for path in self.tunable if (domain := found[path].domain) is not None and domain.open_ended
+            path
+            for path in self.tunable
+            if (domain := entries[path].domain) is not None and domain.open_ended
         )
 
     @classmethod
@@ -126,19 +120,14 @@ class Space(Mapping[str, Entry]):
                 entries.append(Entry(name, one, one.first()))
             else:
                 raise DefinitionError(
-                    f"Space.of({name}={one!r}): {shown(one)} is no domain. Write Space.of({name}=Choice(...)), or "
-                    f"leave {name} out when it is not to be searched."
+                    f"Space.of({name}={one!r}): {shown(one)} is no domain. Write "
+                    f"Space.of({name}=Choice(...)), or leave {name} out when it is not to be searched."
                 )
         rules = [
             Constraint(rule.name or f"constraint_{position}", paths(rule.inputs), rule.reason, rule.fn)
             for position, rule in enumerate(constraints, 1)
         ]
         return cls(entries, rules)
-
-    @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """The constraints between variables."""
-        return self._constraints
 
     # The mapping.
 
@@ -160,7 +149,7 @@ class Space(Mapping[str, Entry]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Space):
             return NotImplemented
-        return self._entries == other._entries and self._constraints == other._constraints
+        return self._entries == other._entries and self.constraints == other.constraints
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -189,19 +178,23 @@ class Space(Mapping[str, Entry]):
 
     def is_active(self, path: str, values: Mapping[str, Any]) -> bool:
         """Whether the variable at ``path`` is active."""
-        return path in self._structure.active(values)[1] or self[path] is None
+        return self[path].path in self._structure.active(values)[1]
 
     def validate(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """Return the values in their normal form, with defaults for the missing ones unless ``partial``.
 
-        With ``partial``, only constraints between given values are checked. Raises `StateError` for an unknown path
-        (with the nearest known one), a value that does not fit, and a violated constraint (with its reason).
+        With ``partial``, only constraints between given values are checked. Raises `StateError` for an
+        unknown path (with the nearest known one), a value that does not fit, and a violated constraint (with
+        its reason).
 
         >>> from dspex.variables import Int
         >>> Space.of(depth=Int(1, 5)).validate({"depht": 3})
         Traceback (most recent call last):
-        dspex.variables.messages.UnknownPathError: No variable at path 'depht' in this space. Did you mean 'depth'?
+        dspex.variables.messages.UnknownPathError: No variable at path 'depht' in this space. \
+Did you mean 'depth'?
         """
+        if not isinstance(values, Mapping):
+            raise StateError(f"{shown(values)} are no values. Write a mapping such as {{'depth': 3}}.")
         entries = self._entries
         valid: dict[str, Any] = {} if partial else dict(self._structure.defaults)
         for path, value in values.items():
@@ -210,26 +203,20 @@ class Space(Mapping[str, Entry]):
                 raise unknown_path(path, entries)
             valid[path] = entry.validate(value)
         if self._structure.constraints:
-            self._check_constraints(valid, set(valid) if partial else None)
+            complete = {**self._structure.defaults, **valid}
+            self._check_constraints(complete, set(valid) if partial else None)
         return valid
 
-    def _check_constraints(self, values: Mapping[str, Any], given: set[str] | None) -> None:
-        violated = self.violated(values)
+    def _check_constraints(self, complete: Mapping[str, Any], given: set[str] | None) -> None:
+        violated = self._structure.violated(complete)
         if given is not None:
-            violated = [rule for rule in violated if self._sources(rule.inputs.values()) <= given]
+            violated = [rule for rule in violated if self._structure.sources(rule.inputs.values()) <= given]
         if violated:
-            complete = self._structure.compute_known({**self._structure.defaults, **values})
-            raise StateError("; ".join(rule.violation(complete) for rule in violated))
-
-    def _sources(self, paths: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        for path in paths:
-            inputs = self._entries[path].inputs
-            found |= {path} if inputs is None else self._sources(inputs.values())
-        return found
+            values = self._structure.with_checked(complete)
+            raise StateError("; ".join(rule.violation(values) for rule in violated))
 
     def violated(self, values: Mapping[str, Any]) -> list[Constraint]:
-        """Return the constraints that apply to these values (with the defaults of the rest) and do not hold."""
+        """Return the constraints that apply to the values and do not hold; missing values are the defaults."""
         return self._structure.violated({**self._structure.defaults, **values})
 
     def compute(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,18 +226,13 @@ class Space(Mapping[str, Entry]):
         >>> Space.of(depth=Int(1, 5), tokens=derived(lambda depth: 100 * depth)).compute({"depth": 2})
         {'depth': 2, 'tokens': 200}
         """
-        return self._structure.compute({**self._structure.defaults, **values})
-
-    def compute_one(self, path: str, values: Mapping[str, Any]) -> Any:
-        """Return the value of the derived variable at ``path`` for complete values."""
-        return self._structure.compute_one(path, values)
+        return self._structure.with_derived({**self._structure.defaults, **values})
 
     def sample(self, rng: random.Random, *, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
         """Draw values for the tunable variables that are active under them; the same ``rng`` draws the same.
 
-        An open-ended variable takes the value of an item of its pool, or its default without one. Constraints are
-        met by drawing again; raises `StateError` when that does not succeed.
-        """
+        An open-ended variable takes the value of an item of its pool, or its default without one. Constraints
+        are met by drawing again; raises `StateError` when that does not succeed."""
         broken: dict[str, int] = {}
         for _ in range(_ATTEMPTS):
             drawn = self._draw(rng, pools or {})
@@ -261,23 +243,29 @@ class Space(Mapping[str, Entry]):
                 broken[rule.name] = broken.get(rule.name, 0) + 1
         worst = max(broken, key=lambda name: broken[name])
         raise StateError(
-            f"No values were found in {_ATTEMPTS} draws that meet the constraints; {worst!r} was violated most "
-            f"({broken[worst]} times). Narrow the domains with space.restrict(...) so that more of their values meet it."
+            f"No values were found in {_ATTEMPTS} draws that meet the constraints; {worst!r} was violated "
+            f"most ({broken[worst]} times). Narrow the domains with space.restrict(...) so that more of "
+            f"their values meet it."
         )
 
     def _draw(self, rng: random.Random, pools: Mapping[str, Pool]) -> dict[str, Any]:
         drawn: dict[str, Any] = {}
+        defaults, active = self._structure.defaults, set[str]()
         for path in self._structure.order:
             entry = self._entries[path]
-            if not entry.tunable or entry.domain is None:
+            if entry.conditions and not all(
+                one.path in active and same(drawn.get(one.path, defaults[one.path]), one.value)
+                for one in entry.conditions
+            ):
                 continue
-            if entry.conditions and path not in self._structure.active(drawn)[1]:
+            active.add(path)
+            if not entry.tunable or entry.domain is None:
                 continue
             if not entry.domain.open_ended:
                 drawn[path] = entry.domain.sample(rng)
-                continue
-            pool = pools.get(path)
-            drawn[path] = pool[rng.randrange(len(pool))].value if pool else entry.default
+            else:
+                pool = pools.get(path)
+                drawn[path] = pool[rng.randrange(len(pool))].value if pool else entry.default
         return drawn
 
     def size(self) -> int | float:
@@ -285,7 +273,7 @@ class Space(Mapping[str, Entry]):
 
         `math.inf` when one is continuous or open-ended. Constraints are not counted, so it is an upper bound.
         """
-        return self._structure.size(self._entries)
+        return count_configurations(self._entries, self._structure.order)
 
     # Other spaces.
 
@@ -344,7 +332,8 @@ class Space(Mapping[str, Entry]):
                 raise StateError(f"restrict({path}={domain!r}): it is derived and has no domain.")
             if not isinstance(domain, Domain):
                 raise StateError(
-                    f"restrict({path}={domain!r}): {shown(domain)} is no domain. Write {path}=Choice({domain!r})."
+                    f"restrict({path}={domain!r}): {shown(domain)} is no domain. Write "
+                    f"{path}=Choice({domain!r})."
                 )
             if not entry.domain.covers(domain):
                 raise StateError(
@@ -357,117 +346,49 @@ class Space(Mapping[str, Entry]):
         return self._with(changed)
 
     def _with(self, changed: Mapping[str, Entry]) -> Space:
-        space = Space.__new__(Space)
-        entries = [changed.get(path, entry) for path, entry in self._entries.items()]
-        # A narrower domain may make a condition impossible: its entries then simply never become active.
-        space._build(entries, self._constraints, reachable=False)
-        return space
+        return _unchecked(
+            [changed.get(path, entry) for path, entry in self._entries.items()], self.constraints
+        )
 
     def diff(self, other: Space) -> SpaceDiff:
         """Return what ``other`` has more, less and differently."""
-        added = {path: _what(entry) for path, entry in other._entries.items() if path not in self._entries}
-        removed = {path: _what(entry) for path, entry in self._entries.items() if path not in other._entries}
-        changed: dict[str, dict[str, tuple[Any, Any]]] = {}
-        for path, entry in self._entries.items():
-            if path in other._entries and (found := _changes(entry, other._entries[path])):
-                changed[path] = found
-        mine = {rule.name: rule for rule in self._constraints}
-        theirs = {rule.name: rule for rule in other._constraints}
-        for name in [*mine, *(name for name in theirs if name not in mine)]:
-            label = f"constraint {name!r}"
-            if name not in mine:
-                added[label] = theirs[name].reason
-            elif name not in theirs:
-                removed[label] = mine[name].reason
-            elif mine[name] != theirs[name]:
-                changed[label] = {"rule": (mine[name].to_json(), theirs[name].to_json())}
-        return SpaceDiff(added, removed, changed)
+        return space_diff(self._entries, other._entries, self.constraints, other.constraints)
 
     # Text and JSON.
 
     def describe(self) -> str:
-        """Return a table of all variables: path, domain, default, whether it is searched, when it is active."""
+        """Return a table of all variables: path, domain, default, whether it is tuned, when it is active."""
         return describe(self)
 
     @property
     def hash(self) -> str:
         """16 hex digits that name what decides whether a state fits; the same in every process.
 
-        They cover paths, domains, conditions, inputs and constraints. Defaults, docs, the order of the paths and
-        what is frozen do not count.
-        """
+        They cover paths, domains, conditions, inputs and constraints. Defaults, docs, the order of the paths
+        and what is frozen do not count."""
         if self._hash is None:
-            rows = []
-            for path in sorted(self._entries):
-                row = self._entries[path].to_json()
-                for name in ("default", "tunable", "doc", "readers"):
-                    row.pop(name, None)
-                row["conditions"] = sorted(map(content_id, row.get("conditions", [])))
-                rows.append(row)
-            rules = sorted(
-                ([rule.name, dict(rule.inputs)] for rule in self._constraints), key=lambda rule: str(rule[0])
-            )
-            self._hash = content_id([rows, rules])
+            self._hash = space_hash(self._entries, self.constraints)
         return self._hash
 
     def to_json(self) -> dict[str, Json]:
         """Return the space as JSON, for `from_json`."""
-        return {
-            "schema": SCHEMA,
-            "hash": self.hash,
-            "entries": [entry.to_json() for entry in self._entries.values()],
-            "constraints": [rule.to_json() for rule in self._constraints],
-        }
+        return space_to_json(self._entries, self.constraints, self.hash)
 
     @staticmethod
     def from_json(json: Mapping[str, Any]) -> Space:
-        """Return the space that `to_json` was called on, without the functions of derived variables and constraints.
+        """Return the space that `to_json` was called on, without the functions of derived variables and
+        constraints.
 
-        Raises `StateError` for damaged JSON and for that of a newer dspex.
+        Raises `StateError` for damaged JSON and for that of another schema.
         """
-        try:
-            if json["schema"] != SCHEMA:
-                raise StateError(
-                    f"This space was written as schema {json['schema']!r}, and this dspex reads schema {SCHEMA}. "
-                    f"Read it with the dspex that wrote it."
-                )
-            space = Space.__new__(Space)
-            entries = [entry_from_json(one) for one in json["entries"]]
-            rules = tuple(
-                Constraint(one["name"], dict(one["inputs"]), one["reason"]) for one in json["constraints"]
-            )
-            space._build(entries, rules, reachable=False)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StateError(f"The JSON of a space is damaged: {type(error).__name__}: {error}.") from error
-        return space
+        return _unchecked(*space_from_json(json))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_restored, (list(self._entries.values()), self._constraints))
+        return (_unchecked, (list(self._entries.values()), self.constraints))
 
 
-def _restored(entries: list[Entry], constraints: tuple[Constraint, ...]) -> Space:
+def _unchecked(entries: Iterable[Entry], constraints: tuple[Constraint, ...]) -> Space:
+    # A narrowed domain may have made a condition impossible: its entries then simply never become active.
     space = Space.__new__(Space)
-    space._build(entries, constraints, reachable=False)
+    space._build(Structure(entries, constraints, reachable=False))
     return space
-
-
-def _what(entry: Entry) -> str:
-    return repr(entry.domain) if entry.inputs is None else f"derived from {', '.join(entry.inputs.values())}"
-
-
-def _changes(old: Entry, new: Entry) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    properties: dict[str, Callable[[Entry], Any]] = {
-        "domain": lambda entry: entry.domain,
-        "default": lambda entry: entry.default,
-        "tunable": lambda entry: entry.tunable,
-        "conditions": lambda entry: tuple(map(str, entry.conditions)),
-        "readers": lambda entry: entry.readers,
-        "inputs": lambda entry: None if entry.inputs is None else dict(entry.inputs),
-        "doc": lambda entry: entry.doc,
-    }
-    for name, read in properties.items():
-        one, two = read(old), read(new)
-        if one != two or type(one) is not type(two):
-            found[name] = (one, two)
-    return found

@@ -1,12 +1,11 @@
 """`VariableState`: values for a space, validated on every write, with versions, watchers and locks.
 
-A write replaces the whole dict of values, so a reader on another thread sees all of an update or nothing of it.
-Watchers are called after the update, outside the lock, in the order of the updates.
+A write replaces the whole dict of values, so a reader on another thread sees all of an update or nothing of
+it. Watchers are called after the update, outside the lock, in the order of the updates.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from dspex.errors import StateError
-from dspex.variables.codec import Json, canonical_json
-from dspex.variables.differences import StateDiff
+from dspex.variables.codec import Json, content_id
+from dspex.variables.differences import StateDiff, space_mismatch
 from dspex.variables.messages import shown, unknown_path
-from dspex.variables.structure import same
+from dspex.variables.values import same
 
 if TYPE_CHECKING:
     from dspex.variables.space import Space
@@ -39,11 +38,12 @@ class _Watcher:
 
 
 class VariableState(Mapping[str, Any]):
-    """Values for the variables of a space: a mapping path → value that covers all paths.
+    """Values for the variables of a space: a mapping path → value that covers all that can be set.
 
-    Reading a derived variable computes it. Every write is validated, together with the constraints, before
-    anything changes; an update of several paths happens as a whole or not at all. Each update that changes something
-    makes a new version. Thread-safe; copies and pickles carry everything but the watchers.
+    A derived variable can be read by its path too, which computes it, but is not among the items. Every write
+    is validated, together with the constraints, before anything changes; an update of several paths happens
+    as a whole or not at all. Each update that changes something makes a new version. Thread-safe; copies and
+    pickles carry everything but the watchers.
 
     Raises `StateError` for an unknown path, a value that does not fit, and a violated constraint.
 
@@ -80,12 +80,10 @@ class VariableState(Mapping[str, Any]):
         self, space: Space, values: Mapping[str, Any] | None = None, *, locked: Iterable[str] = ()
     ) -> None:
         self.space = space
-        if isinstance(values, VariableState):
-            values = values.to_dict()
         self._values: dict[str, Any] = space.validate(values or {})
         self._version = 0
-        self._history: tuple[tuple[int, Changes], ...] = ()
-        self._fingerprint: tuple[int, str] | None = None
+        self._history: list[tuple[int, Changes]] = []
+        self._fingerprint: tuple[dict[str, Any], str] | None = None
         self._locked: frozenset[str] = frozenset()
         self._watchers: tuple[_Watcher, ...] = ()
         self._pending: deque[Changes] = deque()
@@ -102,14 +100,14 @@ class VariableState(Mapping[str, Any]):
             return values[path]
         except (KeyError, TypeError):
             if path in self.space:
-                return self.space.compute_one(path, values)
+                return self.space._structure.compute(path, values)
             raise unknown_path(path, self.space.paths) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.space.paths)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self.space)
+        return len(self._values)
 
     def __contains__(self, path: object) -> bool:
         return path in self.space
@@ -125,7 +123,8 @@ class VariableState(Mapping[str, Any]):
         changes = self.changes()
         listed = ", ".join(f"{path}={_short(value)}" for path, value in list(changes.items())[:6])
         more = ", ..." if len(changes) > 6 else ""
-        return f"<VariableState {listed}{more}{' ' if listed else ''}({len(changes)} of {len(self._values)} changed)>"
+        count = f"({len(changes)} of {len(self._values)} changed)"
+        return f"<VariableState {listed}{more}{' ' if listed else ''}{count}>"
 
     @property
     def version(self) -> int:
@@ -135,10 +134,10 @@ class VariableState(Mapping[str, Any]):
     @property
     def history(self) -> tuple[tuple[int, Changes], ...]:
         """All updates in order: the version that each made, and its changes path → (old, new)."""
-        return self._history
+        return tuple(self._history)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values of all variables that can be set, defaults included and derived ones not."""
+        """Return the values as a dict, like ``dict(state)`` but faster."""
         return dict(self._values)
 
     def changes(self) -> dict[str, Any]:
@@ -156,22 +155,20 @@ class VariableState(Mapping[str, Any]):
 
         Inactive and derived values do not count. Computed once per version.
         """
-        cached = self._fingerprint
-        with self._lock:
-            version, values = self._version, self._values
-        if cached is None or cached[0] != version:
+        cached, values = self._fingerprint, self._values
+        if cached is None or cached[0] is not values:  # each version has a dict of its own
             entries = self.space._entries
             active = self.space._structure.active(values)[1]
             json = {path: entries[path].encode(value) for path, value in values.items() if path in active}
-            cached = (version, hashlib.sha256(canonical_json(json).encode("ascii")).hexdigest()[:16])
+            cached = (values, content_id(json))
             self._fingerprint = cached
         return cached[1]
 
     def diff(self, other: VariableState | Mapping[str, Any]) -> StateDiff:
         """Return the values that are different in ``other``; derived ones are left out.
 
-        ``state.update({path: new for path, (_, new) in state.diff(other).changed.items()})`` makes it like ``other``.
-        """
+        ``state.update({path: new for path, (_, new) in state.diff(other).changed.items()})`` makes it like
+        ``other``."""
         mine = self._values
         theirs = other._values if isinstance(other, VariableState) else self.space.validate(other)
         return StateDiff(
@@ -192,10 +189,10 @@ class VariableState(Mapping[str, Any]):
     def update(self, values: Mapping[str, Any], *, expected_version: int | None = None) -> int:
         """Write several values as a whole or not at all, and return the version.
 
-        With ``expected_version`` it is refused when the state has changed since. An update that changes nothing makes
-        no version and wakes no watcher. Raises `StateError` and changes nothing for an unknown path, a value that
-        does not fit, a locked path, a violated constraint and another version than expected.
-        """
+        With ``expected_version`` it is refused when the state has changed since. An update that changes
+        nothing makes no version and wakes no watcher. Raises `StateError` and changes nothing for an unknown
+        path, a value that does not fit, a locked path, a violated constraint and another version than
+        expected."""
         entries = self.space._entries
         valid: dict[str, Any] = {}
         for path, value in values.items():
@@ -230,11 +227,13 @@ class VariableState(Mapping[str, Any]):
         new = {**old, **{path: value for path, (_, value) in changes.items()}}
         if self.space._structure.constraints:
             self.space._check_constraints(new, None)
+        # Everything that can fail comes before the first thing that changes.
+        news = self._with_derived(changes, old, new) if self._watchers else None
         self._values = new
         self._version += 1
-        self._history = (*self._history, (self._version, changes))
-        if self._watchers:
-            self._pending.append(self._with_derived(changes, old, new))
+        self._history.append((self._version, changes))
+        if news is not None:
+            self._pending.append(news)
         return self._version
 
     def rollback(self, version: int) -> int:
@@ -259,10 +258,9 @@ class VariableState(Mapping[str, Any]):
     def watch(self, pattern: str, callback: Callable[[Changes], None]) -> Callable[[], None]:
         """Call ``callback`` with the changes path → (old, new) of each update that changes a matching path.
 
-        It is called once per update, after it, with the matching changes only, derived variables included; what it
-        raises reaches whoever made the update, which stays made. Returns a function that ends the watch. Raises
-        `StateError` for a pattern that matches nothing.
-        """
+        It is called once per update, after it, with the matching changes only, derived variables included;
+        what it raises reaches whoever made the update, which stays made. Returns a function that ends the
+        watch. Raises `StateError` for a pattern that matches nothing."""
         watcher = _Watcher(frozenset(self.space.select(pattern)), callback)
         with self._lock:
             self._watchers = (*self._watchers, watcher)
@@ -292,17 +290,17 @@ class VariableState(Mapping[str, Any]):
 
     def _with_derived(self, changes: Changes, old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         watched = {path for watcher in self._watchers for path in watcher.paths}
-        complete = dict(changes)
-        for path, compute, _ in self.space._structure.derived:
-            if path in watched and compute is not None:
-                before, after = self.space.compute_one(path, old), self.space.compute_one(path, new)
+        structure, complete = self.space._structure, dict(changes)
+        for path, rule in structure.derived.items():
+            if path in watched and rule.compute is not None:
+                before, after = structure.compute(path, old), structure.compute(path, new)
                 if not same(before, after):
                     complete[path] = (before, after)
         return complete
 
     def _notify(self) -> None:
-        # One thread at a time delivers, in the order of the updates; an update made by a watcher, or by another
-        # thread meanwhile, is delivered by the one that is already delivering.
+        # One thread at a time delivers, in the order of the updates; an update made by a watcher, or by
+        # another thread meanwhile, is delivered by the one that is already delivering.
         failure: BaseException | None = None
         while self._pending and self._notifying.acquire(blocking=False):
             try:
@@ -337,7 +335,7 @@ class VariableState(Mapping[str, Any]):
                 "space": self.space,
                 "values": self._values,
                 "version": self._version,
-                "history": self._history,
+                "history": list(self._history),
                 "locked": self._locked,
             }
 
@@ -345,7 +343,7 @@ class VariableState(Mapping[str, Any]):
         self.space = state["space"]
         self._values = state["values"]
         self._version = state["version"]
-        self._history = state["history"]
+        self._history = list(state["history"])
         self._locked = state["locked"]
         self._fingerprint = None
         self._watchers = ()
@@ -368,38 +366,22 @@ class VariableState(Mapping[str, Any]):
     def from_json(json: Mapping[str, Any], space: Space) -> VariableState:
         """Return the state that was written, as version 0.
 
-        Raises `StateError` for damaged JSON, that of another schema, and that of another space, saying what is
-        different there.
-        """
+        Raises `StateError` for damaged JSON, that of another schema, and that of another space, saying what
+        is different there."""
         try:
             if json["schema"] != SCHEMA:
                 raise StateError(
-                    f"This state was written as schema {json['schema']!r}, and this dspex reads schema {SCHEMA}. "
-                    f"Read it with the dspex that wrote it."
+                    f"This state was written as schema {json['schema']!r}, and this dspex reads schema "
+                    f"{SCHEMA}. Read it with the dspex that wrote it."
                 )
             if json["space"] != space.hash:
-                raise StateError(_mismatch(json, space))
+                raise StateError(space_mismatch(json, space))
             values = {path: space[path].decode(value) for path, value in json["values"].items()}
             return VariableState(space, values, locked=json["locked"])
         except (KeyError, TypeError, AttributeError) as error:
             if isinstance(error, StateError):
                 raise
             raise StateError(f"The JSON of a state is damaged: {type(error).__name__}: {error}.") from error
-
-
-def _mismatch(json: Mapping[str, Any], space: Space) -> str:
-    saved: Mapping[str, str] = json["domains"]
-    now = {path: repr(entry.domain) for path, entry in space.items() if not entry.is_derived}
-    lines = [f"+ {path}: {now[path]} (not in the saved state)" for path in now if path not in saved]
-    lines += [f"- {path}: {saved[path]} (only in the saved state)" for path in saved if path not in now]
-    lines += [
-        f"~ {path}: {saved[path]} → {now[path]}" for path in now if path in saved and saved[path] != now[path]
-    ]
-    what = "\n".join(lines) or "The conditions, derived variables or constraints between them are different."
-    return (
-        f"This state was saved from another space ({json['space']}, this one is {space.hash}):\n{what}\n"
-        f"Load it into the program it was saved from, or take over what fits: space.state({{path: value, ...}})."
-    )
 
 
 def _short(value: Any) -> str:

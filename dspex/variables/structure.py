@@ -1,83 +1,115 @@
-"""What a space works out once: which variables are active when, what derived ones need, how many states there are.
+"""What a space works out once: which variables are active when, and what is computed from what.
 
-A space is immutable, so all of this is computed when it is made, and a question about a state is a few lookups.
+A space is immutable, so all of this is done when it is made, and a question about a state is a few lookups.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import attrs
 
 from dspex.errors import DefinitionError, StateError
 from dspex.variables.entries import Condition, Constraint, Entry
 from dspex.variables.messages import did_you_mean, shown
+from dspex.variables.values import same
 
-__all__ = ["Structure"]
+__all__ = ["Rule", "Structure"]
 
 _CACHED = 4096
 
 
+class Rule(NamedTuple):
+    """How a derived variable is computed."""
+
+    compute: Callable[..., Any] | None
+    inputs: tuple[tuple[str, str], ...]
+
+
 class Structure:
-    """The index of a space's entries; see `Space` for what the questions mean."""
+    """The index of a space's entries; see `Space` for what the questions mean.
+
+    With ``reachable=False`` a condition may ask for a value that its variable cannot have (any more).
+    """
 
     __slots__ = (
         "_active_cache",
-        "_all",
+        "_cacheable",
+        "_checked",
         "_conditional",
         "_selectors",
         "constraints",
         "defaults",
         "derived",
+        "entries",
         "order",
+        "paths",
     )
 
     def __init__(
-        self, entries: Mapping[str, Entry], constraints: tuple[Constraint, ...], *, reachable: bool = True
+        self, entries: Iterable[Entry], constraints: tuple[Constraint, ...], *, reachable: bool = True
     ) -> None:
-        for entry in entries.values():
-            for condition in entry.conditions:
-                _check_condition(entry, condition, entries, reachable=reachable)
-            for argument, path in (entry.inputs or {}).items():
-                if path not in entries:
-                    raise DefinitionError(
-                        f"{entry.path}: it is derived from {path!r} (as {argument}), which is not in the space."
-                        f"{did_you_mean(path, entries)}"
-                    )
-        names: set[str] = set()
-        for rule in constraints:
-            if rule.name in names:
-                raise DefinitionError(
-                    f"Two constraints are called {rule.name!r}. Give each a name of its own."
-                )
-            names.add(rule.name)
-            for argument, path in rule.inputs.items():
-                if path not in entries:
-                    raise DefinitionError(
-                        f"The constraint {rule.name!r} reads {path!r} (as {argument}), which is not in the space."
-                        f"{did_you_mean(path, entries)}"
-                    )
-        by_condition = {path: [one.path for one in entry.conditions] for path, entry in entries.items()}
-        self.order = _sorted(by_condition, "is active only under a condition on itself")
-        by_input = {path: list((entry.inputs or {}).values()) for path, entry in entries.items()}
-        self.derived: tuple[tuple[str, Callable[..., Any] | None, tuple[tuple[str, str], ...]], ...] = tuple(
-            (path, entries[path].compute, tuple((entries[path].inputs or {}).items()))
-            for path in _sorted(by_input, "is derived from itself")
-            if entries[path].is_derived
+        found = _by_path(entries)
+        self.entries = {path: _with_conditions(entry, found, reachable) for path, entry in found.items()}
+        self.paths = tuple(found)
+        self.order = _sorted(
+            {path: [one.path for one in entry.conditions] for path, entry in found.items()},
+            "is active only under a condition on itself",
         )
-        self.defaults: dict[str, Any] = {
-            path: entry.default for path, entry in entries.items() if not entry.is_derived
-        }
-        self.constraints = tuple((rule, tuple(rule.inputs.values())) for rule in constraints)
-        self._all = tuple(entries)
+        self.derived = self._rules()
+        self.defaults = {path: entry.default for path, entry in found.items() if not entry.is_derived}
+        self.constraints = self._checked_constraints(constraints)
+        wanted = {path for _, paths in self.constraints for path in paths}
+        # Whatever a derived input is itself derived from comes along when it is computed.
+        self._checked = tuple(
+            path for path, rule in self.derived.items() if path in wanted and rule.compute is not None
+        )
         self._conditional = tuple(
-            (path, tuple((one.path, one.value) for one in entries[path].conditions))
+            (path, tuple((one.path, one.value) for one in self.entries[path].conditions))
             for path in self.order
-            if entries[path].conditions
+            if self.entries[path].conditions
         )
-        self._selectors = tuple(dict.fromkeys(parent for _, ones in self._conditional for parent, _ in ones))
+        values = [(parent, value) for _, conditions in self._conditional for parent, value in conditions]
+        self._selectors = tuple(dict.fromkeys(parent for parent, _ in values))
+        # Inside of containers, a dict key does not tell 1 from True.
+        self._cacheable = not any(isinstance(value, tuple | list | dict) for _, value in values)
         self._active_cache: dict[Any, tuple[tuple[str, ...], frozenset[str]]] = {}
+
+    def _rules(self) -> dict[str, Rule]:
+        needs: dict[str, list[str]] = {}
+        for entry in self.entries.values():
+            needs[entry.path] = list((entry.inputs or {}).values())
+            for argument, path in (entry.inputs or {}).items():
+                if path not in self.entries:
+                    raise DefinitionError(
+                        f"{entry.path}: it is derived from {path!r} (as {argument}), which is not in the "
+                        f"space.{did_you_mean(path, self.entries)}"
+                    )
+        rules: dict[str, Rule] = {}
+        for path in _sorted(needs, "is derived from itself"):
+            entry = self.entries[path]
+            if entry.inputs is not None:
+                rules[path] = Rule(entry.compute, tuple(entry.inputs.items()))
+        return rules
+
+    def _checked_constraints(
+        self, constraints: tuple[Constraint, ...]
+    ) -> tuple[tuple[Constraint, tuple[str, ...]], ...]:
+        names: set[str] = set()
+        for constraint in constraints:
+            if constraint.name in names:
+                raise DefinitionError(
+                    f"Two constraints are called {constraint.name!r}. Give each a name of its own."
+                )
+            names.add(constraint.name)
+            for argument, path in constraint.inputs.items():
+                if path not in self.entries:
+                    raise DefinitionError(
+                        f"The constraint {constraint.name!r} reads {path!r} (as {argument}), which is not in "
+                        f"the space.{did_you_mean(path, self.entries)}"
+                    )
+        return tuple((constraint, tuple(constraint.inputs.values())) for constraint in constraints)
 
     def active(self, values: Mapping[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
         """Return the active paths, in the space's order and as a set."""
@@ -86,7 +118,7 @@ class Structure:
         else:
             get, defaults = values.get, self.defaults
             chosen = [get(path, defaults[path]) for path in self._selectors]
-            key = (*chosen, *map(type, chosen))  # 1, 1.0 and True are different choices
+            key = (*chosen, *map(type, chosen)) if self._cacheable else [chosen]
         try:
             found = self._active_cache.get(key)
         except TypeError:  # a choice between lists or dicts
@@ -105,137 +137,109 @@ class Structure:
                 if parent in inactive or not same(values.get(parent, self.defaults[parent]), wanted):
                     inactive.add(path)
                     break
-        paths = tuple([path for path in self._all if path not in inactive]) if inactive else self._all
+        paths = tuple([path for path in self.paths if path not in inactive]) if inactive else self.paths
         return paths, frozenset(paths)
 
-    def compute(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values with those of all derived variables."""
+    def compute(self, path: str, values: Mapping[str, Any]) -> Any:
+        """Return the value of the derived variable at ``path`` for complete values."""
+        rule = self.derived[path]
+        if rule.compute is None:
+            raise StateError(
+                f"{path} is derived, and a space that was read from JSON does not know how. Ask the "
+                f"program's own space: program.space()."
+            )
+        given = {
+            argument: values[source] if source in values else self.compute(source, values)
+            for argument, source in rule.inputs
+        }
+        try:
+            return rule.compute(**given)
+        except Exception as error:
+            listed = ", ".join(f"{argument} = {shown(value)}" for argument, value in given.items())
+            raise StateError(
+                f"{path} could not be derived from {listed}: {type(error).__name__}: {error}"
+            ) from error
+
+    def with_derived(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return complete values with those of all derived variables."""
         complete = dict(values)
-        for path, _, _ in self.derived:
-            complete[path] = self.compute_one(path, complete)
+        for path in self.derived:
+            complete[path] = self.compute(path, complete)
         return complete
 
-    def compute_one(self, path: str, values: Mapping[str, Any]) -> Any:
-        """Return the value of the derived variable at ``path``."""
-        for name, compute, inputs in self.derived:
-            if name != path:
-                continue
-            if compute is None:
-                raise StateError(
-                    f"{path} is derived, and a space that was read from JSON does not know how. Ask the program's own "
-                    f"space: program.space()."
-                )
-            given = {
-                argument: values[source] if source in values else self.compute_one(source, values)
-                for argument, source in inputs
-            }
-            try:
-                return compute(**given)
-            except Exception as error:
-                listed = ", ".join(f"{argument} = {shown(value)}" for argument, value in given.items())
-                raise StateError(
-                    f"{path} could not be derived from {listed}: {type(error).__name__}: {error}"
-                ) from error
-        raise KeyError(path)
+    def with_checked(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return complete values with those of the derived variables that constraints read."""
+        if not self._checked:
+            return values
+        complete = dict(values)
+        for path in self._checked:
+            complete[path] = self.compute(path, complete)
+        return complete
 
     def violated(self, values: Mapping[str, Any]) -> list[Constraint]:
-        """Return the constraints that apply to these (complete) values and do not hold."""
+        """Return the constraints that apply to these complete values and do not hold."""
         if not self.constraints:
             return []
         active = self.active(values)[1]
-        complete: Mapping[str, Any] = self.compute_known(values) if self.derived else values
+        complete = self.with_checked(values)
         return [
-            rule
-            for rule, paths in self.constraints
-            if all(path in active and path in complete for path in paths) and not rule.holds(complete)
+            constraint
+            for constraint, paths in self.constraints
+            if all(path in active and path in complete for path in paths) and not constraint.holds(complete)
         ]
 
-    def compute_known(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values with those derived variables that constraints read and that can be computed."""
-        wanted = {path for _, paths in self.constraints for path in paths}
-        complete = dict(values)
-        for path, compute, _ in self.derived:
-            if path in wanted and compute is not None:
-                complete[path] = self.compute_one(path, values)
-        return complete
-
-    def size(self, entries: Mapping[str, Entry]) -> int | float:
-        """Return how many different active configurations of the tunable variables there are."""
-        groups = _connected(self._all, {path: [one for one, _ in ones] for path, ones in self._conditional})
-        return math.prod(self._group_size(group, entries) for group in groups)
-
-    def _group_size(self, group: list[str], entries: Mapping[str, Entry]) -> int | float:
-        members = [path for path in self.order if path in set(group) and not entries[path].is_derived]
-        selectors = [path for path in members if path in self._selectors]
-
-        def walk(position: int, chosen: dict[str, Any]) -> int | float:
-            if position == len(selectors):
-                return math.prod(
-                    _size(entries[path])
-                    for path in members
-                    if path not in selectors and self._holds(entries[path], chosen)
-                )
-            path = selectors[position]
-            entry = entries[path]
-            if not self._holds(entry, chosen):
-                return walk(position + 1, chosen)
-            if not entry.tunable:
-                return walk(position + 1, {**chosen, path: entry.default})
-            wanted: list[Any] = []
-            for value in itertools.chain.from_iterable(
-                (value for parent, value in ones if parent == path) for _, ones in self._conditional
-            ):
-                if (
-                    entry.domain is not None
-                    and entry.domain.contains(value)
-                    and not any(same(value, one) for one in wanted)
-                ):
-                    wanted.append(value)
-            total: int | float = sum(walk(position + 1, {**chosen, path: value}) for value in wanted)
-            others = _size(entry) - len(wanted)
-            return total + (others * walk(position + 1, {**chosen, path: _OTHER}) if others else 0)
-
-        return walk(0, {})
-
-    def _holds(self, entry: Entry, chosen: Mapping[str, Any]) -> bool:
-        return all(one.path in chosen and same(chosen[one.path], one.value) for one in entry.conditions)
+    def sources(self, paths: Iterable[str]) -> set[str]:
+        """Return the paths that can be set on which these depend."""
+        found: set[str] = set()
+        for path in paths:
+            rule = self.derived.get(path)
+            found |= {path} if rule is None else self.sources(source for _, source in rule.inputs)
+        return found
 
 
-class _Other:
-    """A value that no condition asks for."""
+def _by_path(entries: Iterable[Entry]) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if not isinstance(entry, Entry):
+            raise DefinitionError(
+                f"Space([{shown(entry)}]): this is no Entry. Write Space([Entry('depth', Int(1, 5))]), or "
+                f"Space.of(depth=Int(1, 5))."
+            )
+        if entry.path in found:
+            raise DefinitionError(f"Two variables have the path {entry.path!r}. Give each a path of its own.")
+        found[entry.path] = entry
+    return found
 
 
-_OTHER = _Other()
+def _with_conditions(entry: Entry, entries: Mapping[str, Entry], reachable: bool) -> Entry:
+    if not entry.conditions:
+        return entry
+    conditions = tuple(_checked_condition(entry, one, entries, reachable) for one in entry.conditions)
+    unchanged = all(one is other for one, other in zip(conditions, entry.conditions, strict=True))
+    return entry if unchanged else attrs.evolve(entry, conditions=conditions)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are one, where 1, 1.0 and True are three."""
-    return one is other or (type(one) is type(other) and bool(one == other))
-
-
-def _size(entry: Entry) -> int | float:
-    return entry.domain.size() if entry.tunable and entry.domain is not None else 1
-
-
-def _check_condition(
-    entry: Entry, condition: Condition, entries: Mapping[str, Entry], *, reachable: bool
-) -> None:
+def _checked_condition(
+    entry: Entry, condition: Condition, entries: Mapping[str, Entry], reachable: bool
+) -> Condition:
     parent = entries.get(condition.path)
     if parent is None:
         raise DefinitionError(
-            f"{entry.path}: its condition names {condition.path!r}, which is not in the space."
-            f"{did_you_mean(condition.path, entries)}"
+            f"{entry.path}: its condition names {condition.path!r}, which is not in the "
+            f"space.{did_you_mean(condition.path, entries)}"
         )
-    if parent.domain is None:
+    if parent.is_derived:
         raise DefinitionError(
-            f"{entry.path}: its condition names {condition.path!r}, which is derived. Make it depend on what that is "
-            f"derived from."
+            f"{entry.path}: its condition names {condition.path!r}, which is derived. Make it depend on what "
+            f"that is derived from."
         )
-    if reachable and not (condition.value is None and parent.optional):
-        try:
-            parent.domain.validate(condition.value, name=condition.path)
-        except StateError as error:
-            raise DefinitionError(f"{entry.path}: it could never be active, because {error}") from error
+    try:
+        value = parent.validate(condition.value)
+    except StateError as error:
+        if not reachable:
+            return condition
+        raise DefinitionError(f"{entry.path}: it could never be active, because {error}") from error
+    return condition if same(value, condition.value) else Condition(condition.path, value)
 
 
 def _sorted(needs: Mapping[str, Iterable[str]], wrong: str) -> tuple[str, ...]:
@@ -259,15 +263,3 @@ def _sorted(needs: Mapping[str, Iterable[str]], wrong: str) -> tuple[str, ...]:
             stack.append((path, True))
             stack.extend((need, False) for need in reversed(list(needs[path])) if need not in done)
     return tuple(done)
-
-
-def _connected(paths: Iterable[str], edges: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    group_of: dict[str, list[str]] = {path: [path] for path in paths}
-    for path, others in edges.items():
-        for other in others:
-            one, two = group_of[path], group_of[other]
-            if one is not two:
-                one.extend(two)
-                for member in two:
-                    group_of[member] = one
-    return list({id(group): group for group in group_of.values()}.values())

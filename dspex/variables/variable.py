@@ -1,12 +1,12 @@
 """`variable(...)`: a declared, tunable attribute of a class. A value fixes it, a domain tunes it.
 
-Read on the class it is the handle (`Variable`), read on an instance it is the value. On an instance, assigning a
-value sets it, assigning a `Domain` opens it for the search, and assigning another variable links the two: they
-are then one variable with two readers.
+Read on the class it is the handle (`Variable`), read on an instance it is the value. On an instance,
+assigning a value sets it, assigning a `Domain` opens it for the search, and assigning another variable links
+the two: they are then one variable with two readers.
 
 Current values live in the instance's ``__dict__`` under the variable's name; everything else that an instance
-says about its variables is an immutable `Slot` in ``__dict__["_slots"]``, which is replaced and never mutated, so
-a structural copy of the instance may share it.
+says about its variables is an immutable `Slot` in ``__dict__["_slots"]``, which is replaced and never
+mutated, so a structural copy of the instance may share it.
 """
 
 from __future__ import annotations
@@ -102,11 +102,8 @@ class Variable(Handle, Generic[T]):
     def __get__(self, obj: object | None, owner: type[Any] | None = None) -> Variable[T] | T:
         if obj is None:
             return self
-        try:
-            value: T = obj.__dict__[self.name]
-            return value
-        except KeyError:
-            return self._resolve(obj)
+        value: T = obj.__dict__.get(self.name, _MISSING)
+        return self._resolve(obj) if value is _MISSING else value
 
     def _resolve(self, obj: Any) -> T:
         slots = obj.__dict__.get(_SLOTS)
@@ -117,7 +114,7 @@ class Variable(Handle, Generic[T]):
                 return value
         return self.default
 
-    def __set__(self, obj: object, value: T | Domain[Any] | Variable[Any] | Handle) -> None:
+    def __set__(self, obj: object, value: T | Domain[Any] | Handle) -> None:
         if isinstance(value, Domain):
             self._open(obj, value)
         elif isinstance(value, Handle):
@@ -142,15 +139,23 @@ class Variable(Handle, Generic[T]):
 
     def _open(self, obj: Any, domain: Domain[Any]) -> None:
         where = f"{type(obj).__name__}.{self.name}"
-        if not self.domain.covers(domain):
+        if not self._covers(domain):
             raise DefinitionError(
                 f"{where} = {domain!r}: this has values that do not fit the declared domain {self.domain!r}. "
-                f"Write a domain inside it, or declare a wider one: "
-                f"{self.name} = variable({domain!r}, default={domain.first()!r})."
+                f"Write a domain inside it, or declare a wider one: {self.name} = variable({domain!r}, "
+                f"default={domain.first()!r})."
             )
         current = current_value(obj, self)
         obj.__dict__[self.name] = domain.validate(current) if domain.contains(current) else domain.first()
         _put(obj, self.name, Slot(domain=domain, link=None, tunable=True))
+
+    def _covers(self, domain: Domain[Any]) -> bool:
+        if self.domain.covers(domain):
+            return True
+        if not self.optional or not domain.contains(None):
+            return False
+        values = domain.candidates()  # Choice(None, 0.5) opens an optional Float
+        return values is not None and all(value is None or self.domain.contains(value) for value in values)
 
     def _link(self, obj: Any, source: Handle) -> None:
         where = f"{type(obj).__name__}.{self.name}"
@@ -159,13 +164,14 @@ class Variable(Handle, Generic[T]):
                 raise DefinitionError(
                     f"{where} = {source.label}: the two cannot be one variable, because the default "
                     f"{shown(source.default)} of {source.label} does not fit {self.domain!r}. Declare "
-                    f"{source.label} with a default and a domain inside {self.domain!r}, or link another variable."
+                    f"{source.label} with a default and a domain inside {self.domain!r}, or link another "
+                    f"variable."
                 )
-            if not self.domain.covers(source.domain):
+            if not self._covers(source.domain):
                 raise DefinitionError(
                     f"{where} = {source.label}: the two cannot be one variable, because {source.domain!r} of "
-                    f"{source.label} has values that do not fit {self.domain!r}. Declare {source.label} with a "
-                    f"domain inside {self.domain!r}."
+                    f"{source.label} has values that do not fit {self.domain!r}. Declare {source.label} with "
+                    f"a domain inside {self.domain!r}."
                 )
         obj.__dict__.pop(self.name, None)
         _put(obj, self.name, attrs.evolve(slot_of(obj, self.name), link=source))
@@ -189,14 +195,12 @@ def variable(
 ) -> Variable[T | None]: ...
 @overload
 def variable(domain: Domain[T], *, default: T, doc: str = "", tunable: bool = True) -> Variable[T]: ...
-def variable(
-    domain: Domain[Any], *, default: Any = _MISSING, doc: str = "", tunable: bool = True
-) -> Variable[Any]:
+def variable(domain: Any, *, default: Any = _MISSING, doc: str = "", tunable: bool = True) -> Variable[Any]:
     """Declare a variable: an attribute that has a value and a domain to search.
 
-    ``default`` has to lie in the domain and is the domain's first value when it is left out. ``default=None`` is
-    always accepted and means "unset: inherit"; the variable is then typed ``T | None``. With ``tunable=False`` it
-    has a value and is part of the space, but is not searched until it is opened.
+    ``default`` has to lie in the domain and is the domain's first value when it is left out. ``default=None``
+    is always accepted and means "unset: inherit"; the variable is then typed ``T | None``. With
+    ``tunable=False`` it has a value and is part of the space, but is not searched until it is opened.
 
     Raises `DefinitionError`, at once, for what is no domain and for a default outside the domain.
 
@@ -209,7 +213,8 @@ def variable(
     >>> variable(Float(0.0, 1.0), default=1.5)
     Traceback (most recent call last):
     dspex.errors.DefinitionError: variable(Float(0.0, 1.0), default=1.5): default = 1.5 (float) does not fit \
-Float(0.0, 1.0): write a number from 0.0 to 1.0. Or start from its first value: variable(Float(0.0, 1.0), default=0.0).
+Float(0.0, 1.0): write a number from 0.0 to 1.0. Or start from its first value: variable(Float(0.0, 1.0), \
+default=0.0).
     """
     if not isinstance(domain, Domain):
         if isinstance(domain, type) and issubclass(domain, Domain):
@@ -230,8 +235,6 @@ Float(0.0, 1.0): write a number from 0.0 to 1.0. Or start from its first value: 
                 f"variable({domain!r}, default={default!r}): {error} Or start from its first value: "
                 f"variable({domain!r}, default={_first(domain)!r})."
             ) from error
-    if not isinstance(tunable, bool):
-        raise DefinitionError(f"variable({domain!r}, tunable={tunable!r}): tunable has to be True or False.")
     return Variable(domain, default, doc, tunable)
 
 
@@ -245,8 +248,8 @@ def _first(domain: Domain[Any]) -> Any:
 def read_link(obj: Any, source: Handle) -> Any:
     """Return the value that ``source`` has where ``obj`` stands.
 
-    A module finds the nearest enclosing module of the source's class; anything else gets the source's default.
-    """
+    A module finds the nearest enclosing module of the source's class; anything else gets the source's
+    default."""
     resolve = getattr(obj, "_resolve_link", None)
     if resolve is not None:
         return resolve(source)
