@@ -189,7 +189,7 @@ def _kind_of(annotation: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def record_fields(cls: type[Any]) -> Mapping[str, tuple[Any, bool]] | None:
+def record_fields(cls: Any) -> Mapping[str, tuple[Any, bool]] | None:
     """The fields of a pydantic model, dataclass, TypedDict or NamedTuple, by the key that pydantic expects:
     their types and whether they must be given. None for any other type."""
     if issubclass(cls, BaseModel):

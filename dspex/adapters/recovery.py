@@ -27,7 +27,7 @@ _Finds = dict[str, list[Any]]
 
 
 class _Text(str):
-    """A piece of the answer itself: here ``null`` is the absence of a value, where JSON's "null" is a word."""
+    """A piece of the answer itself: here ``null`` means that there is no value; JSON's "null" is a word."""
 
     __slots__ = ()
 
