@@ -1,0 +1,222 @@
+"""`Predict`: one question to a model, with everything about it a variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dspex.adapters import Adapter, adapter_named
+from dspex.data import Example, Prediction
+from dspex.errors import DataError, LMRequestError, ParseError
+from dspex.execution import TraceEntry
+from dspex.lm import BaseLM
+from dspex.lm.named import lm_named
+from dspex.modules.flow import Flow, Generate
+from dspex.modules.module import Module
+from dspex.modules.render import RenderRun, placeholder
+from dspex.signatures import Signature, ensure_signature
+from dspex.variables import (
+    Choice,
+    Demos,
+    Domain,
+    Float,
+    Int,
+    ModelChoice,
+    Prompt,
+    Variable,
+    set_tunable,
+    variable,
+)
+
+if TYPE_CHECKING:
+    from dspex.execution import Run
+    from dspex.lm import LMRequest
+
+__all__ = ["Predict"]
+
+
+class Predict(Module):
+    """Asks a model to fill a signature's outputs from its inputs.
+
+    ``instructions`` and ``demos`` are searched by default, the rest once opened. Each argument takes a value
+    (which fixes it), a `Domain` (which opens it to the search) or a variable (which links it).
+
+    Args:
+        signature: ``"question -> answer: int"`` or a `Signature` class; its instructions are the start value
+            of the variable ``instructions``.
+        instructions: what to do; a `Prompt` domain keeps it open.
+        demos: worked examples shown before the question.
+        temperature: of the sampling; None is the model's own setting.
+        max_tokens: of the answer; None is the model's own setting.
+        model: a name such as ``"openai/gpt-4o-mini"``; None is the model of ``dspex.configure(lm=...)``.
+        adapter: ``"chat"`` or ``"json"``, or an `Adapter`; None is the configured one, else chat.
+        lm: a model object for this predictor alone; ``model`` comes before it.
+        n: completions per call; the prediction's fields are the first one's.
+        params: further parameters of the call, such as ``top_p=0.9``.
+
+    Raises:
+        DefinitionError: a signature that does not parse, or an argument outside its variable's domain.
+
+    Example:
+        >>> import dspex
+        >>> qa = dspex.Predict("question -> answer: int", temperature=dspex.Float(0.0, 1.0))
+        >>> qa.space().tunable
+        ('instructions', 'demos', 'temperature')
+        >>> with dspex.context(lm=dspex.MockLM([{"answer": 4}])):
+        ...     qa(question="2 + 2?").answer
+        4
+    """
+
+    instructions: Variable[str] = variable(Prompt(), default="", doc="what the model is told to do")
+    demos: Variable[tuple[Any, ...]] = variable(Demos(), default=(), doc="worked examples shown first")
+    temperature: Variable[float | None] = variable(
+        Float(0.0, 2.0), default=None, tunable=False, doc="of the sampling; None: the model's own"
+    )
+    max_tokens: Variable[int | None] = variable(
+        Int(1, 1_000_000), default=None, tunable=False, doc="of the answer; None: the model's own"
+    )
+    model: Variable[str | None] = variable(
+        ModelChoice(), default=None, tunable=False, doc="the model's name; None: the configured one"
+    )
+    adapter: Variable[str | None] = variable(
+        Choice("chat", "json"), default=None, tunable=False, doc="how it is asked; None: the configured one"
+    )
+
+    signature: type[Signature]
+    _is_predictor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        signature: str | type[Signature],
+        *,
+        instructions: str | Domain[str] | Variable[str] | None = None,
+        demos: Iterable[Example | Mapping[str, Any]] | Domain[Any] | Variable[Any] | None = None,
+        temperature: float | Domain[float] | Variable[Any] | None = None,
+        max_tokens: int | Domain[int] | Variable[Any] | None = None,
+        model: str | Domain[str] | Variable[Any] | None = None,
+        adapter: str | Adapter | Domain[str] | Variable[Any] | None = None,
+        lm: BaseLM | None = None,
+        n: int = 1,
+        **params: Any,
+    ) -> None:
+        self.signature = ensure_signature(signature)
+        self.lm = lm
+        self.n = n
+        self.params = params
+        self._own_adapter = adapter if isinstance(adapter, Adapter) else None
+        self.instructions = self.signature.instructions
+        given = {
+            "instructions": instructions,
+            "demos": tuple(demos) if isinstance(demos, list) else demos,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "model": model,
+            "adapter": None if self._own_adapter is not None else adapter,
+        }
+        for name, value in given.items():
+            if value is not None:
+                setattr(self, name, value)
+                if not isinstance(value, Domain | Variable):
+                    set_tunable(self, getattr(Predict, name), False)
+
+    def flow(self, *args: Any, **inputs: Any) -> Flow:
+        """Ask the model once and read its answer.
+
+        Raises:
+            DataError: an input is missing or is not one of the signature's.
+            ParseError: the answer does not fit the outputs, after local repair.
+            LMError: the model gave no answer.
+        """
+        signature = self.signature
+        if args or inputs.keys() != signature.input_fields.keys():
+            self._check_inputs(args, inputs)
+        run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
+        if isinstance(run, RenderRun):
+            run.rendering[self._path] = self._request(run.lm(), self._adapter(run), inputs, 0).messages
+            return placeholder(signature)
+        lm = self._lm(run)
+        adapter = self._adapter(run)
+        request = self._request(lm, adapter, inputs, run.rollout_id)
+        response = yield Generate(lm, request)
+        try:
+            completions = [adapter.parse(signature, one.text) for one in response.completions]
+        except ParseError as error:
+            error.add_note(f"in the predictor at `{self._path or 'the root'}`, answered by {response.model}")
+            run.record(
+                TraceEntry(
+                    self._path,
+                    inputs,
+                    signature=signature,
+                    usage=response.usage,
+                    error=f"{type(error).__name__}: {error}",
+                )
+            )
+            raise
+        prediction = Prediction.from_fields(
+            completions[0], completions=completions, usage=response.usage, latency=response.latency
+        )
+        run.record(
+            TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage)
+        )
+        return prediction
+
+    def _lm(self, run: Run) -> BaseLM:
+        chosen = self.model
+        if chosen is not None:
+            return lm_named(chosen) if isinstance(chosen, str) else chosen
+        lm: BaseLM | None = self.lm or run.settings.lm
+        if lm is None:
+            raise LMRequestError(
+                f"the predictor at `{self._path or 'the root'}` has no model to ask.\n"
+                '  right:  dspex.configure(lm=dspex.LM("local/smollm2-135m"))  # once, for the process\n'
+                '  right:  Predict(..., model="openai/gpt-4o-mini")            # or for this predictor'
+            )
+        return lm
+
+    def _adapter(self, run: Run) -> Adapter:
+        name = self.adapter
+        if name is not None:
+            return adapter_named(name)
+        return self._own_adapter or run.settings.adapter or adapter_named("chat")
+
+    def _request(
+        self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], rollout_id: int
+    ) -> LMRequest:
+        params = self.params
+        if self.temperature is not None or self.max_tokens is not None or self.n != 1:
+            params = dict(params)
+            if self.temperature is not None:
+                params["temperature"] = self.temperature
+            if self.max_tokens is not None:
+                params["max_tokens"] = self.max_tokens
+            if self.n != 1:
+                params["n"] = self.n
+        return adapter.request(
+            self.signature,
+            instructions=self.instructions,
+            demos=self.demos,
+            inputs=inputs,
+            capabilities=frozenset() if lm is None else lm.capabilities,
+            params=params,
+            rollout_id=rollout_id,
+        )
+
+    def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
+        wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
+        where = f"the predictor at `{self._path or 'the root'}`"
+        if args:
+            raise DataError(
+                f"{where} was called with the positional value {args[0]!r}; its inputs have names.\n"
+                f"  right:  predict({wanted})"
+            )
+        missing = [name for name in self.signature.input_fields if name not in inputs]
+        if missing:
+            raise DataError(
+                f"{where} needs the input `{missing[0]}`, which was not given.\n  right:  predict({wanted})"
+            )
+        extra = [name for name in inputs if name not in self.signature.input_fields]
+        if extra:
+            raise DataError(
+                f"{where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
+                f"`{self.signature.spec}`.\n  right:  predict({wanted})"
+            )

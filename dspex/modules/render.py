@@ -1,0 +1,70 @@
+"""A dry run: the program runs, every predictor writes down what it would ask, and no model is asked."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from typing import Any
+
+from dspex.data import Prediction
+from dspex.execution import Run
+from dspex.lm import BaseLM
+from dspex.signatures import Signature
+
+__all__ = ["RenderRun", "Rendering", "placeholder"]
+
+
+class Rendering(dict[str, list[dict[str, Any]]]):
+    """The messages of each predictor by path; prints as they would be read."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of the first predictor that would be asked."""
+        return next(iter(self.values()))
+
+    def __str__(self) -> str:
+        blocks = []
+        for path, messages in self.items():
+            title = f"━━ {path or 'predict'} "
+            body = "\n\n".join(f"{m['role']}:\n{m['content']}" for m in messages)
+            blocks.append(f"{title.ljust(80, '━')}\n{body}")
+        return "\n\n".join(blocks)
+
+
+class RenderRun(Run):
+    """A run in which predictors render their request and return placeholders."""
+
+    __slots__ = ("rendering",)
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.rendering = Rendering()
+
+    def lm(self) -> BaseLM | None:
+        lm: BaseLM | None = self.settings.lm
+        return lm
+
+
+def placeholder(signature: type[Signature]) -> Prediction:
+    """A prediction of the right types that says nothing: ``<answer>`` for text, the first option of a choice."""
+    return Prediction.from_fields(
+        {name: _stand_in(name, field.annotation) for name, field in signature.output_fields.items()}
+    )
+
+
+def _stand_in(name: str, annotation: Any) -> Any:
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _stand_in(name, arguments[0])
+    if origin is typing.Literal:
+        return arguments[0]
+    if annotation is str:
+        return f"<{name}>"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return next(iter(annotation))
+    if annotation in (int, float, bool):
+        return annotation()
+    if (origin or annotation) in (list, tuple, set, frozenset, dict):
+        return (origin or annotation)()
+    return None

@@ -1,0 +1,93 @@
+"""Saved programs: versioned JSON of values, never code, secrets or pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import StateError, StorageError
+from dspex.variables import Space, VariableState
+
+if TYPE_CHECKING:
+    from dspex.modules.module import Module
+
+__all__ = ["FORMAT", "SCHEMA", "load_program", "save_program"]
+
+FORMAT = "dspex.program"
+SCHEMA = 1
+
+
+def save_program(program: Module, path: str | PathLike[str]) -> None:
+    """Write ``program``'s class name, space and values to ``path``; a crash leaves the old file or the new."""
+    target = Path(path)
+    space = program.space()
+    kind = type(program)
+    document = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "program": f"{kind.__module__}:{kind.__qualname__}",
+        "space_hash": space.hash,
+        "space": space.to_json(),
+        "state": program.state().to_json(),
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise StorageError(f"the program could not be saved to {str(target)!r}: {error}") from error
+
+
+def load_program(program: Module, path: str | PathLike[str]) -> None:
+    """Set ``program``'s values to those saved at ``path``, all or none."""
+    document = _read(Path(path))
+    space = program.space()
+    if document.get("space_hash") != space.hash:
+        saved = Space.from_json(document["space"])
+        raise StateError(
+            f"{str(path)!r} was saved from {document.get('program')}, whose space differs from that of this "
+            f"{type(program).__name__}:\n{space.diff(saved)}\n"
+            "  right:  load it into a program with the same variables, or bind the values that still fit: "
+            "program.bind({path: value, ...})"
+        )
+    state = VariableState.from_json(document["state"], space)
+    wiring, things = program._wiring()
+    for name, value in state.to_dict().items():
+        index, attribute = wiring.targets[name][0]
+        things[index].__dict__[attribute] = value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"the saved program {str(path)!r} cannot be read: {error}") from error
+    except ValueError as error:
+        raise StorageError(
+            f"{str(path)!r} is not a saved program: it is not JSON ({error}). Save one with program.save(path)"
+        ) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise StorageError(
+            f"{str(path)!r} is JSON but not a saved program: its `format` is not {FORMAT!r}. "
+            "Save one with program.save(path)"
+        )
+    if document.get("schema") != SCHEMA:
+        raise StorageError(
+            f"{str(path)!r} has schema {document.get('schema')!r}; this dspex reads schema {SCHEMA}. "
+            "Load it with the version of dspex that saved it"
+        )
+    for key in ("space", "state"):
+        if not isinstance(document.get(key), dict):
+            raise StorageError(f"{str(path)!r} is damaged: it has no `{key}`. Save the program again")
+    return document

@@ -1,0 +1,89 @@
+"""The flow driver: one generator, two drivers, the same meaning."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import MockLM, Module, Predict
+from dspex.modules import Call, Gather
+
+
+class Both(Module):
+    def __init__(self) -> None:
+        self.predict = Predict("x -> y: int")
+        self.closed: list[str] = []
+
+    def flow(self, xs: list[int]) -> Any:
+        try:
+            try:
+                yield Call(self.predict, wrong=1)
+            except dspex.errors.DataError:
+                first = yield Call(self.predict, x="0")
+            rest = yield Gather(Call(self.predict, x=str(x)) for x in xs)
+            return [first.y, *(r.y for r in rest)]
+        finally:
+            self.closed.append("closed")
+
+
+def number(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+    return {"y": int(messages[-1]["content"].split("x ## ]]")[-1].split()[0])}
+
+
+def test_needs_are_answered_errors_thrown_in_and_batches_kept_in_order() -> None:
+    program = Both()
+    with dspex.context(lm=MockLM(number, latency=0.01)):
+        assert program(xs=[3, 1, 2]) == [0, 3, 1, 2]
+        assert asyncio.run(program.acall(xs=[3, 1, 2])) == [0, 3, 1, 2]
+    assert program.closed == ["closed", "closed"]
+
+
+class Meeting:
+    """A need that is only ever answered while `size` of its kind are being performed at once."""
+
+    def __init__(self, size: int) -> None:
+        self.threads = threading.Barrier(size, timeout=30)
+        self.here = 0
+        self.size = size
+        self.all_here = asyncio.Event()
+
+    def perform(self, run: Any) -> str:
+        self.threads.wait()
+        return "met"
+
+    async def aperform(self, run: Any) -> str:
+        self.here += 1
+        if self.here == self.size:
+            self.all_here.set()
+        await asyncio.wait_for(self.all_here.wait(), 30)
+        return "met"
+
+
+class Party(Module):
+    def flow(self, size: int) -> Any:
+        meeting = Meeting(size)
+        return (yield Gather([meeting] * size))
+
+
+def test_a_batch_runs_in_parallel_on_both_sides() -> None:
+    assert Party()(size=8) == ["met"] * 8
+    assert asyncio.run(Party().acall(size=8)) == ["met"] * 8
+
+
+def test_cancelling_the_task_closes_the_flow() -> None:
+    program = Both()
+
+    async def main() -> None:
+        task = asyncio.create_task(program.acall(xs=[1]))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with dspex.context(lm=MockLM(number, latency=5)):
+        asyncio.run(main())
+    assert program.closed == ["closed"]

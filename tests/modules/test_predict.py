@@ -1,0 +1,172 @@
+"""Predict and ChainOfThought: what is asked, what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import ChainOfThought, Example, JSONAdapter, MockLM, Predict
+from dspex.errors import DataError, LMRequestError, ParseError
+from dspex.execution import Run, Settings
+
+
+def test_typed_outputs_arrive_typed_with_usage_and_latency() -> None:
+    predict = Predict("question -> answer: int, sure: bool, tags: list[str]")
+    with dspex.context(lm=MockLM([{"answer": 4, "sure": True, "tags": ["a", "b"]}])):
+        result = predict(question="2+2?")
+    assert (result.answer, result.sure, result.tags) == (4, True, ["a", "b"])
+    assert result.usage.calls == 1
+    assert result.latency is not None
+    assert result.latency >= 0
+
+
+def test_values_reach_the_request() -> None:
+    lm = MockLM(lambda messages, **params: {"answer": "x"})
+    predict = Predict("question -> answer", temperature=0.3, top_p=0.9)
+    bound = predict.bind(
+        {"instructions": "Be brief.", "demos": (Example(question="1+1", answer="2").with_inputs("question"),)}
+    )
+    with dspex.context(lm=lm):
+        bound(question="2+2?")
+    request = lm.calls[0]
+    text = "\n".join(m["content"] for m in request.messages)
+    assert "Be brief." in text
+    assert "1+1" in text
+    assert text.index("1+1") < text.index("2+2?")
+    assert request.params["temperature"] == 0.3
+    assert request.params["top_p"] == 0.9
+
+
+def test_demos_are_rendered_once() -> None:
+    lm = MockLM(lambda messages, **params: {"answer": "x"})
+    predict = Predict(
+        "question -> answer", demos=[Example(question=str(i), answer=str(i)) for i in range(16)]
+    )
+    with dspex.context(lm=lm):
+        predict(question="a")
+        predict(question="b")
+    assert lm.calls[0].head is lm.calls[1].head
+
+
+def test_the_json_adapter_can_be_configured_named_or_given() -> None:
+    lm = MockLM(lambda messages, **params: '{"answer": 4}')
+    with dspex.context(lm=lm, adapter=JSONAdapter()):
+        assert Predict("question -> answer: int")(question="q").answer == 4
+    with dspex.context(lm=lm):
+        assert Predict("question -> answer: int", adapter="json")(question="q").answer == 4
+        assert Predict("question -> answer: int", adapter=JSONAdapter())(question="q").answer == 4
+
+
+def test_several_completions() -> None:
+    predict = Predict("question -> answer", n=2)
+    lm = MockLM([{"answer": "a"}, {"answer": "b"}])
+    with dspex.context(lm=lm):
+        result = predict(question="q")
+    assert result.answer == "a"
+    assert len(result.completions) >= 1
+
+
+def test_chain_of_thought_reasons_first_and_is_a_predictor_at_its_own_path() -> None:
+    solve = ChainOfThought("question -> answer: int")
+    assert list(solve.signature.output_fields) == ["reasoning", "answer"]
+    assert list(solve.space())[:2] == ["instructions", "demos"]
+    with dspex.context(lm=MockLM([{"reasoning": "twice two", "answer": 4}])):
+        result = solve(question="2*2")
+    assert (result.reasoning, result.answer) == ("twice two", 4)
+
+
+def test_the_trace_is_keyed_by_path_and_kept_when_parsing_fails() -> None:
+    class Program(dspex.Module):
+        def __init__(self) -> None:
+            self.one = Predict("x -> y")
+            self.two = Predict("y -> z: int")
+
+        def forward(self, x: str) -> Any:
+            return self.two(y=self.one(x=x).y)
+
+    run = Run(settings=Settings(lm=MockLM([{"y": "why"}, "no number here"])))
+    with pytest.raises(ParseError) as caught:
+        Program().execute({"x": "1"}, run=run)
+    assert [entry.path for entry in run.trace] == ["one", "two"]
+    assert run.trace[0].prediction.y == "why"
+    assert run.trace[1].error is not None
+    assert run.usage.calls == 2
+    assert "in the predictor at `two`" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "inputs", "message"),
+    [
+        ((), {}, "needs the input `question`, which was not given"),
+        ((), {"question": "q", "nope": 1}, "was given `nope=1`, which is no input of"),
+        (("q",), {}, "called with the positional value 'q'; its inputs have names"),
+    ],
+)
+def test_wrong_inputs_are_named_before_any_call(args: Any, inputs: Any, message: str) -> None:
+    lm = MockLM(["never"])
+    with dspex.context(lm=lm), pytest.raises(DataError, match=message):
+        Predict("question -> answer")(*args, **inputs)
+    assert len(lm.calls) == 0
+
+
+def test_no_model_says_how_to_configure_one() -> None:
+    with dspex.context(lm=None), pytest.raises(LMRequestError, match=r"dspex\.configure\(lm=dspex\.LM"):
+        Predict("question -> answer")(question="q")
+
+
+def test_a_predictor_made_inside_forward_counts_in_the_run() -> None:
+    class Program(dspex.Module):
+        def forward(self, x: str) -> Any:
+            return Predict("x -> y")(x=x)
+
+    run = Run(settings=Settings(lm=MockLM([{"y": "1"}])))
+    Program().execute({"x": "1"}, run=run)
+    assert run.usage.calls == 1
+
+
+def test_async_and_blocking_give_the_same() -> None:
+    predict = Predict("x -> y: int")
+    with dspex.context(lm=MockLM(lambda messages, **params: {"y": 5})):
+        assert predict(x="a").y == asyncio.run(predict.acall(x="a")).y == 5
+
+
+def test_an_async_forward_can_be_called_blocking_even_inside_a_loop() -> None:
+    class Program(dspex.Module):
+        def __init__(self) -> None:
+            self.predict = Predict("x -> y: int")
+
+        async def forward(self, x: str) -> int:
+            return (await self.predict.acall(x=x)).y
+
+    program = Program()
+
+    async def main() -> int:
+        return program(x="b")
+
+    with dspex.context(lm=MockLM(lambda messages, **params: {"y": 5})):
+        assert program(x="a") == 5
+        assert asyncio.run(main()) == 5
+    assert program.natively_async
+
+
+def test_render_shows_the_exact_messages_of_every_predictor() -> None:
+    class Program(dspex.Module):
+        def __init__(self) -> None:
+            self.draft = Predict("topic -> text")
+            self.judge = Predict("text -> grade: int")
+
+        def forward(self, topic: str) -> Any:
+            return self.judge(text=self.draft(topic=topic).text)
+
+    rendering = Program().render(topic="owls")
+    assert list(rendering) == ["draft", "judge"]
+    assert "owls" in rendering["draft"][-1]["content"]
+    assert "<text>" in rendering["judge"][-1]["content"]
+    lm = MockLM([{"text": "t"}])
+    with dspex.context(lm=lm):
+        Predict("topic -> text")(topic="owls")
+    assert lm.calls[0].messages == Predict("topic -> text").render(topic="owls").messages
+    assert "━━ draft" in str(rendering)

@@ -1,0 +1,95 @@
+"""Saved programs: values that come back, and files that cannot be what they claim."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex import Example, Module, Predict, variable
+from dspex.errors import StateError, StorageError
+from dspex.variables import Float, Int
+
+
+class Program(Module):
+    k = variable(Int(1, 9), default=3)
+
+    def __init__(self) -> None:
+        self.answer = Predict("question -> answer", temperature=Float(0, 1))
+
+
+def changed() -> Program:
+    demos = (Example(question="1+1", answer="2").with_inputs("question"),)
+    return Program().bind(
+        {"k": 5, "answer.instructions": "Be “brief”.", "answer.demos": demos, "answer.temperature": 0.25}
+    )
+
+
+def test_a_saved_program_comes_back_with_the_same_values(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "program.json"
+    changed().save(path)
+    loaded = Program().load(path)
+    assert loaded.k == 5
+    assert loaded.answer.instructions == "Be “brief”."
+    assert loaded.answer.demos[0].inputs().to_dict() == {"question": "1+1"}
+    assert loaded.answer.temperature == 0.25
+    assert loaded.state().fingerprint == changed().state().fingerprint
+    assert [p.name for p in path.parent.iterdir()] == ["program.json"]
+
+
+def test_loading_after_the_default_of_the_code_changed_still_gives_the_saved_values(tmp_path: Path) -> None:
+    class Program2(Program):
+        k = variable(Int(1, 9), default=4)
+
+    path = tmp_path / "p.json"
+    Program().save(path)
+    assert Program2().load(path).k == 3
+
+
+def test_another_space_is_explained_as_a_difference(tmp_path: Path) -> None:
+    class Other(Module):
+        k = variable(Int(1, 7), default=3)
+        extra = variable(Int(1, 2))
+
+    path = tmp_path / "p.json"
+    changed().save(path)
+    with pytest.raises(StateError) as caught:
+        Other().load(path)
+    text = str(caught.value)
+    for part in ("Program", "answer.instructions", "extra", "Int(1, 7)", "Int(1, 9)", "bind"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{ not json", "is not JSON"),
+        ("[]", "not a saved program"),
+        ('{"format": "other"}', "not a saved program"),
+        ('{"format": "dspex.program", "schema": 99}', "has schema 99"),
+        ('{"format": "dspex.program", "schema": 1}', "it has no `space`"),
+    ],
+)
+def test_files_that_are_no_saved_program(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "p.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StorageError, match=message):
+        Program().load(path)
+
+
+def test_a_value_that_was_tampered_with_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    changed().save(path)
+    document: Any = json.loads(path.read_text())
+    text = json.dumps(document).replace('"k": 5', '"k": 500')
+    assert "500" in text
+    path.write_text(text)
+    program = Program()
+    with pytest.raises(StateError, match="k"):
+        program.load(path)
+    assert program.k == 3
+    assert program.answer.temperature == 0.0
