@@ -37,7 +37,8 @@ class _Steps:
 
 
 class MedianPruner(Pruner):
-    """Ends a trial whose best reported value is worse than the median of the completed trials at the same step.
+    """Ends a trial whose best reported value is worse than the median of the completed trials at the same
+    step.
 
     Args:
         n_startup_trials: No trial is ended before this many have completed.

@@ -1,7 +1,7 @@
 """Asynchronous successive halving.
 
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; after Jamieson and
-Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016.
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; after Jamieson
+and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class _Rungs:
 class SuccessiveHalvingPruner(Pruner):
     """Lets only the best ``1 / reduction_factor`` of the trials that reach a rung go on to the next one.
 
-    The rungs are at ``min_resource * reduction_factor ** (k + min_early_stopping_rate)`` steps for k = 0, 1, ...;
-    a step counts as that much resource. A trial passes a rung with the first value it reports there or later, and
-    is compared with all trials that have passed it so far, so nobody waits for anybody.
+    The rungs are at ``min_resource * reduction_factor ** (k + min_early_stopping_rate)`` steps for k = 0, 1,
+    ...; a step counts as that much resource. A trial passes a rung with the first value it reports there or
+    later, and is compared with all trials that have passed it so far, so nobody waits for anybody.
 
     Args:
         min_resource: The steps every trial gets at least.
@@ -111,6 +111,7 @@ class SuccessiveHalvingPruner(Pruner):
 
     def __repr__(self) -> str:
         return (
-            f"SuccessiveHalvingPruner(min_resource={self.min_resource}, reduction_factor={self.reduction_factor}, "
+            f"SuccessiveHalvingPruner(min_resource={self.min_resource}, "
+            f"reduction_factor={self.reduction_factor}, "
             f"min_early_stopping_rate={self.min_early_stopping_rate})"
         )

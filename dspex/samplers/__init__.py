@@ -3,5 +3,6 @@
 from dspex.samplers.base import Sampler
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.random import RandomSampler
+from dspex.samplers.tpe import TPESampler
 
-__all__ = ["BranchSampler", "RandomSampler", "Sampler"]
+__all__ = ["BranchSampler", "RandomSampler", "Sampler", "TPESampler"]

@@ -17,16 +17,16 @@ __all__ = ["Sampler"]
 class Sampler(ABC):
     """Chooses values, either for a whole declared space or for one variable at a time.
 
-    A sampler sees a `StudyView` and nothing else of the study, and it may keep what it has learned about a view
-    for as long as the view lives; what it kept is only ever a shortcut for reading the view again.
+    A sampler sees a `StudyView` and nothing else of the study, and it may keep what it has learned about a
+    view for as long as the view lives; what it kept is only ever a shortcut for reading the view again.
 
-    **Open-ended variables** (prompts, demos) are chosen among the candidates in ``view.pools[path]``, by id: the
-    value that a sampler gives for such a path is the id of a pool item. A pool may have grown since the last
-    call.
+    **Open-ended variables** (prompts, demos) are chosen among the candidates in ``view.pools[path]``, by id:
+    the value that a sampler gives for such a path is the id of a pool item. A pool may have grown since the
+    last call.
 
     **Determinism.** The same seed, trial number and history give the same values, whichever process asks and
-    however many trials were asked for before: randomness is drawn from (seed, trial number), never from a stream
-    that earlier calls have advanced.
+    however many trials were asked for before: randomness is drawn from (seed, trial number), never from a
+    stream that earlier calls have advanced.
 
     **Threads.** Every method may be called from several threads at once.
 

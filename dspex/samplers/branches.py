@@ -1,7 +1,7 @@
 """Walking a conditional space from its root, one branch at a time.
 
-The variables of a space that are active under the same conditions form a *branch*. A branch is entered when the
-values that its conditions name have been chosen, so its variables can be modelled jointly on exactly the
+The variables of a space that are active under the same conditions form a *branch*. A branch is entered when
+the values that its conditions name have been chosen, so its variables can be modelled jointly on exactly the
 trials that entered it too.
 """
 
@@ -15,11 +15,12 @@ from typing import Any
 from dspex.errors import StudyError
 from dspex.samplers.base import Sampler
 from dspex.trials import StudyView
-from dspex.variables import Condition, Domain, Space
+from dspex.variables import Condition, Constraint, Domain, Space
 
 __all__ = ["BranchSampler"]
 
 _ATTEMPTS = 200  # draws before a sampler gives up on the space's constraints
+_REPEATS = 5  # draws that were had already before one of them is taken after all
 
 Branch = tuple[tuple[Condition, ...], dict[str, Domain[Any]]]
 
@@ -39,22 +40,32 @@ class BranchSampler(Sampler):
     ) -> dict[str, Any]:
         """Values for all variables of ``branch``.
 
-        ``given`` are the values that the trial has already, some of them perhaps of this branch (then they are
-        to be kept). ``attempt`` counts the draws for this trial that violated a constraint.
+        ``given`` are the values that the trial has already, some of them perhaps of this branch (then they
+        are        to be kept). ``attempt`` counts the draws for this trial that were not taken.
         """
+
+    @abstractmethod
+    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
+        """Whether to draw again because a trial has had these values already."""
 
     def sample(
         self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]
     ) -> dict[str, Any]:
-        violated: list[Any] = []
-        for attempt in range(_ATTEMPTS if space.constraints else 1):
+        violated: list[Constraint] = []
+        repeats = 0
+        for attempt in range(_ATTEMPTS):
             values = self._walk(view, number, space, fixed, attempt)
-            violated = list(space.violated(with_candidates(view, space, values)))
-            if not violated:
+            if space.constraints:
+                violated = space.violated(with_candidates(view, space, values))
+            if violated:
+                continue
+            if repeats == _REPEATS or not self.is_repeat(view, space, values):
                 return values
+            repeats += 1
         raise StudyError(
-            f"no values were found in {_ATTEMPTS} draws that satisfy the space's constraints; the last draw violates: "
-            f"{'; '.join(constraint.reason for constraint in violated)}. Narrow the domains to where they can hold"
+            f"no values were found in {_ATTEMPTS} draws that satisfy the space's constraints; the last draw "
+            f"violates: {'; '.join(constraint.reason for constraint in violated)}. Narrow the domains to "
+            "where they can hold"
         )
 
     def _walk(
@@ -70,7 +81,7 @@ class BranchSampler(Sampler):
 
 
 def entered(space: Space, values: Mapping[str, Any]) -> Iterator[dict[str, Domain[Any]]]:
-    """The branches that ``values`` enter, as the caller fills ``values`` in: an outer one before the inner ones."""
+    """The branches that ``values`` enter, while the caller fills it in: outer ones before inner ones."""
     pending = branches(space)
     while pending:
         waiting: list[Branch] = []
@@ -93,8 +104,7 @@ def branches(space: Space) -> tuple[Branch, ...]:
     """The tunable variables of ``space`` by the conditions they are active under, in the space's order."""
     found: dict[tuple[Condition, ...], dict[str, Domain[Any]]] = {}
     for path in space.tunable:
-        entry = space[path]
-        found.setdefault(tuple(entry.conditions), {})[path] = entry.domain
+        found.setdefault(space[path].conditions, {})[path] = domain_of(space, path)
     return tuple(found.items())
 
 
@@ -118,6 +128,18 @@ def _entered(space: Space, conditions: tuple[Condition, ...], values: Mapping[st
 def with_candidates(view: StudyView, space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the ids of pool items replaced by the items."""
     return {
-        path: view.pools[path][value].value if space[path].domain.open_ended else value
+        path: view.pools[path][value].value if domain_of(space, path).open_ended else value
         for path, value in values.items()
     }
+
+
+def domain_of(space: Space, path: str) -> Domain[Any]:
+    """The domain of a variable that is not derived.
+
+    Raises:
+        StudyError: when it is derived.
+    """
+    domain = space[path].domain
+    if domain is None:
+        raise StudyError(f"{path!r} is derived from other variables, so it cannot be given a value")
+    return domain

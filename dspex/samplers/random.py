@@ -9,7 +9,7 @@ from typing import Any
 from dspex.samplers.base import candidates_of, seed_or_random
 from dspex.samplers.branches import BranchSampler
 from dspex.trials import StudyView
-from dspex.variables import Domain
+from dspex.variables import Domain, Space
 
 __all__ = ["RandomSampler"]
 
@@ -43,6 +43,9 @@ class RandomSampler(BranchSampler):
             path: given[path] if path in given else self._draw(view, number, path, domain, attempt)
             for path, domain in branch.items()
         }
+
+    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
+        return False
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -20,14 +20,14 @@ class Storage(ABC):
     final; what a trial *means* is the study's business.
 
     **Threads and processes.** Every method may be called from any thread at any time, and from several
-    processes when the storage outlives one (`shared` is true). Each call is atomic: it happened as a whole when
-    it returns, not at all when it raises, and a reader sees either all of it or nothing. What a call wrote is
-    durable when it returns. The trial of one `update_trial` belongs to one process at a time: the one that
-    created or claimed it.
+    processes when the storage outlives one (`shared` is true). Each call is atomic: it happened as a whole
+    when it returns, not at all when it raises, and a reader sees either all of it or nothing. What a call
+    wrote is durable when it returns. The trial of one `update_trial` belongs to one process at a time: the
+    one that created or claimed it.
 
-    **Cursors.** The `read_...` methods return what arrived or changed after a cursor, in the order in which it
-    did, and the next cursor; 0 reads everything. A reader that keeps its cursor misses nothing and reads no
-    change twice.
+    **Cursors.** The `read_...` methods return what arrived or changed after a cursor, in the order in which
+    it did, and the next cursor; 0 reads everything. A reader that keeps its cursor misses nothing and reads
+    no change twice.
 
     Each backend passes the suite in `dspex.testing.storage`. All methods that take a ``study_id`` raise
     `StudyError` when there is no such study, and `StorageError` when the backend fails.
@@ -82,7 +82,8 @@ class Storage(ABC):
 
     @abstractmethod
     def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
-        """Turns the waiting trial with the smallest number into a running one of ``owner``, or gives ``None``.
+        """Turns the waiting trial with the smallest number into a running one of ``owner``, or gives
+        ``None``.
 
         Two callers never get the same trial.
         """
@@ -106,7 +107,8 @@ class Storage(ABC):
         """Adds rows to the ledger: all of them or none.
 
         Raises:
-            StudyError: when (trial, fingerprint, example, rollout) of a row has been measured already. A failed
+            StudyError: when (trial, fingerprint, example, rollout) of a row has been measured already. A
+            failed
                 row does not count as measured.
         """
 

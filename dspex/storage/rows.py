@@ -83,7 +83,7 @@ def trial_from_text(number: int, text: str) -> FrozenTrial:
             params={path: _decode_param(domains[path], value) for path, value in data["params"].items()},
             distributions=domains,
             values=None if data["values"] is None else tuple(data["values"]),
-            intermediate_values={step: value for step, value in data["intermediate_values"]},
+            intermediate_values=dict(data["intermediate_values"]),
             constraints=data["constraints"],
             user_attrs=_decode_attrs(data["user_attrs"]),
             system_attrs=_decode_attrs(data["system_attrs"]),
@@ -194,6 +194,6 @@ def _time_from_json(text: str | None) -> datetime | None:
 
 def _damaged(what: str, error: Exception) -> StorageError:
     return StorageError(
-        f"{what} cannot be read back: {type(error).__name__}: {error}. The stored text is damaged or was written "
-        "by a newer dspex; restore the file from a copy, or upgrade"
+        f"{what} cannot be read back: {type(error).__name__}: {error}. The stored text is damaged or was "
+        "written by a newer dspex; restore the file from a copy, or upgrade"
     )

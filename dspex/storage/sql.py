@@ -101,7 +101,7 @@ class SQLStorage(Storage):
     >>> import tempfile, os
     >>> storage = SQLStorage(f"sqlite:///{os.path.join(tempfile.mkdtemp(), 'study.db')}")
     >>> record = storage.create_study("one", [StudyDirection.MINIMIZE])
-    >>> storage.append_evaluations(record.id, [Evaluation(example_id="e1", status="ok", scores={"score": 1.0})])
+    >>> storage.append_evaluations(record.id, [Evaluation(example_id="e1", status="ok")])
     >>> len(storage.read_evaluations(record.id)[0])
     1
     """

@@ -22,7 +22,7 @@ _WAIT_FOR_LOCK = 60.0  # seconds that a writer waits for the others
 
 
 class Database:
-    """One database. Opened by its first use in a process, so a copy in a forked or spawned child opens its own."""
+    """One database, opened by its first use in each process: a forked or spawned child opens its own."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -88,8 +88,8 @@ class Database:
             path = self._parsed.database
             if "not a database" in text or "malformed" in text:
                 return StorageError(
-                    f"{path} is damaged or is no study file ({text}). Restore it from a copy or move it away; "
-                    f"what can be saved is saved by: sqlite3 {path} .recover | sqlite3 recovered.db"
+                    f"{path} is damaged or is no study file ({text}). Restore it from a copy or move it "
+                    f"away; what can be saved is saved by: sqlite3 {path} .recover | sqlite3 recovered.db"
                 )
             if "unable to open" in text:
                 return StorageError(
@@ -99,8 +99,8 @@ class Database:
                 return StorageError(f"{path} cannot be written ({text}). Check its owner and permissions")
             if "locked" in text:
                 return StorageError(
-                    f"{path} was locked by another process for {_WAIT_FOR_LOCK:.0f} s ({text}). Many machines, or a "
-                    "network drive? Use a postgresql:// URL"
+                    f"{path} was locked by another process for {_WAIT_FOR_LOCK:.0f} s ({text}). Many "
+                    "machines, or a network drive? Use a postgresql:// URL"
                 )
         return StorageError(f"the storage {self.shown} failed: {text}")
 
@@ -119,8 +119,8 @@ def _parse(url: str) -> URL:
         ) from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise StorageError(
-            f"{url!r} names no file, and each thread would get a database of its own. Write 'sqlite:///study.db', "
-            "or storage=None to keep the study in memory"
+            f"{url!r} names no file, and each thread would get a database of its own. Write "
+            "'sqlite:///study.db', or storage=None to keep the study in memory"
         )
     return parsed
 
@@ -173,6 +173,6 @@ def _prepare(engine: Engine, shown: str) -> None:
             time.sleep(0.05 * (attempt + 1))
     if found != str(SCHEMA_VERSION):
         raise StorageError(
-            f"{shown} was written by another version of dspex (its tables are version {found}, this one reads "
-            f"version {SCHEMA_VERSION}). Upgrade dspex, or keep this study in another file"
+            f"{shown} was written by another version of dspex (its tables are version {found}, this one "
+            f"reads version {SCHEMA_VERSION}). Upgrade dspex, or keep this study in another file"
         )

@@ -26,8 +26,8 @@ studies = Table(
     Column("space", Text),
     Column("user_attrs", Text, nullable=False),
     Column("system_attrs", Text, nullable=False),
-    # Counts every change of the study. Raising it locks the row, so that changes of one study are committed in
-    # the order of their revisions and a reader that remembers the last one it saw misses none.
+    # Counts every change of the study. Raising it locks the row, so that changes of one study are committed
+    # in the order of their revisions and a reader that remembers the last one it saw misses none.
     Column("revision", Integer, nullable=False),
 )
 

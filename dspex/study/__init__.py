@@ -1,4 +1,4 @@
-"""The study: ask, run, tell; resumable, shared by processes, over plain functions and declared spaces alike."""
+"""The study: ask, run, tell; over plain functions and declared spaces, resumable and shared by processes."""
 
 from dspex.study.factory import create_study, delete_study, get_all_study_names, load_study
 from dspex.study.pools import StudyPool

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dspex.errors import StudyError
 from dspex.pruners import MedianPruner, Pruner
-from dspex.samplers import RandomSampler, Sampler
+from dspex.samplers import Sampler, TPESampler
 from dspex.storage import Storage, get_storage
 from dspex.study.study import Study
 from dspex.trials import StudyDirection, StudyRecord
@@ -43,7 +43,8 @@ def create_study(
             declares them by ``trial.suggest_...``.
 
     Raises:
-        StudyError: when the name is taken, a direction is unknown, or the study that exists has other directions
+        StudyError: when the name is taken, a direction is unknown, or the study that exists has other
+        directions
             or another space.
         StorageError: when the storage cannot be opened.
 
@@ -66,8 +67,8 @@ def create_study(
             record = backend.get_study(name)
     if wanted and record.directions != wanted:
         raise StudyError(
-            f"study {name!r} exists with the directions {', '.join(record.directions)}, not {', '.join(wanted)}; "
-            "leave direction out, or use another study_name"
+            f"study {name!r} exists with the directions {', '.join(record.directions)}, not "
+            f"{', '.join(wanted)}; leave direction out, or use another study_name"
         )
     return _open(record, backend, sampler, pruner, space)
 
@@ -125,13 +126,13 @@ def _open(
         storage.set_space(record.id, space.to_json())
     elif space is not None and known is not None and space.hash != known.hash:
         raise StudyError(
-            f"study {record.name!r} was made for another space, so its trials cannot be compared with new ones:\n"
-            f"{known.diff(space)}\nUse another study_name, or bring the program back to what it was"
+            f"study {record.name!r} was made for another space, so its trials cannot be compared with new "
+            f"ones:\n{known.diff(space)}\nUse another study_name, or bring the program back to what it was"
         )
     return Study(
         record,
         storage,
-        sampler=RandomSampler() if sampler is None else _instance("sampler", sampler, Sampler),
+        sampler=TPESampler() if sampler is None else _instance("sampler", sampler, Sampler),
         pruner=MedianPruner() if pruner is None else _instance("pruner", pruner, Pruner),
         space=known if space is None else space,
     )

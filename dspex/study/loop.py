@@ -143,8 +143,9 @@ class _Search:
             if isinstance(error, self.catch):
                 return finished
             raise StudyError(
-                f"the objective returned {value!r} ({type(value).__name__}) in trial {trial.number}: {error}. "
-                f"Return one number for each of the {len(self.study.directions)} objective(s), or raise TrialPruned"
+                f"the objective returned {value!r} ({type(value).__name__}) in trial {trial.number}: "
+                f"{error}. Return one number for each of the {len(self.study.directions)} objective(s), or "
+                "raise TrialPruned"
             ) from error
 
 
@@ -164,7 +165,8 @@ def _check(objective: object, n_trials: object, timeout: object, n_jobs: object,
         )
     if budget is not None and not isinstance(budget, Budget):
         raise StudyError(
-            f"budget must be a Budget or None, got {budget!r} ({type(budget).__name__}); write budget=Budget(usd=2.0)"
+            f"budget must be a Budget or None, got {budget!r} ({type(budget).__name__}); write "
+            "budget=Budget(usd=2.0)"
         )
 
 
@@ -173,5 +175,6 @@ def _whole(name: str, value: object, otherwise: str, *, none: bool) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise StudyError(
-            f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=... or {otherwise}"
+            f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=... "
+            f"or {otherwise}"
         )

@@ -17,8 +17,8 @@ __all__ = ["Mirror"]
 class Mirror:
     """Trials, ledger, pools and known domains of one study, as this process last saw them.
 
-    Everything is written to the storage and read back from it by `sync`, never beside it: so several processes
-    see the same trials, rows and candidates in the same order.
+    Everything is written to the storage and read back from it by `sync`, never beside it: so several
+    processes see the same trials, rows and candidates in the same order.
     """
 
     def __init__(self, storage: Storage, record: StudyRecord, space: Space | None) -> None:
@@ -94,8 +94,8 @@ class Mirror:
     def check_domain(self, path: str, domain: Domain[Any], number: int) -> None:
         """Notes the domain of a variable, or holds it against what other trials used.
 
-        The bounds of a number may differ from trial to trial; what else a domain is may not, because the trials
-        could not be compared.
+        The bounds of a number may differ from trial to trial; what else a domain is may not, because the
+        trials could not be compared.
 
         Raises:
             StudyError: when the domain does not go with what another trial used.
@@ -104,9 +104,9 @@ class Mirror:
         if known[0] is domain or known[0] == domain or _go_together(known[0], domain):
             return
         raise StudyError(
-            f"{path!r} is {known[0]!r} in trial {known[1]} and {domain!r} now (trial {number}); within a study a name "
-            f"keeps its domain. Give the new variable a name of its own, for example {path + '_2'!r}, or start "
-            "another study"
+            f"{path!r} is {known[0]!r} in trial {known[1]} and {domain!r} now (trial {number}); within a "
+            "study a name keeps its domain. Give the new variable a name of its own, for example "
+            f"{path + '_2'!r}, or start another study"
         )
 
 

@@ -1,8 +1,8 @@
 """Who runs a trial, and whether that process is still there.
 
 A trial that is RUNNING when its process was killed stays RUNNING in the storage. On the machine where it ran
-this is seen at once, by the process id and when that process was started; from another machine it is seen when the
-process's heartbeat has stopped for `GRACE` seconds.
+this is seen at once, by the process id and when that process was started; from another machine it is seen
+when the process's heartbeat has stopped for `GRACE` seconds.
 """
 
 from __future__ import annotations

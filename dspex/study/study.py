@@ -16,6 +16,7 @@ from dspex.errors import DspexError, StateError, StudyError
 from dspex.execution import Budget
 from dspex.pruners import Pruner
 from dspex.samplers import Sampler
+from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
 from dspex.study import loop, telling
 from dspex.study.best import best_of, pareto_front
@@ -34,8 +35,8 @@ _logger = logging.getLogger("dspex.study")
 class Study:
     """A search: trials that were asked for, their evaluations, and the sampler that chooses the next ones.
 
-    Made by `create_study` and `load_study`. Thread-safe; several processes may work on one study through a shared
-    storage, each with its own `Study`.
+    Made by `create_study` and `load_study`. Thread-safe; several processes may work on one study through a
+    shared storage, each with its own `Study`.
 
     >>> from dspex.study import create_study
     >>> study = create_study(direction="maximize")
@@ -68,10 +69,10 @@ class Study:
         # A program's own prompts and demos are its first candidates.
         if self.space is not None:
             for path in self.space.open_ended:
-                entry = self.space[path]
-                pool = self.pool(path, entry.domain)
-                if entry.default is not None and not len(pool):
-                    pool.add(entry.default, source="default")
+                pool = self.pool(path)
+                default = self.space[path].default
+                if default is not None and not len(pool):
+                    pool.add(default, source="default")
 
     # What it is
 
@@ -138,7 +139,7 @@ class Study:
 
     @property
     def best_trials(self) -> list[FrozenTrial]:
-        """The completed, feasible trials that no other one is at least as good as in every objective and better in one."""
+        """The Pareto set: the completed, feasible trials that no other one dominates."""
         return pareto_front(self.trials, self.directions)
 
     @property
@@ -169,8 +170,8 @@ class Study:
         """
         if self.space is None:
             raise StudyError(
-                "the study declares no space, so a trial has no state; read study.values(trial), or declare one: "
-                "create_study(space=program.space())"
+                "the study declares no space, so a trial has no state; read study.values(trial), or "
+                "declare one: create_study(space=program.space())"
             )
         return self.space.state(self.values(trial))
 
@@ -226,11 +227,11 @@ class Study:
         for path, value in trial.frozen.fixed_params.items():
             if path not in space:
                 space.validate({path: value}, partial=True)  # raises, with the paths that are near
-            fixed[path] = self._as_param(path, space[path].domain, value)
+            fixed[path] = self._as_param(path, domain_of(space, path), value)
         for path in space.open_ended:
-            self.pool(path, space[path].domain)
+            self.pool(path, domain_of(space, path))
         params = self.sampler.sample(self._mirror.view, trial.number, space, fixed=fixed)
-        domains = {path: space[path].domain for path in params}
+        domains = {path: domain_of(space, path) for path in params}
         for path, domain in domains.items():
             self._mirror.check_domain(path, domain, trial.number)
         trial._put(params, domains)
@@ -252,11 +253,12 @@ class Study:
     ) -> FrozenTrial:
         """Finishes a trial with its value, or its values in the order of the directions.
 
-        A NaN finishes it as failed, as does ``state=TrialState.FAIL``. ``state=TrialState.PRUNED`` takes the last
-        reported value.
+        A NaN finishes it as failed, as does ``state=TrialState.FAIL``. ``state=TrialState.PRUNED`` takes the
+        last reported value.
 
         Raises:
-            StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are no
+            StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are
+            no
                 numbers or not as many as there are directions; the trial is left as it is then.
         """
         return telling.tell(self, trial, values, state=state, skip_if_finished=skip_if_finished)
@@ -303,12 +305,13 @@ class Study:
         callbacks: Iterable[Callable[[Study, FrozenTrial], None]] = (),
         budget: Budget | None = None,
     ) -> None:
-        """Asks, runs ``objective`` and tells, until ``n_trials`` more trials, ``timeout`` seconds, or ``budget``.
+        """Asks, runs ``objective`` and tells, until ``n_trials`` more trials, ``timeout`` seconds, or
+        ``budget``.
 
-        Trials that a killed process has left behind are run again first, with the same values. An exception of
-        the objective fails its trial and ends the search, unless its type is in ``catch``. Every model call that
-        the objective makes counts against ``budget``; the trial that runs into it is put back in the queue, to
-        be finished by a later call. `stop` ends the search after the trials that are running.
+        Trials that a killed process has left behind are run again first, with the same values. An exception
+        of the objective fails its trial and ends the search, unless its type is in ``catch``. Every model
+        call that the objective makes counts against ``budget``; the trial that runs into it is put back in
+        the queue, to be finished by a later call. `stop` ends the search after the trials that are running.
 
         Raises:
             StudyError: when an argument makes no sense, or the objective returns what is no number.
@@ -354,7 +357,7 @@ class Study:
         queued = trial.state is TrialState.WAITING and not trial.params
         values = trial.fixed_params if queued else self.values(trial)
         try:
-            return encode(dict(values)) == encode(dict(given))
+            return bool(encode(dict(values)) == encode(dict(given)))
         except StateError:
             return False  # values of a type that cannot be enqueued either
 
@@ -362,7 +365,8 @@ class Study:
         """Adds a trial that was run elsewhere; see `dspex.trials.create_trial`.
 
         Raises:
-            StudyError: when it does not have a value for every direction, or a domain differs from the study's.
+            StudyError: when it does not have a value for every direction, or a domain differs from the
+            study's.
         """
         telling.add(self, trial)
 
@@ -374,7 +378,8 @@ class Study:
         return [trial for trial in running if not alive[trial.owner]]
 
     def requeue(self, trial: FrozenTrial | Trial) -> None:
-        """Puts a running trial back in the queue: the next `ask` runs it again, with its number and its values.
+        """Puts a running trial back in the queue: the next `ask` runs it again, with its number and its
+        values.
 
         The rows of the ledger that it has paid for stay its own, so that `study.ledger.lookup` finds them.
         """
@@ -411,11 +416,12 @@ class Study:
         if path in self._mirror.pools:
             return self._mirror.pools[path].domain
         if self.space is not None and path in self.space:
-            return self.space[path].domain
+            return domain_of(self.space, path)
         if path in self._mirror.domains:
             return self._mirror.domains[path][0]
         raise StudyError(
-            f"no variable {path!r} is known to this study; write study.pool({path!r}, Prompt()) to say what it is"
+            f"no variable {path!r} is known to this study; write study.pool({path!r}, Prompt()) to say what "
+            "it is"
         )
 
     def _only_objective(self, attribute: str, instead: str) -> None:

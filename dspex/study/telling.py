@@ -97,7 +97,8 @@ def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
     if isinstance(trial, Trial):
         if trial.study.study_name != study.study_name or trial.study.storage is not study.storage:
             raise StudyError(
-                f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to {study.study_name!r}"
+                f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to "
+                f"{study.study_name!r}"
             )
         return trial.frozen
     number: Any = trial.number if isinstance(trial, FrozenTrial) else trial
@@ -133,7 +134,8 @@ def _settle(
         return state, values
     if state not in (TrialState.PRUNED, TrialState.FAIL):
         raise StudyError(
-            f"a trial is told as COMPLETE, PRUNED or FAIL, got {state!r}; to run it again write study.requeue(trial)"
+            f"a trial is told as COMPLETE, PRUNED or FAIL, got {state!r}; to run it again write "
+            "study.requeue(trial)"
         )
     if values is not None:
         raise StudyError(

@@ -27,8 +27,9 @@ T = TypeVar("T")
 class Trial(Suggestions):
     """One trial that has been asked for and not told yet; made by `Study.ask` and `Study.optimize`.
 
-    Where the study declares a space, `values` and `state` hold all values at once; the ``suggest_...`` methods
-    declare variables on the way. Everything that is written here is in the study's storage when the call returns.
+    Where the study declares a space, `values` and `state` hold all values at once; the ``suggest_...``
+    methods declare variables on the way. Everything that is written here is in the study's storage when the
+    call returns.
 
     >>> from dspex.study import create_study
     >>> study = create_study()
@@ -79,8 +80,8 @@ class Trial(Suggestions):
         """
         if self._space is None:
             raise StudyError(
-                f"trial {self.number} has no declared space, so it has no state; read trial.values, or ask with "
-                "one: study.ask(program.space())"
+                f"trial {self.number} has no declared space, so it has no state; read trial.values, or ask "
+                "with one: study.ask(program.space())"
             )
         return self._space.state(self.values)
 
@@ -112,14 +113,16 @@ class Trial(Suggestions):
                 known = self._frozen.distributions[name]
                 if known is not domain and known != domain:
                     raise StudyError(
-                        f"{name!r} is {known!r} in trial {self.number} already and {domain!r} now; a name has one "
-                        f"domain in a trial. Give the second variable another name, for example {name + '_2'!r}"
+                        f"{name!r} is {known!r} in trial {self.number} already and {domain!r} now; a name "
+                        "has one domain in a trial. Give the second variable another name, for example "
+                        f"{name + '_2'!r}"
                     )
             else:
                 self._running()
                 self.study._mirror.check_domain(name, domain, self.number)
                 self._put({name: self._choose(name, domain)}, {name: domain})
-            return self._value(name, domain)
+            value: T = self._value(name, domain)
+            return value
 
     def _value(self, name: str, domain: Domain[Any]) -> Any:
         value = self._frozen.params[name]
@@ -196,7 +199,7 @@ class Trial(Suggestions):
         self._change(lambda trial: attrs.evolve(trial, user_attrs={**trial.user_attrs, key: plain}))
 
     def set_constraint(self, key: str, value: float) -> None:
-        """Notes how far a constraint is violated: anything above zero is, and such a trial is never the best."""
+        """Notes a constraint's value; above zero it is violated, and such a trial is never the best."""
         number = as_float(value, f"the constraint {key!r}")
         if math.isnan(number):
             raise StudyError(f"the constraint {key!r} must be a number, got NaN")
@@ -215,8 +218,8 @@ class Trial(Suggestions):
     def _running(self) -> None:
         if self._frozen.state is not TrialState.RUNNING:
             raise StudyError(
-                f"trial {self.number} has finished already ({self._frozen.state.name}), so nothing more can be suggested "
-                "for it; ask for another one with study.ask()"
+                f"trial {self.number} has finished already ({self._frozen.state.name}), so nothing more can "
+                "be suggested for it; ask for another one with study.ask()"
             )
 
     def _compute_fingerprint(self) -> str:

@@ -16,7 +16,7 @@ from dspex.variables import Domain
 
 __all__ = ["FrozenTrial", "create_trial"]
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -24,10 +24,11 @@ class FrozenTrial:
     """A snapshot of one trial. Nothing in it is to be changed: a change makes another snapshot.
 
     ``params`` maps a variable's path to its value; for an open-ended variable (a prompt, demos) that is the
-    id of an item of its pool, and `Study.values(trial)` gives the item itself. ``distributions`` maps the same
-    paths to their domains. ``constraints`` maps names to values of which anything above zero is a violation.
-    ``owner`` names the process that runs the trial. Times are in UTC.
+    id of an item of its pool, and `Study.values(trial)` gives the item itself. ``distributions`` maps the
+    same paths to their domains. ``constraints`` maps names to values of which anything above zero is a
+    violation. ``owner`` names the process that runs the trial. Times are in UTC.
 
+    >>> from dspex.variables import Float
     >>> trial = create_trial(value=0.5, params={"x": 2.0}, distributions={"x": Float(0.0, 4.0)})
     >>> trial.value, trial.params["x"], trial.state.name, trial.feasible
     (0.5, 2.0, 'COMPLETE', True)
@@ -105,12 +106,14 @@ def create_trial(
         StudyError: when a parameter has no domain, or a value and the state contradict each other.
         StateError: when a parameter does not lie in its domain.
 
+    >>> from dspex.variables import Int
     >>> create_trial(value=1.0, params={"k": 3}, distributions={"k": Int(1, 5)}).params["k"]
     3
     >>> create_trial(value=1.0, params={"k": 3})
     Traceback (most recent call last):
         ...
-    dspex.errors.StudyError: params and distributions must name the same variables: 'k' is only in params. ...
+    dspex.errors.StudyError: params and distributions must name the same variables: 'k' is only in params. \
+Write create_trial(params={'k': ...}, distributions={'k': Float(0, 1)}, value=...)
     """
     if value is not None and values is not None:
         raise StudyError(f"give value= or values=, not both (got value={value!r} and values={values!r})")
@@ -122,7 +125,8 @@ def create_trial(
             where = "params" if path in given else "distributions"
             raise StudyError(
                 f"params and distributions must name the same variables: {path!r} is only in {where}. "
-                f"Write create_trial(params={{{path!r}: ...}}, distributions={{{path!r}: Float(0, 1)}}, value=...)"
+                f"Write create_trial(params={{{path!r}: ...}}, distributions={{{path!r}: Float(0, 1)}}, "
+                "value=...)"
             )
     checked = {
         path: item if domains[path].open_ended else domains[path].validate(item, name=path)
@@ -155,7 +159,8 @@ def checked_trial(trial: FrozenTrial) -> FrozenTrial:
             raise StudyError("a COMPLETE trial needs value=... (or values=[...] for several objectives)")
         if any(math.isnan(value) for value in trial.values):
             raise StudyError(
-                f"a COMPLETE trial cannot have the values {trial.values!r}: NaN ranks nothing. Use state=TrialState.FAIL"
+                f"a COMPLETE trial cannot have the values {trial.values!r}: NaN ranks nothing. Use "
+                "state=TrialState.FAIL"
             )
     elif trial.state is not TrialState.PRUNED and trial.values is not None:
         raise StudyError(f"a {trial.state.name} trial has no values, got {trial.values!r}")

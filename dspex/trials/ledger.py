@@ -27,11 +27,12 @@ class ScoreMatrix:
 class Ledger(Sequence[Evaluation]):
     """All evaluations of a study in the order in which they were recorded. It only ever grows.
 
-    Thread-safe. A failed row is kept with what it cost, and a later row for the same (trial, example, rollout)
-    stands in its place wherever scores are read. A measured row is final.
+    Thread-safe. A failed row is kept with what it cost, and a later row for the same (trial, example,
+    rollout) stands in its place wherever scores are read. A measured row is final.
 
     >>> ledger = Ledger()
-    >>> ledger.append(Evaluation(example_id="e1", status="ok", scores={"score": 1.0}, trial=0, fingerprint="ab"))
+    >>> row = Evaluation(example_id="e1", status="ok", scores={"score": 1.0}, trial=0, fingerprint="ab")
+    >>> ledger.append(row)
     >>> ledger.lookup("ab", "e1").scores
     {'score': 1.0}
     >>> ledger.matrix().scores

@@ -15,9 +15,10 @@ __all__ = ["TrialLog"]
 class TrialLog(Sequence[FrozenTrial]):
     """The trials of one study by number, with a cursor for readers that only want the changes.
 
-    Thread-safe. A reader that keeps its cursor reads every change once, in the order of the last change of each
-    trial, so what it costs depends on what happened and not on how many trials there are.
+    Thread-safe. A reader that keeps its cursor reads every change once, in the order of the last change of
+    each trial, so what it costs depends on what happened and not on how many trials there are.
 
+    >>> from dspex.trials import TrialState
     >>> log = TrialLog()
     >>> log.put(FrozenTrial(number=0, state=TrialState.RUNNING))
     >>> changed, cursor = log.changes(0)

@@ -57,7 +57,8 @@ class StudyDirection(enum.StrEnum):
             return cls(value)
         raise StudyError(
             f"direction must be 'minimize' or 'maximize', got {value!r} ({type(value).__name__}). "
-            "Write create_study(direction='maximize'), or directions=['maximize', 'minimize'] for two objectives."
+            "Write create_study(direction='maximize'), or directions=['maximize', 'minimize'] for two "
+            "objectives."
         )
 
     @property

@@ -74,7 +74,7 @@ class Suggestions(ABC):
     def suggest_demos(
         self, name: str, candidates: Sequence[Sequence[Any]] = (), *, max_demos: int = 16
     ) -> tuple[Any, ...]:
-        """A tuple of demonstrations from the study's pool for ``name``, to which ``candidates`` are added first."""
+        """Demonstrations from the study's pool for ``name``, to which ``candidates`` are added first."""
         domain = Demos(max_demos=max_demos)
         self._extend_pool(name, domain, _sequence(name, "candidates", candidates))
         return self.suggest(name, domain)
@@ -82,8 +82,8 @@ class Suggestions(ABC):
     def suggest_module(self, name: str, /, **alternatives: M) -> M:
         """One of the named alternatives: modules, functions, anything.
 
-        The choice is a variable of its own, so variables that are suggested only for one alternative are modelled
-        on the trials that took it.
+        The choice is a variable of its own, so variables that are suggested only for one alternative are
+        modelled on the trials that took it.
         """
         if not alternatives:
             raise StudyError(
@@ -97,6 +97,7 @@ def _sequence(name: str, argument: str, value: Sequence[T]) -> Sequence[T]:
     # A string is a sequence too, and its letters are never what was meant.
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise StudyError(
-            f"{argument} of {name!r} must be a list, got {value!r} ({type(value).__name__}); write [{value!r}]"
+            f"{argument} of {name!r} must be a list, got {value!r} ({type(value).__name__}); write "
+            f"[{value!r}]"
         )
     return tuple(value)

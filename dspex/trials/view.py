@@ -46,9 +46,11 @@ class StudyView:
 
 
 class PerView(Generic[T]):
-    """What a sampler or pruner keeps for each study it works for: made when first needed, gone with the study.
+    """What a sampler or pruner keeps for each study it works for: made when first needed, gone with the
+    study.
 
-    Thread-safe. It pickles as an empty one, because a view does not travel and what is kept can be read again.
+    Thread-safe. It pickles as an empty one, because a view does not travel and what is kept can be read
+    again.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

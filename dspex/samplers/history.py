@@ -1,0 +1,94 @@
+"""What a sampler has seen of one branch: its trials as rows of numbers, added to as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dspex.samplers.dimensions import Dimension
+from dspex.samplers.ranking import ranking_for
+from dspex.trials import FrozenTrial, StudyDirection
+
+__all__ = ["BranchHistory"]
+
+Array = NDArray[np.float64]
+
+
+class BranchHistory:
+    """The trials that have a value for every variable of a branch, in the order of their numbers.
+
+    Args:
+        dimensions: The branch's variables.
+        directions: The study's.
+        most: The largest number of good trials that `split` is asked for.
+    """
+
+    def __init__(
+        self, dimensions: Mapping[str, Dimension], directions: Sequence[StudyDirection], *, most: int
+    ) -> None:
+        self.dimensions = dict(dimensions)
+        self._width = sum(dimension.width for dimension in dimensions.values())
+        self._rows = np.empty((64, self._width))
+        self._numbers = np.empty(64, dtype=np.int64)
+        self._ranking = ranking_for(directions, most=most)
+        self._running: dict[int, Sequence[float]] = {}
+        self.count = 0
+
+    def finish(self, trial: FrozenTrial) -> None:
+        """Adds a trial that has completed or was pruned."""
+        self._running.pop(trial.number, None)
+        row = self.encode(trial.params)
+        if row is None:
+            return
+        if self.count == len(self._numbers):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+            self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
+        place = int(np.searchsorted(self._numbers[: self.count], trial.number))
+        self._rows[place + 1 : self.count + 1] = self._rows[place : self.count]
+        self._numbers[place + 1 : self.count + 1] = self._numbers[place : self.count]
+        self._rows[place] = row
+        self._numbers[place] = trial.number
+        self.count += 1
+        self._ranking.add(trial)
+
+    def start(self, trial: FrozenTrial) -> None:
+        """Notes a trial that is running with values for all of the branch."""
+        row = self.encode(trial.params)
+        if row is not None:
+            self._running[trial.number] = row
+
+    def drop(self, number: int) -> None:
+        """Forgets a running trial."""
+        self._running.pop(number, None)
+
+    def encode(self, params: Mapping[str, Any]) -> Sequence[float] | None:
+        """The row of some values, or ``None`` when one is missing or no longer in its domain."""
+        row: list[float] = []
+        for path, dimension in self.dimensions.items():
+            columns = dimension.encode(params[path]) if path in params else None
+            if columns is None:
+                return None
+            row.extend(columns)
+        return row
+
+    def split(self, good: int, most: int, *, asking: int) -> tuple[Array, Array]:
+        """The rows of the best ``good`` trials, and of at most ``most`` others and the running ones.
+
+        The others are the more recent half, and of the older ones every so many-th. Trial ``asking`` is left
+        out.
+        """
+        numbers = self._numbers[: self.count]
+        is_good = np.zeros(self.count, dtype=bool)
+        is_good[np.searchsorted(numbers, self._ranking.best(good))] = True
+        others = np.flatnonzero(~is_good)
+        if len(others) > most:
+            recent, older = others[-(most // 2) :], others[: -(most // 2)]
+            spread = np.linspace(0, len(older) - 1, most - len(recent)).astype(np.intp)
+            others = np.concatenate([older[spread], recent])
+        running = [row for number, row in sorted(self._running.items()) if number != asking]
+        rows = self._rows[: self.count]
+        bad = rows[others]
+        return rows[is_good], np.concatenate([bad, np.asarray(running)]) if running else bad
