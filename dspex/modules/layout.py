@@ -119,9 +119,10 @@ def variable_path(module_path: str, module: Module, name: str) -> str:
 
 def children(module: Module) -> Iterator[tuple[str, Any]]:
     """The attributes of a module that may hold other modules, in the order they were assigned."""
-    variables = declared(type(module))
+    kind = type(module)
+    skipped = (INTERNAL, declared(kind), kind._without_modules)
     for name, value in module.__dict__.items():
-        if name not in INTERNAL and name not in variables and type(value) not in _ATOMS:
+        if type(value) not in _ATOMS and not any(name in names for names in skipped):
             yield name, value
 
 

@@ -85,6 +85,7 @@ class Module:
     _variable_at_own_path: ClassVar[str | None] = None
     _kind: ClassVar[str] = "none"
     _is_predictor: ClassVar[bool] = False
+    _without_modules: ClassVar[frozenset[str]] = frozenset()  # attributes of built-in modules, not looked into
     _templates: ClassVar[tuple[str, ...]] = ()
     _run: Run | None = None
     _path: str = ""
@@ -177,23 +178,22 @@ class Module:
         if not state:
             values = {}
         elif isinstance(state, VariableState):
-            space = self.space()
-            if state.space is space:
-                values = state.changes()
-            elif state.space.hash == space.hash:
-                values = state.to_dict()
-            else:
+            if wiring.space_hash is None:  # defaults do not count, so it holds as long as the wiring does
+                wiring.space_hash = self.space().hash
+            if state.space.hash != wiring.space_hash:
                 raise StateError(
                     "the state belongs to another space than this program's; it differs in\n"
-                    f"{space.diff(state.space)}"
+                    f"{self.space().diff(state.space)}"
                 )
+            values = state.to_dict()
         else:
             values = self.space().validate(state, partial=True)
         copies = self._copy(wiring, things, None, values)
         program: Self = copies[0]
         program.__dict__["_layout"] = wiring
         program.__dict__["_things"] = things = tuple(copies)
-        _adopt(wiring.layout, things)
+        if wiring.links or wiring.lookups:
+            _adopt(wiring.layout, things)
         return program
 
     def freeze(self, *patterns: str) -> Self:
@@ -438,7 +438,7 @@ def _adopt(layout: Layout, things: tuple[Any, ...]) -> None:
 
 def _defaults_hold(space: Space, wiring: Wiring, things: tuple[Any, ...]) -> bool:
     return all(
-        value is entry.default
+        value is entry.default or value == entry.default
         for entry, value in zip(space.values(), wiring.values(things), strict=True)
         if not entry.is_derived
     )

@@ -84,6 +84,7 @@ class Predict(Module):
 
     signature: type[Signature]
     _is_predictor: ClassVar[bool] = True
+    _without_modules: ClassVar[frozenset[str]] = frozenset({"signature", "lm", "n", "params", "_own_adapter"})
 
     def __init__(
         self,

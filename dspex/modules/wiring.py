@@ -40,10 +40,11 @@ class Wiring:
     attribute); ``lookups`` names the enclosing variables that derived variables of a module ask for.
     """
 
-    __slots__ = ("_nodes", "layout", "links", "lookups", "paths", "targets")
+    __slots__ = ("_nodes", "layout", "links", "lookups", "paths", "space_hash", "targets")
 
     def __init__(self, layout: Layout, things: Sequence[Any]) -> None:
         self.layout = layout
+        self.space_hash: str | None = None
         self.targets: dict[str, list[tuple[int, str]]] = {}
         self.links: list[tuple[int, str, int, str]] = []
         self.lookups: list[tuple[int, Handle, int, str]] = []

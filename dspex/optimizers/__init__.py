@@ -1,1 +1,30 @@
+"""Optimizers: strategies over a space, a ledger and a budget."""
 
+from __future__ import annotations
+
+from dspex.optimizers.base import DEFAULT_STORAGE, Optimizer
+from dspex.optimizers.few_shot import BootstrapFewShot, FewShot, LabeledFewShot
+from dspex.optimizers.joint import JointSearch
+from dspex.optimizers.optimize import optimize
+from dspex.optimizers.result import OptimizationResult, ParetoPoint
+from dspex.optimizers.splitting import Splits, split_for_search
+from dspex.optimizers.task import Scores, Task
+from dspex.optimizers.watching import ConsoleWatcher, Watcher
+
+__all__ = [
+    "DEFAULT_STORAGE",
+    "BootstrapFewShot",
+    "ConsoleWatcher",
+    "FewShot",
+    "JointSearch",
+    "LabeledFewShot",
+    "OptimizationResult",
+    "Optimizer",
+    "ParetoPoint",
+    "Scores",
+    "Splits",
+    "Task",
+    "Watcher",
+    "optimize",
+    "split_for_search",
+]

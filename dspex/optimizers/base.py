@@ -1,0 +1,385 @@
+"""`Optimizer`: the base of every strategy. Subclass it, write `search`, and the rest is given."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dspex.data import Example, require_examples
+from dspex.errors import BudgetExceeded, DefinitionError, StateError
+from dspex.evaluate import Evaluate, EvaluationResult
+from dspex.execution import Budget, context, current
+from dspex.modules import Module
+from dspex.optimizers.identity import study_name
+from dspex.optimizers.result import OptimizationResult, ParetoPoint
+from dspex.optimizers.splitting import Splits, split_for_search
+from dspex.optimizers.task import Task
+from dspex.optimizers.watching import ConsoleWatcher, Watcher
+from dspex.samplers import Sampler
+from dspex.storage import Storage
+from dspex.study import Study, create_study
+from dspex.variables import VariableState
+
+__all__ = ["DEFAULT_STORAGE", "Optimizer"]
+
+DEFAULT_STORAGE = "sqlite:///.dspex/studies.db"
+"""Where studies are kept when no storage is named: in the working directory, so that a search can be resumed."""
+
+
+class Optimizer(ABC):
+    """A strategy over a program's space, a study's ledger and a budget.
+
+    To write one, implement `search`; it returns the best state, or None for the best one it has had evaluated on the
+    whole valset. Everything around it is the same for all: the splits, the study and its resumption, parallel
+    evaluation, the hard budget, and the honest comparison on held-out examples.
+
+    Args:
+        concurrency: how many examples run at once.
+        deadline: seconds that one example may take.
+        retries: further tries of an example after an infrastructure error.
+        failure_score: what a program gets that raised.
+        seed: of everything random; the same seed repeats the search.
+
+    Example:
+        >>> import dspex
+        >>> class EachInTurn(dspex.Optimizer):
+        ...     "Improve one variable after the other."
+        ...     def search(self, task):
+        ...         best = task.evaluate()
+        ...         for path in task.space.tunable:
+        ...             for value in task.candidates(path):
+        ...                 scores = task.evaluate({**best.state.to_dict(), path: value})
+        ...                 if task.is_better(scores.score, best.score):
+        ...                     best = scores
+        ...         return best.state
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 8,
+        deadline: float | None = None,
+        retries: int = 2,
+        failure_score: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.concurrency = concurrency
+        self.deadline = deadline
+        self.retries = retries
+        self.failure_score = failure_score
+        self.seed = seed
+
+    @abstractmethod
+    def search(self, task: Task) -> VariableState | None:
+        """Find a good configuration with ``task.evaluate``.
+
+        May be ended at any call by `BudgetExceeded`; let it pass, and the best so far is the result. Called again on
+        the same study it should take the same steps, which then cost nothing.
+        """
+
+    def sampler(self) -> Sampler | None:
+        """What ``task.ask()`` samples with; None is the study's default (TPE)."""
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the results: part of the identity of an unnamed study."""
+        return {"optimizer": type(self).__name__, "failure_score": self.failure_score, "seed": self.seed}
+
+    def optimize(
+        self,
+        program: Module,
+        trainset: Sequence[Example],
+        metric: Any,
+        valset: Sequence[Example] | None = None,
+        *,
+        testset: Sequence[Example] | None = None,
+        budget: Budget | None = None,
+        objectives: Mapping[str, str] | None = None,
+        study: str | Study | None = None,
+        storage: str | Storage | None = DEFAULT_STORAGE,
+        lm: Any = None,
+        progress: bool | None = None,
+        watcher: Watcher | None = None,
+    ) -> OptimizationResult:
+        """Search the program's open variables and compare the winner with the start on held-out examples.
+
+        Running the same line again resumes: what the study has is not paid for twice.
+
+        Args:
+            program: the program; it is not changed.
+            trainset: examples to learn from, with their inputs marked. Without ``valset`` or ``testset`` they are
+                also split for those: 30 % train, 35 % validation, 35 % held out, by a seeded shuffle.
+            metric: ``metric(example, prediction[, trace])`` → float, bool, `Score` or a dict of objectives.
+            valset: what configurations are scored on.
+            testset: the held-out examples; the search never sees them.
+            budget: the hard cap over the whole study, earlier runs included; on reaching it the best so far comes
+                back. Part of it is kept for the held-out comparison.
+            objectives: name → ``"maximize"`` or ``"minimize"``, the most important first; default
+                ``{"score": "maximize"}``. ``cost``, ``tokens``, ``calls`` and ``latency`` are measured.
+            study: a study, or the name of one; None derives the name from program, data, metric, settings and
+                model.
+            storage: where the study is kept; None keeps it in memory.
+            lm: the model to use instead of the configured one.
+            progress: whether to show what goes on; None shows it on a terminal.
+            watcher: hears what goes on, instead of the terminal.
+
+        Raises:
+            DataError: an empty or input-less trainset, or splits that share examples.
+            DefinitionError: nothing to search, an unknown objective direction, an argument that cannot be meant.
+            MetricError: the metric is wrong.
+            BindingError: a capture of a module that cannot follow a copy.
+        """
+        if not isinstance(program, Module):
+            raise DefinitionError(
+                f"program must be a dspex.Module, got {program!r} ({type(program).__name__}); wrap a function in "
+                "a Module's forward, or optimize it with dspex.create_study().optimize(function)"
+            )
+        directions = _checked_objectives(objectives)
+        require_examples(trainset, name="trainset")
+        splits = split_for_search(trainset, valset, testset, seed=self.seed)
+        if not program.space().tunable:
+            raise DefinitionError(
+                f"{type(program).__name__} has nothing to search: all its variables are fixed. Open one, for "
+                "example program.unfreeze('*.instructions'), or give a Domain: temperature=Float(0, 1)"
+            )
+        if budget is not None and not isinstance(budget, Budget):
+            raise DefinitionError(
+                f"budget must be a dspex.Budget, got {budget!r} ({type(budget).__name__}); write for example "
+                "budget=dspex.Budget(calls=500)"
+            )
+        with contextlib.ExitStack() as stack:
+            if lm is not None:
+                stack.enter_context(context(lm=lm))
+            if watcher is None:
+                watcher = ConsoleWatcher() if _shows(progress) else Watcher()
+                stack.callback(watcher.close)
+            opened = self._open(program, metric, splits, directions, study, storage)
+            return self._optimize(program, metric, splits, budget, directions, opened, watcher)
+
+    compile = optimize
+    """DSPy's spelling of `optimize`."""
+
+    def _open(
+        self,
+        program: Module,
+        metric: Any,
+        splits: Splits,
+        directions: Mapping[str, str],
+        study: str | Study | None,
+        storage: str | Storage | None,
+    ) -> Study:
+        if isinstance(study, Study):
+            return study
+        if study is None:
+            settings = {**self.to_json(), "objectives": directions}
+            study = study_name(program, metric, splits, settings, current().lm)
+        if storage == DEFAULT_STORAGE:
+            with contextlib.suppress(FileExistsError):
+                _make_default_folder()
+        return create_study(
+            study_name=study,
+            storage=storage,
+            sampler=self.sampler(),
+            directions=list(directions.values()),
+            space=program.space(),
+            load_if_exists=True,
+        )
+
+    def _optimize(
+        self,
+        program: Module,
+        metric: Any,
+        splits: Splits,
+        budget: Budget | None,
+        objectives: Mapping[str, str],
+        study: Study,
+        watcher: Watcher,
+    ) -> OptimizationResult:
+        began = time.perf_counter()
+        resumed_rows = len(study.ledger)
+        heldout = _Heldout(self, splits.heldout, metric, study, budget)
+        task = Task(
+            program=program,
+            metric=metric,
+            trainset=splits.train,
+            valset=splits.validation,
+            heldout_size=len(splits.heldout),
+            study=study,
+            budget=budget,
+            objectives=objectives,
+            concurrency=self.concurrency,
+            deadline=self.deadline,
+            retries=self.retries,
+            failure_score=self.failure_score,
+            seed=self.seed,
+            watcher=watcher,
+        )
+        if budget is not None:
+            budget.charge(task.usage() + heldout.usage())
+        stopped = "the search was complete"
+        state: VariableState | None = None
+        try:
+            state = self.search(task)
+        except BudgetExceeded as error:
+            stopped = str(error)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        finally:
+            task.close()
+        if state is not None and not isinstance(state, VariableState):
+            raise StateError(
+                f"{type(self).__name__}.search must return a VariableState or None, got {state!r} "
+                f"({type(state).__name__}); return scores.state of the best task.evaluate(...)"
+            )
+        start = task.state
+        winner = state or task.best_state
+        baseline = best = None
+        if stopped != "interrupted":
+            watcher.phase("comparing on held-out examples")
+            baseline = heldout.evaluate(program.bind(start), start)
+            best = heldout.evaluate(program.bind(winner), winner)
+        test = None
+        kept_baseline = False
+        if baseline is not None and best is not None:
+            objective = next(iter(objectives))
+            with contextlib.suppress(StateError):  # nothing was scored on both sides
+                test = best.compare(baseline, objective=objective, seed=self.seed)
+            if test is not None and winner.fingerprint != start.fingerprint:
+                kept_baseline = task.sign * test.difference < 0
+        if kept_baseline:
+            winner = start
+        return OptimizationResult(
+            program=program.bind(winner),
+            state=winner,
+            start=start,
+            study=study,
+            optimizer=type(self).__name__,
+            baseline=baseline,
+            best=best,
+            test=test,
+            kept_baseline=kept_baseline,
+            pareto=_front(task, objectives),
+            objectives=dict(objectives),
+            usage=task.usage() + heldout.usage(),
+            seconds=time.perf_counter() - began,
+            stopped=stopped,
+            resumed_rows=resumed_rows,
+        )
+
+
+class _Heldout:
+    """The held-out examples, in a study of their own that no sampler ever sees."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        examples: Sequence[Example],
+        metric: Any,
+        study: Study,
+        budget: Budget | None,
+    ) -> None:
+        self.examples = examples
+        self.metric = metric
+        self.budget = budget
+        self.optimizer = optimizer
+        self.study = create_study(
+            study_name=f"{study.study_name}:held-out",
+            storage=study.storage,
+            directions=study.directions,
+            load_if_exists=True,
+        )
+
+    def usage(self) -> Any:
+        return self.study.ledger.usage()
+
+    def evaluate(self, program: Module, state: VariableState) -> EvaluationResult | None:
+        """The program's result on the held-out examples, of which only what is missing is run."""
+        ledger = self.study.ledger
+        known = {e.id: ledger.lookup(state.fingerprint, e.id) for e in self.examples}
+        missing = [example for example in self.examples if known[example.id] is None]
+        began = time.perf_counter()
+        stopped = ""
+        if missing:
+            evaluate = Evaluate(
+                missing,
+                self.metric,
+                concurrency=self.optimizer.concurrency,
+                deadline=self.optimizer.deadline,
+                retries=self.optimizer.retries,
+                failure_score=self.optimizer.failure_score,
+                budget=self.budget,
+                seed=self.optimizer.seed,
+                progress=False,
+            )
+            result = evaluate(
+                program,
+                on_result=lambda row: self.study.record(None, row),
+                fingerprint=state.fingerprint,
+            )
+            stopped = result.stopped
+            known.update((row.example_id, row) for row in result.rows)
+        rows = [row for row in known.values() if row is not None]
+        if not any(row.ok for row in rows):
+            return None
+        return EvaluationResult(
+            rows=tuple(rows),
+            planned=len(self.examples),
+            examples=tuple(example for example in self.examples if known[example.id] is not None),
+            predictions=(None,) * len(rows),
+            stopped=stopped,
+            seconds=time.perf_counter() - began,
+            usage=_total(rows),
+        )
+
+
+def _total(rows: Sequence[Any]) -> Any:
+    usage = rows[0].usage.copy()
+    for row in rows[1:]:
+        usage.add(row.usage)
+    return usage
+
+
+def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]:
+    if len(objectives) < 2:
+        return ()
+    points = {}
+    for trial in task.study.best_trials:
+        state = task.study.state(trial)
+        points[state.fingerprint] = ParetoPoint(state, dict(zip(objectives, trial.values or (), strict=True)))
+    first = next(iter(objectives))
+    return tuple(sorted(points.values(), key=lambda p: -task.sign * p.values[first]))
+
+
+def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
+    if objectives is None:
+        return {"score": "maximize"}
+    if not isinstance(objectives, Mapping) or not objectives:
+        raise DefinitionError(
+            f"objectives must be a dict of directions, got {objectives!r} ({type(objectives).__name__}); write "
+            'for example objectives={"score": "maximize", "cost": "minimize"}'
+        )
+    for name, direction in objectives.items():
+        if direction not in ("maximize", "minimize"):
+            raise DefinitionError(
+                f"objectives[{name!r}] must be 'maximize' or 'minimize', got {direction!r} "
+                f"({type(direction).__name__})"
+            )
+    return dict(objectives)
+
+
+def _shows(progress: bool | None) -> bool:
+    if progress is not None:
+        return progress
+    import sys
+
+    return sys.stderr.isatty()
+
+
+def _make_default_folder() -> None:
+    from pathlib import Path
+
+    Path(".dspex").mkdir()
+    Path(".dspex/.gitignore").write_text("*\n")

@@ -1,0 +1,94 @@
+"""The few-shot family: demos only, everything else as the program has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dspex.optimizers.base import Optimizer
+from dspex.optimizers.task import Task
+from dspex.proposers import BootstrappedDemos, LabeledDemos, Proposer
+from dspex.variables import Demos, VariableState
+
+__all__ = ["BootstrapFewShot", "FewShot", "LabeledFewShot"]
+
+
+class FewShot(Optimizer):
+    """Draws sets of demos and keeps the best of ``candidates`` random combinations, scored on the whole valset.
+
+    Args:
+        proposers: what fills the demo pools.
+        candidates: combinations to try, one set for every predictor each.
+        options: those of `Optimizer`.
+    """
+
+    def __init__(self, proposers: Sequence[Proposer], *, candidates: int = 8, **options: Any) -> None:
+        super().__init__(**options)
+        self.proposers = tuple(proposers)
+        self.candidates = candidates
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the results."""
+        return {
+            **super().to_json(),
+            "candidates": self.candidates,
+            "proposers": [proposer.to_json() for proposer in self.proposers],
+        }
+
+    def search(self, task: Task) -> VariableState | None:
+        """Fill the pools, then score combinations."""
+        task.evaluate()
+        for proposer in self.proposers:
+            task.watcher.phase(f"proposing: {type(proposer).__name__}")
+            proposer.propose(task)
+        paths = [path for path in task.space.tunable if isinstance(task.space[path].domain, Demos)]
+        task.watcher.phase(f"scoring {self.candidates} sets of demos")
+        for number in range(self.candidates):
+            rng = task.random("combination", number)
+            chosen = {path: rng.choice(task.pool(path).values[1:] or ((),)) for path in paths}
+            task.evaluate({**task.state.to_dict(), **chosen})
+        return None if task.best is None else task.best.state
+
+
+class LabeledFewShot(FewShot):
+    """Demos straight from the labelled examples.
+
+    Args:
+        max_demos: demos in a set, at most.
+        sets: sets to draw.
+        options: those of `FewShot`.
+
+    Source: Khattab et al. 2023, "DSPy", section 4.1.
+    """
+
+    def __init__(self, *, max_demos: int = 8, sets: int = 8, **options: Any) -> None:
+        super().__init__([LabeledDemos(sizes=_sizes(max_demos), sets=sets)], **options)
+
+
+class BootstrapFewShot(FewShot):
+    """Demos from the program's own good runs, with labelled ones beside them.
+
+    Args:
+        max_demos: demos in a set, at most.
+        threshold: the lowest score of a run that may teach.
+        examples: training examples to run.
+        sets: sets to draw of each kind.
+        options: those of `FewShot`.
+
+    Source: Khattab et al. 2023, "DSPy", section 4.2.
+    """
+
+    def __init__(
+        self, *, max_demos: int = 8, threshold: float = 1.0, examples: int = 24, sets: int = 4, **options: Any
+    ) -> None:
+        super().__init__(
+            [
+                LabeledDemos(sizes=_sizes(max_demos), sets=sets),
+                BootstrappedDemos(threshold=threshold, examples=examples, sizes=_sizes(max_demos), sets=sets),
+            ],
+            **options,
+        )
+
+
+def _sizes(largest: int) -> tuple[int, ...]:
+    return tuple(sorted({max(1, largest // 2), largest}))

@@ -1,0 +1,149 @@
+"""`JointSearch`: all open variables together, with successive halving over examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dspex.errors import DefinitionError
+from dspex.optimizers.base import Optimizer
+from dspex.optimizers.task import Scores, Task
+from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
+from dspex.samplers import Sampler, TPESampler
+from dspex.variables import VariableState
+
+__all__ = ["JointSearch"]
+
+
+class JointSearch(Optimizer):
+    """Proposers fill the pools, a sampler picks configurations of everything at once, halving pays for the good.
+
+    The search goes in brackets. Each asks for ``width`` configurations and scores all of them on a few examples of
+    the valset; the best ``1/eta`` go on to ``eta`` times as many, and so on, until what is left has been scored on
+    the whole valset. All configurations see the same examples in the same order, so they are compared like with
+    like; the best configuration so far runs along for nothing, as its rows are paid. The first bracket starts from
+    the program's own values. Every second bracket the proposers are asked again, now that there is a better
+    configuration to learn from.
+
+    Args:
+        trials: how many configurations to ask for in all.
+        width: how many per bracket.
+        eta: the factor between rungs.
+        min_examples: examples of the first rung; None is the valset's size over ``eta`` squared, at least 4.
+        patience: stop after so many brackets without a better configuration; None never does.
+        proposers: what fills the pools; None is labelled demos, bootstrapped demos and grounded instructions.
+        sampler: what picks; None is TPE.
+        options: those of `Optimizer`.
+
+    Source: Jamieson & Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
+    section 3 (successive halving), over examples instead of epochs.
+
+    Example:
+        >>> import dspex
+        >>> optimizer = dspex.JointSearch(trials=24, width=8, proposers=[dspex.proposers.LabeledDemos()])
+        >>> optimizer.rungs(60)
+        (7, 20, 60)
+    """
+
+    def __init__(
+        self,
+        *,
+        trials: int = 36,
+        width: int = 9,
+        eta: int = 3,
+        min_examples: int | None = None,
+        patience: int | None = 3,
+        proposers: Sequence[Proposer] | None = None,
+        sampler: Sampler | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        for name, value, least in (("trials", trials, 1), ("width", width, 1), ("eta", eta, 2)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise DefinitionError(
+                    f"{name} must be a whole number from {least} on, got {value!r} ({type(value).__name__}); "
+                    f"write for example JointSearch({name}={max(least, 9)})"
+                )
+        self.trials = trials
+        self.width = width
+        self.eta = eta
+        self.min_examples = min_examples
+        self.patience = patience
+        self.proposers: tuple[Proposer, ...] = (
+            (LabeledDemos(), BootstrappedDemos(), GroundedInstructions())
+            if proposers is None
+            else tuple(proposers)
+        )
+        self._sampler = sampler
+
+    def sampler(self) -> Sampler:
+        """TPE with the search's seed, unless one was given."""
+        return self._sampler or TPESampler(seed=self.seed, n_startup_trials=max(4, self.width))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the results."""
+        names = ("trials", "width", "eta", "min_examples", "patience")
+        return {
+            **super().to_json(),
+            **{name: getattr(self, name) for name in names},
+            "proposers": [proposer.to_json() for proposer in self.proposers],
+            "sampler": repr(self._sampler),
+        }
+
+    def rungs(self, size: int) -> tuple[int, ...]:
+        """How many examples of a valset of ``size`` a configuration has seen after each rung."""
+        first = self.min_examples or max(4, math.ceil(size / self.eta**2))
+        sizes = [size]
+        while sizes[-1] / self.eta >= first:
+            sizes.append(math.ceil(sizes[-1] / self.eta))
+        return tuple(reversed(sizes))
+
+    def search(self, task: Task) -> VariableState | None:
+        """Brackets of successive halving until the trials are used up or patience is over."""
+        order = list(task.valset)
+        task.random("order").shuffle(order)
+        rungs = self.rungs(len(order))
+        asked = 0
+        bracket = 0
+        stale = 0
+        while asked < self.trials and (self.patience is None or stale < self.patience):
+            if bracket % 2 == 0:
+                for proposer in self.proposers:
+                    task.watcher.phase(f"proposing: {type(proposer).__name__}")
+                    proposer.propose(task, round=bracket // 2)
+            states = {task.best_state.fingerprint: task.best_state}
+            while len(states) <= self.width and asked < self.trials:
+                state = task.ask()
+                states.setdefault(state.fingerprint, state)
+                asked += 1
+            before = task.best
+            task.watcher.phase(f"bracket {bracket + 1}: {len(states)} configurations on {rungs[0]} examples")
+            self._halve(task, list(states.values()), order, rungs)
+            stale = stale + 1 if task.best is before and before is not None else 0
+            bracket += 1
+        return None if task.best is None else task.best.state
+
+    def _halve(
+        self, task: Task, states: list[VariableState], order: Sequence[Any], rungs: Sequence[int]
+    ) -> None:
+        for rung, size in enumerate(rungs):
+            scored = [task.evaluate(state, order[:size]) for state in states]
+            if size == len(order):
+                return
+            ranked = sorted(scored, key=lambda scores: self._rank(task, scores))
+            kept = max(1, math.ceil(len(ranked) / self.eta))
+            for scores in ranked[kept:]:
+                task.finish(scores.state, scores)
+            states = [scores.state for scores in ranked[:kept]]
+            task.watcher.phase(
+                f"  rung {rung + 2}: {kept} of {len(ranked)} go on to {rungs[rung + 1]} examples"
+            )
+
+    def _rank(self, task: Task, scores: Scores) -> tuple[Any, ...]:
+        """Best first: by the first objective, then by the others in their order; unscored ones last."""
+        key: list[Any] = []
+        for name, direction in task.objectives.items():
+            value = scores.mean(name)
+            key += [math.isnan(value), -value if direction == "maximize" else value]
+        return tuple(key)

@@ -1,0 +1,189 @@
+"""What an optimization returns: the better program, the evidence, and the bill."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from dspex.data import Usage
+from dspex.evaluate import EvaluationResult, PairedTest
+from dspex.modules import Module
+from dspex.study import Study
+from dspex.variables import VariableState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["OptimizationResult", "ParetoPoint"]
+
+
+@attrs.frozen
+class ParetoPoint:
+    """One configuration that no other beats in every objective."""
+
+    state: VariableState
+    values: dict[str, float]
+
+
+@attrs.frozen(kw_only=True)
+class OptimizationResult:
+    """The outcome of `Optimizer.optimize`.
+
+    ``program`` is the program with the winning values and ``state`` those values. ``baseline`` and ``best`` are the
+    evaluations of the start and of the search's winner on the held-out examples, which the search never saw
+    (None when the budget was over before they were paid for), and ``test`` compares the two example by
+    example. When the winner is no better than the baseline there, ``program`` is the baseline: ``kept_baseline``.
+    ``usage`` is what the whole study has consumed, runs before a resumption included; ``seconds`` is this run's.
+    """
+
+    program: Module
+    state: VariableState
+    start: VariableState
+    study: Study
+    optimizer: str
+    baseline: EvaluationResult | None
+    best: EvaluationResult | None
+    test: PairedTest | None
+    kept_baseline: bool
+    pareto: tuple[ParetoPoint, ...]
+    objectives: dict[str, str]
+    usage: Usage
+    seconds: float
+    stopped: str
+    resumed_rows: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the held-out gain is larger than chance explains (paired test, 5 %)."""
+        return self.test is not None and self.test.significant and self.test.difference > 0
+
+    def verdict(self) -> str:
+        """One honest sentence about the gain."""
+        if self.test is None:
+            return "no held-out comparison: the budget was over before it was complete"
+        gain = f"{self.test.difference:+.3f}"
+        p = f"p {'< 0.001' if self.test.p_value < 0.001 else f'= {self.test.p_value:.3f}'}"
+        if self.significant:
+            return f"significant gain: {gain} on {self.test.count} held-out examples ({p}, paired)"
+        kept = "; the baseline is kept" if self.kept_baseline else ""
+        return f"no significant gain: {gain} on {self.test.count} held-out examples ({p}, paired){kept}"
+
+    def report(self) -> str:
+        """The result as text: held-out scores with intervals, the verdict, what changed, and the bill."""
+        from io import StringIO
+
+        from rich.console import Console
+
+        out = StringIO()
+        Console(file=out, width=100, no_color=True, highlight=False).print(self)
+        return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "study": self.study.study_name,
+            "optimizer": self.optimizer,
+            "verdict": self.verdict(),
+            "significant": self.significant,
+            "baseline": None if self.baseline is None else self.baseline.to_json(),
+            "best": None if self.best is None else self.best.to_json(),
+            "test": None if self.test is None else attrs.asdict(self.test),
+            "kept_baseline": self.kept_baseline,
+            "state": self.state.to_json(),
+            "usage": self.usage.to_json(),
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+        }
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[Any] = [Text(self._headline(), style="bold"), ""]
+        parts += [self._scores(), Text(self.verdict(), style="green" if self.significant else "yellow"), ""]
+        if len(self.objectives) > 1:
+            parts += [Text("not beaten in every objective", style="bold"), self._front(), ""]
+        parts += [Text("what changed", style="bold"), Text(self._changes()), ""]
+        parts.append(Text(self._bill()))
+        return Group(*parts)
+
+    def _headline(self) -> str:
+        trials = self.study.trials
+        rows = len(self.study.ledger)
+        resumed = f", {self.resumed_rows} of them from an earlier run" if self.resumed_rows else ""
+        return (
+            f"{self.optimizer}: {len(trials)} trials, {rows} evaluations{resumed} (stopped: {self.stopped})"
+        )
+
+    def _scores(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column, side in (
+            ("held-out", "left"),
+            ("examples", "right"),
+            ("score", "right"),
+            ("95 % interval", "left"),
+            ("failed", "right"),
+        ):
+            table.add_column(column, justify=side)  # type: ignore[arg-type]  # the two literals are given above
+        for name, result in (("baseline", self.baseline), ("best", self.best)):
+            if result is None:
+                table.add_row(name, "0", "-", "not evaluated", "-")
+                continue
+            low, high = result.interval
+            score = "-" if result.score is None or math.isnan(result.score) else f"{result.score:.3f}"
+            table.add_row(
+                name,
+                str(len(result.rows)),
+                score,
+                f"[{low:.3f}, {high:.3f}]".replace("[", "\\["),
+                str(result.failed),
+            )
+        if self.test is not None:
+            low, high = self.test.interval
+            table.add_row(
+                "difference",
+                str(self.test.count),
+                f"{self.test.difference:+.3f}",
+                f"\\[{low:+.3f}, {high:+.3f}]",
+                "",
+            )
+        return table
+
+    def _front(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name, direction in self.objectives.items():
+            table.add_column(f"{name} ({direction})", justify="right")
+        table.add_column("values that differ from the start")
+        for point in self.pareto:
+            changes = point.state.changes()
+            brief = ", ".join(f"{path}={_brief(value)}" for path, value in changes.items()) or "(the start)"
+            table.add_row(
+                *(f"{point.values[name]:.4g}" for name in self.objectives), brief.replace("[", "\\[")
+            )
+        return table
+
+    def _changes(self) -> str:
+        active = set(self.state.active()) | set(self.start.active())
+        lines = []
+        for path in self.state:
+            old, new = self.start[path], self.state[path]
+            if path in active and old != new:
+                lines.append(f"  {path}: {_brief(old)} → {_brief(new)}")
+        return "\n".join(lines) or "  nothing: the program's own values were the best"
+
+    def _bill(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return f"{self.usage} · {minutes} min {seconds:02d} s · study {self.study.study_name!r}"
+
+
+def _brief(value: Any, limit: int = 60) -> str:
+    if isinstance(value, tuple) and all(hasattr(item, "keys") for item in value):
+        return f"{len(value)} demos" if value else "no demos"
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

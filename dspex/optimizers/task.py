@@ -1,0 +1,445 @@
+"""The task of a search: what an optimizer's `search` works with.
+
+A task ties a program's space to a study's ledger. Its one verb that costs anything is `evaluate`: a configuration on
+some examples. What the ledger has is never paid for again, each result is in storage before the next example is
+started, and so a search that is written against a task can be killed anywhere and called again: it takes the
+same steps, finds them paid, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from dspex.data import Evaluation, Example, Usage
+from dspex.errors import BudgetExceeded, MetricError, StateError, StudyError
+from dspex.evaluate import Evaluate, measured
+from dspex.evaluate.one import ExampleResult, ExampleRun
+from dspex.evaluate.scoring import Scorer
+from dspex.evaluate.terms import Terms
+from dspex.execution import Budget, Outcome, Run, current, run_many
+from dspex.modules import Module
+from dspex.optimizers.watching import Watcher
+from dspex.proposers import Demonstration
+from dspex.study import Study, StudyPool, Trial
+from dspex.trials import FrozenTrial, TrialState
+from dspex.variables import Space, VariableState
+
+__all__ = ["Scores", "Task"]
+
+_OVERHEAD = "dspex:overhead"
+
+
+@attrs.frozen
+class Scores:
+    """What one configuration scored on some examples: one row each, in their order; failed rows count nowhere."""
+
+    state: VariableState
+    rows: tuple[Evaluation, ...]
+    objectives: tuple[str, ...]
+
+    @property
+    def score(self) -> float:
+        """The mean of the first objective; NaN when no row was scored."""
+        return self.mean(self.objectives[0])
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The mean of every objective."""
+        return {name: self.mean(name) for name in self.objectives}
+
+    @property
+    def failed(self) -> int:
+        """How many rows the world failed."""
+        return sum(not row.ok for row in self.rows)
+
+    def mean(self, objective: str) -> float:
+        """The mean of one objective over the scored rows; NaN when there is none."""
+        numbers = [_objective(row, objective) for row in self.rows if row.ok]
+        return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _objective(row: Evaluation, name: str) -> float:
+    if name in row.scores:
+        return row.scores[name]
+    return measured(row.usage, row.latency).get(name, math.nan)
+
+
+class Task:
+    """A search to be done. Made by `Optimizer.optimize`; an optimizer's `search` receives it.
+
+    ``program`` is the program as it was given, ``state`` its values, ``space`` its variables. ``trainset`` may be
+    learned from (demos, proposals), ``valset`` is what configurations are scored on; the held-out examples are not
+    here. ``study`` keeps the trials and the ledger; ``budget`` is the hard cap, or None; ``objectives`` maps names to
+    ``"maximize"`` or ``"minimize"``, the most important first. ``rng`` is seeded.
+    """
+
+    def __init__(
+        self,
+        *,
+        program: Module,
+        metric: Any,
+        trainset: Sequence[Example],
+        valset: Sequence[Example],
+        heldout_size: int,
+        study: Study,
+        budget: Budget | None,
+        objectives: Mapping[str, str],
+        concurrency: int,
+        deadline: float | None,
+        retries: int,
+        failure_score: float,
+        seed: int,
+        watcher: Watcher,
+    ) -> None:
+        self.program = program
+        self.space: Space = program.space()
+        self.state: VariableState = program.state()
+        self.metric = metric
+        self.trainset = tuple(trainset)
+        self.valset = tuple(valset)
+        self.study = study
+        self.budget = budget
+        self.objectives = dict(objectives)
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.watcher = watcher
+        self._heldout_size = heldout_size
+        self._concurrency = concurrency
+        self._terms: dict[str, Any] = {
+            "deadline": deadline,
+            "retries": retries,
+            "failure_score": failure_score,
+            "budget": budget,
+            "seed": seed,
+        }
+        self._trials: dict[str, Trial | FrozenTrial] = {}  # by fingerprint
+        self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
+        self._best: Scores | None = None
+        self._seconds_per_example = 0.0
+        self._overhead = Usage.from_json(study.user_attrs.get(_OVERHEAD, Usage().to_json()))
+        self._overhead_lock = threading.Lock()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Take up the trials of an earlier run: finished ones as they are, interrupted ones to be continued."""
+        revived = {}
+        for _ in self.study.requeue_interrupted():
+            trial = self.study.ask()
+            revived[trial.number] = trial
+        for frozen in self.study.trials:
+            known: Trial | FrozenTrial = revived.get(frozen.number, frozen)
+            if frozen.state is TrialState.RUNNING and frozen.number not in revived:
+                continue  # another process is at it
+            if not (known.frozen if isinstance(known, Trial) else known).params and self.space.tunable:
+                continue
+            self._trials.setdefault(self._state_of(known).fingerprint, known)
+            if not frozen.fixed_params:
+                self._sampled.append(known)
+
+    # -- configurations ----------------------------------------------------------------------------------
+
+    def ask(self) -> VariableState:
+        """The next configuration that the study's sampler wants to know about."""
+        trial = self._sampled.popleft() if self._sampled else self.study.ask()
+        state = self._state_of(trial)
+        self._trials.setdefault(state.fingerprint, trial)
+        if self._trials[state.fingerprint] is not trial and isinstance(trial, Trial):
+            self._tell_duplicate(trial, state)
+        return state
+
+    def pool(self, path: str) -> StudyPool:
+        """The candidates of an open-ended variable; ``add`` to it what the search should be able to choose."""
+        return self.study.pool(path)
+
+    def candidates(self, path: str) -> tuple[Any, ...]:
+        """Every value to try for a variable: its pool's, or its domain's when that can be listed, else nine."""
+        domain = self.space[path].domain
+        if domain is None:
+            raise StateError(f"{path!r} is derived, so it has no candidates; choose what it is derived from")
+        if domain.open_ended:
+            return self.pool(path).values
+        listed = domain.candidates()
+        if listed is not None and len(listed) <= 64:
+            return listed
+        rng = self.random("candidates", path)
+        return tuple(domain.sample(rng) for _ in range(9))
+
+    def random(self, *key: str | int) -> random.Random:
+        """A generator that depends on the seed and ``key`` alone."""
+        return random.Random(":".join(map(str, (self.seed, *key))))
+
+    # -- results -----------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        state: VariableState | Mapping[str, Any] | None = None,
+        examples: Sequence[Example] | None = None,
+    ) -> Scores:
+        """Score a configuration on examples of the valset (default: all), paying only for what is not known.
+
+        Args:
+            state: a state, or values by path that differ from the program's own; None: the program's own.
+            examples: some of ``valset``, in any order.
+
+        Raises:
+            BudgetExceeded: the search's share of the budget is used up; what was paid for is kept.
+            MetricError: the metric is wrong.
+            StateError: a value is outside its domain.
+        """
+        state = self._as_state(state)
+        asked = self.valset if examples is None else tuple(examples)
+        trial = self._trial_of(state)
+        self._pay(state, trial, asked)
+        scores = self._scores(state, asked)
+        self._report(trial, scores)
+        if len(asked) == len(self.valset):
+            self.finish(state, scores)
+        return scores
+
+    def finish(self, state: VariableState, scores: Scores) -> None:
+        """Close the trial of a configuration: it has been scored as much as it is going to be."""
+        trial = self._trials[state.fingerprint]
+        if len(scores.rows) == len(self.valset) and not math.isnan(scores.score):
+            self._consider(scores)
+            self._tell(trial, list(scores.values.values()), None)
+        else:
+            self._tell(trial, None, TrialState.FAIL if math.isnan(scores.score) else TrialState.PRUNED)
+
+    @property
+    def best(self) -> Scores | None:
+        """The configuration with the best first objective among those scored on the whole valset."""
+        return self._best
+
+    @property
+    def best_state(self) -> VariableState:
+        """The best configuration so far; at first the program's own values."""
+        return self.state if self._best is None else self._best.state
+
+    def is_better(self, one: float, other: float) -> bool:
+        """Whether a value of the first objective is better than another; NaN is never better."""
+        sign = self.sign
+        return not math.isnan(one) and (math.isnan(other) or sign * one > sign * other)
+
+    @property
+    def sign(self) -> float:
+        """1 when the first objective is maximized, -1 when it is minimized."""
+        return 1.0 if next(iter(self.objectives.values())) == "maximize" else -1.0
+
+    def demonstrate(self, state: VariableState, examples: Sequence[Example]) -> Iterator[Demonstration]:
+        """Run a configuration on training examples and keep what each predictor did, for `BootstrappedDemos`."""
+        prefix = f"demos:{state.fingerprint}:"
+        known = self.study.user_attrs
+        missing = [example for example in examples if prefix + example.id not in known]
+
+        if missing:
+            self._within_share()
+            self._demonstrate(state, missing, prefix)
+        known = self.study.user_attrs
+        for example in examples:
+            found = known.get(prefix + example.id)
+            if found is not None:
+                yield Demonstration(example, Evaluation.from_json(found["row"]), found["demos"])
+
+    def _demonstrate(self, state: VariableState, examples: Sequence[Example], prefix: str) -> None:
+        program = self.program.bind(state)
+        terms = Terms(settings=current(), **self._terms)
+        scorer = Scorer(self.metric, with_trace=True)
+        jobs = [ExampleRun(program, example, scorer, terms) for example in examples]
+
+        def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
+            if outcome.error is not None:
+                return
+            result = outcome.result()
+            demos = {
+                entry.path: Example(
+                    {**entry.inputs, **entry.prediction.to_dict(), "augmented": True}
+                ).with_inputs(*entry.inputs)
+                for entry in result.trace
+                if entry.prediction is not None
+            }
+            key = prefix + result.evaluation.example_id
+            self.study.set_user_attr(key, {"row": result.evaluation.to_json(), "demos": demos})
+            self._add_overhead(result.evaluation.usage)
+            self.watcher.evaluated(result.evaluation)
+
+        async def await_one(job: ExampleRun) -> ExampleResult:
+            return await job.aperform()
+
+        def perform_one(job: ExampleRun) -> ExampleResult:
+            return job.perform()
+
+        outcomes = run_many(
+            await_one if program.natively_async else perform_one,
+            jobs,
+            concurrency=self._concurrency,
+            deadline=self._terms["deadline"],
+            cancel=ExampleRun.cancel,
+            on_result=keep,
+        )
+        if outcomes.interrupted:
+            raise KeyboardInterrupt
+        for outcome in outcomes:
+            if isinstance(outcome.error, BudgetExceeded | MetricError):
+                raise outcome.error
+
+    def call(self, module: Module, **inputs: Any) -> Any:
+        """Call a module with the search's model, counted against its budget."""
+        self._within_share()
+        run = Run(budget=self.budget)
+        try:
+            return module.execute(inputs, run=run)
+        finally:
+            self._add_overhead(run.usage)
+
+    def usage(self) -> Usage:
+        """What the study has consumed so far: its ledger, and what proposers took; earlier runs included."""
+        return self.study.ledger.usage() + self._overhead
+
+    def _add_overhead(self, usage: Usage) -> None:
+        with self._overhead_lock:
+            self._overhead.add(usage)
+            self.study.set_user_attr(_OVERHEAD, self._overhead.to_json())
+
+    # -- paying --------------------------------------------------------------------------------------------
+
+    def _pay(self, state: VariableState, trial: Trial | FrozenTrial, asked: Sequence[Example]) -> None:
+        ledger = self.study.ledger
+        missing = [e for e in asked if ledger.lookup(state.fingerprint, e.id) is None]
+        done = 0
+        while done < len(missing):  # in portions, so that the held-out share is looked at in between
+            self._within_share()
+            portion = missing[done : done + 4 * self._concurrency]
+            began = time.perf_counter()
+            self._run(state, trial, portion)
+            took = (time.perf_counter() - began) / len(portion)
+            self._seconds_per_example = max(took, 0.8 * self._seconds_per_example)
+            done += len(portion)
+
+    def _run(self, state: VariableState, trial: Trial | FrozenTrial, examples: Sequence[Example]) -> None:
+        def record(row: Evaluation) -> None:
+            self.study.record(trial.number, row)
+            self.watcher.evaluated(row)
+
+        evaluate = Evaluate(
+            examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms
+        )
+        result = evaluate(
+            self.program.bind(state), on_result=record, fingerprint=state.fingerprint, trial=trial.number
+        )
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        if result.stopped:
+            raise BudgetExceeded(result.stopped)
+
+    def _within_share(self) -> None:
+        """Raise when going on would leave too little of the budget for the held-out comparison.
+
+        Two programs are still to be run on every held-out example; what that takes is judged by what examples
+        have taken so far.
+        """
+        budget = self.budget
+        if budget is None or not self._heldout_size:
+            return
+        budget.check()
+        ledger = self.study.ledger
+        if not ledger:
+            return
+        usage = ledger.usage()
+        need = 2.2 * self._heldout_size / len(ledger)
+        left = budget.remaining()
+        wanted = (
+            ("calls", left.calls, (usage.calls + usage.cached_calls) * need),
+            ("tokens", left.tokens, usage.total_tokens * need),
+            ("usd", left.usd, ((usage.cost or 0.0) + (usage.saved_cost or 0.0)) * need),
+            ("seconds", left.seconds, self._seconds_per_example * 2.2 * self._heldout_size),
+        )
+        for name, remaining, needed in wanted:
+            if remaining is not None and remaining < needed:
+                raise BudgetExceeded(
+                    f"the search's share of {budget!r} is used: the {name} that are left are kept for the "
+                    "held-out comparison"
+                )
+
+    # -- trials ----------------------------------------------------------------------------------------------
+
+    def _as_state(self, state: VariableState | Mapping[str, Any] | None) -> VariableState:
+        if state is None:
+            return self.state
+        if isinstance(state, VariableState):
+            return state
+        return self.space.state(state)
+
+    def _state_of(self, trial: Trial | FrozenTrial) -> VariableState:
+        return self.space.state(self.study.values(trial))
+
+    def _trial_of(self, state: VariableState) -> Trial | FrozenTrial:
+        trial = self._trials.get(state.fingerprint)
+        if trial is None:
+            active = set(state.active())
+            fixed = {path: state[path] for path in self.space.tunable if path in active}
+            for path in fixed:
+                if self.space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
+                    fixed[path] = self.pool(path).add(fixed[path], source="user").id
+            trial = self.study.ask(fixed=fixed)
+            self._trials[state.fingerprint] = trial
+        return trial
+
+    def _scores(self, state: VariableState, asked: Sequence[Example]) -> Scores:
+        ledger = self.study.ledger
+        found = {example.id: ledger.lookup(state.fingerprint, example.id) for example in asked}
+        if None in found.values():
+            number = self._trials[state.fingerprint].number
+            found |= {
+                row.example_id: row
+                for row in ledger.rows(trial=number)
+                if found.get(row.example_id, row) is None
+            }
+        rows = [row for row in found.values() if row is not None]
+        return Scores(state, tuple(rows), tuple(self.objectives))
+
+    def _report(self, trial: Trial | FrozenTrial, scores: Scores) -> None:
+        live = isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING
+        if live and len(self.objectives) == 1 and not math.isnan(scores.score):
+            trial.report(scores.score, len(scores.rows))  # type: ignore[union-attr]  # live: it is a Trial
+
+    def _consider(self, scores: Scores) -> None:
+        if self._best is None or self.is_better(scores.score, self._best.score):
+            self._best = scores
+            self.watcher.improved(scores.score, self.state.diff(scores.state))
+
+    def _tell(self, trial: Trial | FrozenTrial, values: Any, state: TrialState | None) -> None:
+        if isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING:
+            if values is not None and any(map(math.isnan, values)):
+                values, state = None, TrialState.FAIL
+            self.study.tell(trial, values, state=state)
+            self.watcher.finished(trial.number)
+
+    def _tell_duplicate(self, trial: Trial, state: VariableState) -> None:
+        """The sampler chose what was chosen before: tell it what is known instead of paying again."""
+        first = self._trials[state.fingerprint]
+        known = first.frozen if isinstance(first, Trial) else first
+        if known.state is TrialState.COMPLETE:
+            self._tell(trial, list(known.values or ()), None)
+        elif len(self.objectives) == 1 and known.intermediate_values:
+            step = max(known.intermediate_values)
+            trial.report(known.intermediate_values[step], step)
+            self._tell(trial, None, TrialState.PRUNED)
+        else:
+            self._tell(trial, None, TrialState.FAIL)
+
+    def close(self) -> None:
+        """Put back in the queue what was not finished, for a later run to continue."""
+        for trial in self._trials.values():
+            if isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING:
+                try:
+                    self.study.requeue(trial)
+                except StudyError:
+                    continue  # another process has it by now

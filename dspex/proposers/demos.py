@@ -1,0 +1,122 @@
+"""Demos: labelled examples as they are, and bootstrapped ones from runs that went well."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from dspex.data import Example
+from dspex.proposers.base import Proposer, Workbench, predictor_variables
+from dspex.variables import Demos
+
+__all__ = ["BootstrappedDemos", "LabeledDemos"]
+
+
+class LabeledDemos(Proposer):
+    """Sets of training examples, drawn at random, for every predictor whose fields they have.
+
+    Args:
+        sizes: how many demos a set has; ``None`` tries 1/4, 1/2 and all of what the variable allows.
+        sets: how many sets of each size.
+
+    Source: Khattab et al. 2023, "DSPy", section 4.1 (LabeledFewShot).
+    """
+
+    def __init__(self, *, sizes: Sequence[int] | None = None, sets: int = 3) -> None:
+        self.sizes = None if sizes is None else tuple(sizes)
+        self.sets = sets
+
+    def propose(self, bench: Workbench, *, round: int = 0) -> None:
+        """Add the sets; later rounds draw further ones."""
+        for path, owner, predictor in predictor_variables(bench, Demos):
+            fields = predictor.signature.fields
+            required = {
+                name
+                for name in fields
+                if not (name == "reasoning" and name in predictor.signature.output_fields)
+            }
+            usable = [example for example in bench.trainset if required <= example.keys()]
+            if not usable:
+                continue
+            inputs = tuple(predictor.signature.input_fields)
+            add_sets(
+                bench,
+                path,
+                [_only(example, fields).with_inputs(*inputs) for example in usable],
+                self.sizes,
+                self.sets,
+                bench.random("labeled", owner, round),
+                "labeled",
+            )
+
+
+class BootstrappedDemos(Proposer):
+    """Demos from the program's own runs on training examples that the metric found good.
+
+    They show each predictor intermediate values that no label has (reasoning, queries). The best configuration
+    so far is the teacher, so each round can teach from a better one.
+
+    Args:
+        threshold: the lowest score of a run that may teach.
+        examples: how many training examples to run per round.
+        sizes, sets: as for `LabeledDemos`.
+
+    Source: Khattab et al. 2023, "DSPy", section 4.2 (BootstrapFewShot).
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 1.0,
+        examples: int = 24,
+        sizes: Sequence[int] | None = None,
+        sets: int = 3,
+    ) -> None:
+        self.threshold = threshold
+        self.examples = examples
+        self.sizes = None if sizes is None else tuple(sizes)
+        self.sets = sets
+
+    def propose(self, bench: Workbench, *, round: int = 0) -> None:
+        """Run some training examples and add sets of the demos they gave."""
+        paths = list(predictor_variables(bench, Demos))
+        if not paths:
+            return
+        order = list(bench.trainset)
+        bench.random("bootstrap", round).shuffle(order)
+        found: dict[str, list[Example]] = {}
+        for shown in bench.demonstrate(bench.best_state, order[: self.examples]):
+            if (shown.row.score or 0.0) >= self.threshold:
+                for owner, demo in shown.demos.items():
+                    found.setdefault(owner, []).append(demo)
+        for path, owner, _ in paths:
+            if owner in found:
+                rng = bench.random("bootstrap-sets", owner, round)
+                add_sets(bench, path, found[owner], self.sizes, self.sets, rng, "bootstrapped")
+
+
+def _only(example: Example, names: Any) -> Example:
+    return Example({name: example[name] for name in names if name in example})
+
+
+def add_sets(
+    bench: Workbench,
+    path: str,
+    demos: Sequence[Example],
+    sizes: Sequence[int] | None,
+    sets: int,
+    rng: random.Random,
+    source: str,
+) -> None:
+    """Add ``sets`` random sets of each size to the pool at ``path``; a set that cannot be full is left out."""
+    domain = bench.space[path].domain
+    limit: int = getattr(domain, "max_demos", 16)
+    if sizes is None:
+        sizes = sorted({max(1, limit // 4), max(1, limit // 2), limit})
+    for size in sizes:
+        if size <= min(limit, len(demos)):
+            for _ in range(sets):
+                bench.pool(path).add(
+                    tuple(rng.sample(list(demos), size)), source=source, note=f"{size} demos"
+                )
