@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final
 
-from dspex.data.plain import plain_data
+from dspex.data.plain import keywords_text, plain_data
 from dspex.errors import DataError, StateError
 from dspex.variables.codec import content_id, encode, register
 
@@ -217,15 +217,11 @@ class Example(Mapping[str, Any]):
         return self
 
     def __repr__(self) -> str:
-        fields = self.__dict__
-        if all(name.isidentifier() for name in fields):
-            text = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-        else:
-            text = repr(fields)
+        made = f"Example({keywords_text(self.__dict__)})"
         keys = self.__inputs
         if keys is None:
-            return f"Example({text})"
-        return f"Example({text}).with_inputs({', '.join(repr(name) for name in fields if name in keys)})"
+            return made
+        return f"{made}.with_inputs({', '.join(repr(name) for name in self.__dict__ if name in keys)})"
 
 
 def _named(base: Mapping[str, Any]) -> dict[str, Any]:

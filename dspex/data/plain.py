@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
+import keyword
 import math
 import pathlib
 from collections.abc import Mapping, Set as AbstractSet
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from dspex.errors import DataError
 
-__all__ = ["plain_data"]
+__all__ = ["keywords_text", "plain_data"]
 
 _SCALARS = frozenset({str, int, bool, type(None)})
 
@@ -49,6 +50,17 @@ def plain_data(value: Any, *, name: str = "value") -> Any:
             for key, item in value.items()
         }
     return _rich(value, name)
+
+
+def keywords_text(fields: Mapping[str, Any]) -> str:
+    """``fields`` as the arguments of a call: as keywords, or as a dict when some name is no keyword.
+
+    >>> keywords_text({"a": 1}), keywords_text({"First name": "Ada"})
+    ('a=1', "{'First name': 'Ada'}")
+    """
+    if all(name.isidentifier() and not keyword.iskeyword(name) for name in fields):
+        return ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    return repr(dict(fields))
 
 
 def _key(key: Any, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Final, overload
 
-from dspex.data.plain import plain_data
+from dspex.data.plain import keywords_text, plain_data
 from dspex.data.usage import Usage
 from dspex.errors import DataError
 
@@ -221,13 +221,10 @@ class Prediction(Mapping[str, Any]):
         return (_rebuild, (type(self), self.__dict__, self.__completions, self.__usage, self.__latency))
 
     def __repr__(self) -> str:
-        fields = self.__dict__
-        if all(name.isidentifier() for name in fields):
-            text = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-        else:
-            text = repr(fields)
         others = len(self.__completions or ()) - 1
-        return f"Prediction({text})" + (f"  # and {others} more completions" if others > 0 else "")
+        return f"Prediction({keywords_text(self.__dict__)})" + (
+            f"  # and {others} more completions" if others > 0 else ""
+        )
 
 
 class Completions(Sequence[Prediction]):

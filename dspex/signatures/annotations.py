@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import types
 import typing
@@ -61,7 +62,7 @@ def _inside(annotation: Any, scope: Scope, name: str, owner: str) -> Any:
 def _evaluate(text: str, scope: Scope, name: str, owner: str) -> Any:
     try:
         # The class statement's own source, as Python would have evaluated it there.
-        found = eval(text, {"__builtins__": {}}, cast("Mapping[str, object]", scope))
+        found = eval(text, {"__builtins__": builtins}, cast("Mapping[str, object]", scope))
     except NameError as error:
         missing = error.name or str(error)
         close = difflib.get_close_matches(missing, scope.names(), n=1)

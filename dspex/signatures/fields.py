@@ -104,18 +104,19 @@ def OutputField(  # noqa: N802 - DSPy's name; it stands where a value of the fie
     >>> OutputField(ge=0, le=1)
     OutputField(ge=0, le=1)
     """
-    if "default" in constraints:
-        raise DefinitionError(
-            f"OutputField(default={constraints['default']!r}): an output comes from the model, so no default."
-            "\nWrong:  note: str = OutputField(default='')"
-            "\nRight:  note: str | None = OutputField()"
-        )
-    return _spec("OutputField", False, desc, prefix, MISSING, constraints)
+    default = constraints.pop("default", MISSING)
+    return _spec("OutputField", False, desc, prefix, default, constraints)
 
 
 def _spec(
     kind: str, is_input: bool, desc: str, prefix: str, default: Any, constraints: dict[str, Any]
 ) -> FieldSpec:
+    if default is not MISSING and not is_input:
+        raise DefinitionError(
+            f"OutputField(default={default!r}): an output comes from the model, so no default."
+            "\nWrong:  note: str = OutputField(default='')"
+            "\nRight:  note: str | None = OutputField()"
+        )
     for argument, text in (("desc", desc), ("prefix", prefix)):
         if not isinstance(text, str):
             raise DefinitionError(
@@ -183,7 +184,10 @@ class Field:
         return field
 
     def updated(self, **changes: Any) -> Field:
-        """The same field with other ``annotation``, ``desc``, ``prefix``, ``default`` or constraints."""
+        """The same field with other ``annotation``, ``desc``, ``prefix``, ``default`` or constraints.
+
+        A constraint that becomes ``None`` is gone.
+        """
         spec = FieldSpec(
             is_input=self.is_input,
             desc=changes.pop("desc", self.desc),
@@ -193,7 +197,9 @@ class Field:
         )
         annotation = changes.pop("annotation", self.annotation)
         kind = "InputField" if self.is_input else "OutputField"
-        constraints = {**self.constraints, **changes}
+        constraints = {
+            name: value for name, value in {**self.constraints, **changes}.items() if value is not None
+        }
         checked = _spec(kind, self.is_input, spec.desc, spec.prefix, spec.default, constraints)
         return Field.make(self.name, annotation, checked)
 

@@ -195,6 +195,8 @@ class SignatureMeta(type):
     def with_updated_fields(cls, name: str, type_: Any = None, **changes: Any) -> type[Signature]:
         """With another type, ``desc``, ``prefix``, ``default`` or other constraints for one field.
 
+        A constraint given as ``None`` is taken away.
+
         >>> Signature("question -> score").with_updated_fields("score", type_=float, ge=0, desc="0 to 1")
         <Signature question -> score: float>
         """

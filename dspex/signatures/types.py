@@ -40,7 +40,7 @@ def normalised(annotation: Any) -> Any:
     """
     origin = typing.get_origin(annotation)
     if origin is None or origin is Literal:
-        return annotation
+        return None if annotation is type(None) else annotation
     arguments = typing.get_args(annotation)
     if not arguments and not isinstance(annotation, types.GenericAlias):
         return origin
