@@ -53,8 +53,8 @@ def stream_threads(
     called with each outcome before its thread takes another item, so that what it writes down is written
     before more is started.
 
-    An item that takes longer than ``deadline`` seconds is abandoned, unless it ends within a moment of it: its
-    outcome is `DeadlineExceeded`, another thread takes its place, and ``cancel(item, reason)`` is called,
+    An item that takes longer than ``deadline`` seconds, and does not end within a moment of it, is abandoned:
+    its outcome is `DeadlineExceeded`, another thread takes its place, and ``cancel(item, reason)`` is called,
     which should cancel its `Run`, so that it can make no further call to a model.
     Leaving the iteration early (``break``, Ctrl-C, ``cancel_event``) cancels what is in flight. Workers are
     daemons, which keep no interpreter alive, and see the caller's context variables.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
+from dspex.lm.lm import LM
 from dspex.lm.mock import MockLM
-from dspex.lm.transcript import Transcript
+from dspex.lm.named import lm_named, register_lm
+from dspex.lm.transcript import Transcript, inspect_history
 from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBlock
 
 __all__ = [
+    "LM",
     "BaseLM",
     "Cache",
     "Completion",
@@ -18,4 +21,7 @@ __all__ = [
     "MessageBlock",
     "MockLM",
     "Transcript",
+    "inspect_history",
+    "lm_named",
+    "register_lm",
 ]

@@ -32,7 +32,8 @@ from dspex.lm.cache import Cache, default_cache
 from dspex.lm.keys import Keys
 from dspex.lm.options import checked_cache, checked_price, checked_retries, checked_timeout, saved_options
 from dspex.lm.retry import wait_before_retry
-from dspex.lm.transcript import Transcript
+from dspex.lm.secrets import is_secret
+from dspex.lm.transcript import RECENT, Transcript
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
 
 __all__ = ["BaseLM"]
@@ -81,9 +82,6 @@ class BaseLM(ABC):
     ['HELLO']
     """
 
-    capabilities: frozenset[str] = frozenset()
-    """What it can do: some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``."""
-
     keeps_time: ClassVar[bool] = False
     """Whether `_asend` itself ends with `LMTimeoutError` in time, so that no timer is put around it."""
 
@@ -107,7 +105,9 @@ class BaseLM(ABC):
         self.retries = checked_retries(retries)
         self.timeout = checked_timeout(timeout)
         self.price = checked_price(price)
-        self._params = {name: value for name, value in (params or {}).items() if value is not None}
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        self._params = {name: value for name, value in given.items() if not is_secret(name)}
+        self._secrets = {name: value for name, value in given.items() if is_secret(name)}
         self._cache_choice = checked_cache(cache)
         self._fresh()
 
@@ -142,6 +142,10 @@ class BaseLM(ABC):
     def _price_bound(self) -> tuple[float, float] | None:
         """Dollars per million tokens, (input, output), at most."""
         return self.price
+
+    def _may_be_billed(self, error: BaseException) -> bool:
+        """Whether a call that ended in ``error`` may have to be paid for all the same."""
+        return not isinstance(error, LMError) or isinstance(error, LMTimeoutError)
 
     # Calls.
 
@@ -264,7 +268,9 @@ class BaseLM(ABC):
                 response = LMResponse(found.completions, usage, found.model, True, found.latency)
                 if run is not None:
                     run.account(usage)
-                self._history.append((request, response))
+                call = (request, response)
+                self._history.append(call)
+                RECENT.append(call)
                 return response
         failed: Usage | None = None
         attempt = 0
@@ -308,7 +314,9 @@ class BaseLM(ABC):
             cache.put(key, response)
         if failed is not None:
             response.usage = usage + failed
-        self._history.append((request, response))
+        call = (request, response)
+        self._history.append(call)
+        RECENT.append(call)
         return response
 
     def _hold(
@@ -326,7 +334,7 @@ class BaseLM(ABC):
 
     def _lost(self, error: BaseException, hold: Reservation | None, run: Run | None) -> Usage:
         # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
-        refused = isinstance(error, LMError) and not isinstance(error, LMTimeoutError)
+        refused = not self._may_be_billed(error)
         usage = Usage(failed_calls=1, cost=0.0 if refused or self.price == (0.0, 0.0) else None)
         if hold is not None:
             if refused:
@@ -346,6 +354,11 @@ class BaseLM(ABC):
         return error
 
     # Parameters, keys and bounds.
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do: some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``."""
+        return frozenset()
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -429,8 +442,10 @@ class BaseLM(ABC):
         """
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        merged = {**self._params, **params}
-        twin._params = {name: value for name, value in merged.items() if value is not None}
+        merged = {**self._params, **self._secrets, **params}
+        given = {name: value for name, value in merged.items() if value is not None}
+        twin._params = {name: value for name, value in given.items() if not is_secret(name)}
+        twin._secrets = {name: value for name, value in given.items() if is_secret(name)}
         twin._fresh()
         return twin
 

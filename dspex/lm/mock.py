@@ -17,6 +17,7 @@ __all__ = ["MockLM"]
 
 _CHARACTERS_PER_TOKEN = 4
 _LONGEST_ANSWER = 4096
+_CAPABILITIES = frozenset({"grammar", "json_schema", "n", "seed", "stop"})
 
 
 class MockLM(BaseLM):
@@ -61,7 +62,6 @@ class MockLM(BaseLM):
     ['HELLO']
     """
 
-    capabilities = frozenset({"json_schema", "grammar", "seed", "n", "stop"})
     keeps_time = True
 
     calls: list[LMRequest]
@@ -83,8 +83,7 @@ class MockLM(BaseLM):
         **params: Any,
     ) -> None:
         super().__init__(model, cache=cache, retries=retries, timeout=timeout, price=price, params=params)
-        if capabilities is not None:
-            self.capabilities = frozenset(capabilities)
+        self._capabilities = _CAPABILITIES if capabilities is None else frozenset(capabilities)
         self._script = script
         self._repeat = repeat
         self._latency = _checked_latency(latency)
@@ -99,6 +98,11 @@ class MockLM(BaseLM):
     def script(self) -> Script:
         """What it was made with."""
         return self._script
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Everything, unless it was made with fewer."""
+        return self._capabilities
 
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
         number, seconds, late = self._begin(request, timeout)

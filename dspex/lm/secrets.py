@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["is_secret", "public_url", "scrub", "values_of"]
+__all__ = ["HIDDEN", "is_secret", "public_url", "scrub", "values_of"]
 
 HIDDEN = "***"
 
@@ -56,5 +55,7 @@ def public_url(url: str) -> str:
     >>> public_url("https://user:password@host:8000/v1?key=abc")
     'https://host:8000/v1'
     """
+    from urllib.parse import urlsplit, urlunsplit  # slow to load, and most models have no address
+
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical
 
-__all__ = ["Transcript"]
+__all__ = ["RECENT", "Transcript", "inspect_history"]
+
+RECENT: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
+"""The last calls of all models in this process that were answered."""
 
 
 class Transcript(str):
@@ -32,6 +36,20 @@ class Transcript(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def inspect_history(n: int = 1) -> Transcript:
+    """The last ``n`` calls of this process, of any model, as text that a person can read; 64 at most.
+
+    >>> from dspex.lm import MockLM
+    >>> _ = MockLM(["Paris"])("Capital of France?")
+    >>> print(inspect_history(1))
+    [user]
+    Capital of France?
+    [answer of mock/mock: 1 call, 7 tokens, $0]
+    Paris
+    """
+    return Transcript.of(list(RECENT)[-n:])
 
 
 def _content(message: Message) -> str:

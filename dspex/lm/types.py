@@ -14,6 +14,7 @@ from typing import Any, overload
 
 from dspex.data.usage import Usage
 from dspex.errors import DefinitionError
+from dspex.lm.secrets import HIDDEN, is_secret
 
 __all__ = ["Completion", "LMRequest", "LMResponse", "Message", "MessageBlock", "canonical"]
 
@@ -256,7 +257,9 @@ class LMRequest:
 
     def __repr__(self) -> str:
         notes = [f"{len(self.head) + len(self.tail)} messages"]
-        notes += [f"{name}={value!r}" for name, value in self.params.items()]
+        notes += [
+            f"{name}={HIDDEN if is_secret(name) else repr(value)}" for name, value in self.params.items()
+        ]
         notes += [name for name in ("schema", "grammar") if getattr(self, name) is not None]
         if self.rollout_id:
             notes.append(f"rollout_id={self.rollout_id}")

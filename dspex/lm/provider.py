@@ -1,0 +1,300 @@
+"""litellm, held at arm's length: loaded on the first call, kept from the network, its answers made ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from dspex.data.usage import Usage
+from dspex.errors import (
+    LMAuthError,
+    LMConnectionError,
+    LMContentFilterError,
+    LMContextWindowError,
+    LMError,
+    LMRateLimitError,
+    LMRequestError,
+    LMServerError,
+    LMTimeoutError,
+)
+from dspex.lm.secrets import scrub
+from dspex.lm.types import Completion, LMResponse
+
+__all__ = [
+    "capabilities_of",
+    "check_provider",
+    "load",
+    "missing_keys",
+    "output_bound",
+    "price_bound",
+    "read",
+    "typed",
+    "was_sent",
+]
+
+_loading = threading.Lock()
+_loaded: Any = None
+
+
+def load() -> Any:
+    """The litellm module. It reads its price lists from its own files, and reports nothing to anybody."""
+    global _loaded
+    if _loaded is None:
+        with _loading:
+            if _loaded is None:
+                for name in ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS"):
+                    os.environ.setdefault(f"LITELLM_LOCAL_{name}", "True")
+                import litellm
+
+                litellm.suppress_debug_info = True
+                litellm.telemetry = False  # of older versions
+                _loaded = litellm
+    return _loaded
+
+
+def check_provider(model: str) -> None:
+    """Raise `LMRequestError` when the provider in ``model`` is none that litellm knows."""
+    litellm = load()
+    provider = model.partition("/")[0]
+    try:
+        litellm.get_llm_provider(model)
+    except Exception as error:
+        known = sorted({str(getattr(one, "value", one)) for one in litellm.provider_list})
+        close = get_close_matches(provider, known, n=1)
+        hint = f'; did you mean "{close[0]}/{model.partition("/")[2]}"?' if close else ""
+        raise LMRequestError(
+            f"there is no provider {provider!r} (of model {model!r}){hint} "
+            'Write "provider/model", for example "openai/gpt-4o-mini" or "local/smollm2-135m"; '
+            'a server of your own that speaks OpenAI\'s protocol is "openai/NAME" with api_base=...',
+            model=model,
+        ) from error
+
+
+def missing_keys(model: str) -> list[str]:
+    """The environment variables, any of which would hold the API key for ``model``, when none is set.
+
+    Empty too when the provider takes credentials in other ways, which only a call can try.
+    """
+    litellm = load()
+    if getattr(litellm, "api_key", None) or os.environ.get("ANTHROPIC_AUTH_TOKEN"):
+        return []
+    try:
+        missing = litellm.validate_environment(model)["missing_keys"]
+    except Exception:
+        return []
+    return sorted(missing) if missing and all(name.endswith("_API_KEY") for name in missing) else []
+
+
+def capabilities_of(model: str) -> frozenset[str]:
+    """What litellm knows the model can do, of the names that `BaseLM.capabilities` uses."""
+    litellm = load()
+    supported = set(litellm.get_supported_openai_params(model) or ())
+    found = {name for name in ("seed", "n", "logprobs", "stop") if name in supported}
+    if "response_format" in supported and litellm.supports_response_schema(model):
+        found.add("json_schema")
+    return frozenset(found)
+
+
+def _info(model: str) -> dict[str, Any]:
+    litellm = load()
+    try:
+        name, provider = litellm.get_llm_provider(model)[:2]
+        known = litellm.get_model_info(name, custom_llm_provider=provider)
+    except Exception:  # not in its list
+        return {}
+    return dict(known)
+
+
+def output_bound(model: str) -> int | None:
+    """The most tokens the model answers with, as far as litellm knows."""
+    info = _info(model)
+    longest = info.get("max_output_tokens") or info.get("max_tokens")
+    return int(longest) if longest else None
+
+
+# Discounts and surcharges that apply only to calls which ask for them.
+_OTHER_TIER = re.compile(r"_(batches|flex|priority|balanced|ultrafast|image|audio|video)")
+
+
+def price_bound(model: str) -> tuple[float, float] | None:
+    """Dollars per million tokens, (input, output), at the dearest that litellm knows; ``None`` if unknown."""
+    info = _info(model)
+    bounds = []
+    for side in ("input_cost_per_token", "output_cost_per_token"):
+        if info.get(side) is None:
+            return None
+        names = [name for name in info if name.startswith(side)]
+        if side.startswith("input"):
+            names += [name for name in info if name.startswith("cache_creation_input_token_cost")]
+        else:
+            names.append("output_cost_per_reasoning_token")
+        prices = [info.get(name) for name in names if not _OTHER_TIER.search(name)]
+        bounds.append(1e6 * max(price for price in prices if isinstance(price, (int, float))))
+    return bounds[0], bounds[1]
+
+
+def read(raw: Any, *, model: str, price: tuple[float, float] | None) -> LMResponse:
+    """litellm's response as ours; raises an `LMError` when there is no answer in it."""
+    choices = list(getattr(raw, "choices", None) or ())
+    completions = []
+    for choice in choices:
+        text = getattr(choice.message, "content", None)
+        completions.append(
+            Completion(text if isinstance(text, str) else "", choice.finish_reason, _logprobs(choice))
+        )
+    if not completions:
+        raise LMServerError(f"{model} sent a response without any answer in it", model=model)
+    if all(one.finish_reason == "content_filter" and not one.text for one in completions):
+        raise LMContentFilterError(f"the content filter of {model} stopped the answer", model=model)
+    usage = getattr(raw, "usage", None)
+    read_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
+    written = int(getattr(usage, "completion_tokens", 0) or 0)
+    cost: float | None
+    if not read_tokens:
+        # No prompt has no tokens: the provider did not say.
+        cost = 0.0 if price == (0.0, 0.0) else None
+    elif price is not None:
+        cost = (read_tokens * price[0] + written * price[1]) / 1e6
+    else:
+        cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
+    account = Usage(calls=1, prompt_tokens=read_tokens, completion_tokens=written, cost=cost)
+    return LMResponse(tuple(completions), account, model)
+
+
+def typed(
+    error: Exception,
+    *,
+    model: str,
+    where: str,
+    timeout: float | None,
+    has_key: bool,
+    secrets: Iterable[str],
+) -> LMError:
+    """litellm's error as one of ours, with the secrets taken out of its message."""
+    litellm = load()
+    names = [type(link).__name__ for link in _chain(error)]
+    status = getattr(error, "status_code", None)
+    detail = scrub(_detail(error), secrets)
+    retry_after = _retry_after(error)
+    if isinstance(error, litellm.ContextWindowExceededError):
+        return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
+    if isinstance(error, litellm.ContentPolicyViolationError):
+        return LMContentFilterError(f"the content filter of {model} stopped the call: {detail}", model=model)
+    if isinstance(error, litellm.Timeout) or any("Timeout" in name for name in names):
+        patience = "" if timeout is None else f" in {timeout:.3g} s"
+        return LMTimeoutError(
+            f"{model} did not answer{patience}: {detail}; give it more time with dspex.LM(..., timeout=...)",
+            model=model,
+            retry_after=retry_after,
+        )
+    if any(name in _LOST for name in names):
+        return LMConnectionError(
+            f"{model} could not be reached at {where}: {detail}; is the server running, the network up and "
+            "api_base right?",
+            model=model,
+        )
+    if status in (401, 403) or (not has_key and "credential" in detail.lower()):
+        keys = missing_keys(model)
+        if not has_key and keys:
+            return LMAuthError(no_key(model, keys), model=model)
+        return LMAuthError(
+            f"{where} refused the credentials for {model}: {detail}; check api_key, or its environment variable",
+            model=model,
+        )
+    if status == 402 or "insufficient_quota" in str(error):
+        return LMAuthError(f"the account that pays for {model} has nothing left: {detail}", model=model)
+    if status == 429 or isinstance(error, litellm.RateLimitError):
+        return LMRateLimitError(
+            f"{model} is over its rate limit: {detail}", model=model, retry_after=retry_after
+        )
+    if isinstance(status, int) and 400 <= status < 500:
+        if status == 404:
+            return LMRequestError(f"{where} does not know the model {model!r}: {detail}", model=model)
+        return LMRequestError(f"{where} refused the request to {model} ({status}): {detail}", model=model)
+    failure = f"{where} failed while {model} answered"
+    return LMServerError(
+        f"{failure} ({status or 'no status'}): {detail}", model=model, retry_after=retry_after
+    )
+
+
+def no_key(model: str, names: list[str]) -> str:
+    """What to do when there is no API key."""
+    variables = " or ".join(names)
+    return (
+        f"there is no API key for {model}: set the environment variable {variables}, "
+        f"or write dspex.LM({model!r}, api_key=...)"
+    )
+
+
+def was_sent(error: BaseException) -> bool:
+    """Whether a request that ended in a lost connection may have reached the provider (and be billed)."""
+    return not any(type(link).__name__ in _NEVER_SENT for link in _chain(error))
+
+
+# By name, so that httpx and aiohttp need not be imported to look.
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "ClientConnectorError", "ConnectionRefusedError", "gaierror"}
+_LOST = _NEVER_SENT | {
+    "APIConnectionError",
+    "BrokenPipeError",
+    "ClientOSError",
+    "ConnectionAbortedError",
+    "ConnectionResetError",
+    "NetworkError",
+    "ReadError",
+    "RemoteProtocolError",
+    "ServerDisconnectedError",
+    "WriteError",
+}
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 12:
+        yield error
+        error = error.__cause__ or error.__context__
+        seen += 1
+
+
+_PREFIX = re.compile(r"^(litellm\.)?(\w*(Error|Exception|Timeout)\w*( Error)?\s*(:|-)\s*)+")
+
+
+def _detail(error: Exception) -> str:
+    text = _PREFIX.sub("", str(error)).strip()
+    return (text or type(error).__name__)[:500]
+
+
+def _retry_after(error: Exception) -> float | None:
+    for holder in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+    ):
+        try:
+            headers = {str(name).lower(): value for name, value in dict(holder or {}).items()}
+        except (TypeError, ValueError):
+            continue
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            try:
+                return max(0.0, float(milliseconds) / 1000)
+            except ValueError:
+                pass
+        if (given := headers.get("retry-after")) is None:
+            continue
+        try:
+            return max(0.0, float(given))
+        except ValueError:
+            from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to load
+
+            moment = parsedate_tz(str(given))
+            if moment is not None:
+                return max(0.0, mktime_tz(moment) - time.time())
+    return None
+
+
+def _logprobs(choice: Any) -> Any:
+    logprobs: Any = getattr(choice, "logprobs", None)
+    return logprobs.model_dump() if hasattr(logprobs, "model_dump") else logprobs
