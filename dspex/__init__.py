@@ -25,7 +25,14 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.execution": ("Budget", "configure", "context", "settings"),
     "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
     "dspex.modules": ("ChainOfThought", "Module", "ModuleChoice", "Predict", "ReAct"),
-    "dspex.optimizers": ("OptimizationResult", "Optimizer", "optimize"),
+    "dspex.optimizers": (
+        "BootstrapFewShot",
+        "JointSearch",
+        "LabeledFewShot",
+        "OptimizationResult",
+        "Optimizer",
+        "optimize",
+    ),
     "dspex.signatures": ("InputField", "OutputField", "Signature"),
     "dspex.study": ("Study", "create_study", "delete_study", "load_study"),
     "dspex.tools": ("Tool",),
@@ -132,6 +139,9 @@ if TYPE_CHECKING:
         ReAct as ReAct,
     )
     from dspex.optimizers import (
+        BootstrapFewShot as BootstrapFewShot,
+        JointSearch as JointSearch,
+        LabeledFewShot as LabeledFewShot,
         OptimizationResult as OptimizationResult,
         Optimizer as Optimizer,
         optimize as optimize,
