@@ -50,13 +50,16 @@ class ChatAdapter(Adapter):
             start = text.rfind(output.header, 0, end)
             if start < 0:
                 return None
-            content = text[start + len(output.header) : end].strip()
-            if not content:
+            begin = start + len(output.header)
+            content = text[begin:end].strip()
+            if not content or text[begin] in ":*":
                 return None
             if "[\\" in content:
                 content = unescaped(content)
             values[output.name] = content if output.read is None else output.read(content)
             end = start
+        if end and "```" in text[:end]:
+            return None
         return {output.name: values[output.name] for output in outputs} if len(outputs) > 1 else values
 
     def _answer_value(self, output: Output, value: Any) -> str:

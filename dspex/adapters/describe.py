@@ -76,7 +76,8 @@ def _shape(annotation: Any, depth: int) -> str:
     if origin is Literal:
         return " | ".join(_json_option(option) for option in arguments)
     cls: Any = origin or annotation
-    if not isinstance(cls, type) or cls in (Any, object):
+    is_class = isinstance(cls, type)
+    if not is_class or cls in (Any, object):
         return "any"
     if issubclass(cls, enum.Enum):
         return " | ".join(_json_option(member) for member in cls)
@@ -87,7 +88,7 @@ def _shape(annotation: Any, depth: int) -> str:
     if fields is not None:
         return _record(cls, fields, depth)
     if not is_structured(annotation):
-        return cls.__name__
+        return str(cls.__name__)
     if depth >= _MAX_DEPTH:
         return "..."
     if issubclass(cls, Mapping):

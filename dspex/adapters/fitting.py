@@ -43,7 +43,7 @@ _ABSTRACT_SEQUENCES: Final = frozenset(
 )
 _MAPPINGS: Final = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 _ABSTRACT_MAPPINGS: Final = frozenset({collections.abc.Mapping, collections.abc.MutableMapping})
-_BEGINS_AS_JSON = re.compile(r"\A\s*(?:```|[{\[]|[\"“][^\"”\n]{1,80}[\"”]\s*:)")
+_BEGINS_AS_JSON = re.compile(r"\A\s*(?:```|[{\[]|\(.*\)\s*\Z|[\"“][^\"”\n]{1,80}[\"”]\s*:)")
 _JSON_LINE = re.compile(r"^\s*(?:```|[{\[]\s*(?:[\"'“{\[\d\]}-]|$))|[:=]\s*[{\[]", re.MULTILINE)
 
 
@@ -220,7 +220,7 @@ def record_fields(cls: Any) -> Mapping[str, tuple[Any, bool]] | None:
     return None
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls)
     except Exception:  # names that only pydantic, which saw the class being made, can resolve
@@ -467,8 +467,7 @@ def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
         yield value[0]
     elif isinstance(value, str):
         for parsed in _parsed(value):
-            if not isinstance(parsed, str):
-                yield from _field_maps(parsed)
+            yield from _field_maps(parsed)
         found = key_value_lines(value)
         if found or is_null(value):
             yield found

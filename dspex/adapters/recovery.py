@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.adapters.fitting import Unreadable, is_structured, read_value
 from dspex.adapters.repair import json_values
-from dspex.adapters.sections import trimmed, unescaped
+from dspex.adapters.sections import unescaped
 from dspex.errors import ParseError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _last_resorts(layout: Layout, text: str, missing: list[str]) -> list[_Finds]
         objects = _objects(text)
         if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
             finds.append({first.name: list(objects[0].values())})
-        finds.append({first.name: [_Text(unescaped(trimmed(text)))]})
+        finds.append({first.name: [_Text(unescaped(text.strip()))]})
         return finds
     lead = layout.headers.lead(text)
     if first.name in missing and lead and not is_structured(first.field.annotation):

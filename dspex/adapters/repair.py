@@ -55,7 +55,7 @@ _AFTER_ITEM = re.compile(r"""\s*(?:[,\]})]|\Z|//|/\*|\#|["'“‘])""")
 _AFTER_FIELD = re.compile(
     r"""\s*(?:
         [\]})] | \Z | // | /\* | \#
-      | [,;]\s*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}\s*(?::|=) )
+      | [,;][\s,;]*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}\s*(?::|=) )
       | \s["'“‘]?[\w -]{1,60}["'”’]?\s*:
     )""",
     re.VERBOSE,
@@ -251,6 +251,8 @@ class _Reader:
             end = len(text) if end < 0 else end
             return text[position + 3 : end], min(end + 3, len(text))
         closing, start = _CLOSING[opening], position + 1
+        if after is _AFTER_KEY and opening == '"':
+            closing = '"”'
         special = _SPECIAL[closing]
         parts: list[str] = []
         mark = start
@@ -280,7 +282,7 @@ class _Reader:
     def _escape(self, at: int) -> tuple[str, int]:
         text = self._text
         char = text[at + 1 : at + 2]
-        if char in _ESCAPES:
+        if char in _ESCAPES and not (char in "bf" and text[at + 2 : at + 3].isalpha()):
             return _ESCAPES[char], at + 2
         match = _HEX.match(text, at + 1)
         if match is None:
@@ -322,4 +324,4 @@ _KEY = re.compile(r"[^\s:=,{}\[\]\"'][^:=,{}\[\]\"'\n]{0,80}")
 _BARE = re.compile(r"[^,\]}\n)]*")
 _COMMENT = re.compile(r"\s(?://|/\*|#)")
 _HEX = re.compile(r"(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
-_SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in _CLOSING.values()}
+_SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in {*_CLOSING.values(), '"”'}}

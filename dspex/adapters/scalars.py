@@ -49,7 +49,7 @@ _NUMBER = re.compile(
 )
 _SEPARATORS = re.compile(r"[,\u00a0\u202f'’_]")
 _OPERATOR = re.compile(r"\s*(?:[-+*/×^=:–—]|to\b|or\b|and\b)\s*[\w(.]")
-_CONCLUDES = re.compile(r"(?:=|:|≈|\bis|\bequals|\bare|\bof)\s*[^\w\s]*\s*\Z", re.IGNORECASE)
+_CONCLUDES = re.compile(r"(?:=|(?<!\d):|≈|\bis|\bequals|\bare)\s*[^\w\s]*\s*\Z", re.IGNORECASE)
 _SCALE = re.compile(r"\s*(k|thousand|million|mn|billion|bn|trillion)\b", re.IGNORECASE)
 _SCALES: Final = {"k": 3, "thousand": 3, "million": 6, "mn": 6, "billion": 9, "bn": 9, "trillion": 12}
 _NUMBER_WORDS: Final = {

@@ -17,7 +17,7 @@ from typing import Final
 
 from dspex.adapters.lines import normal_key
 
-__all__ = ["COMPLETED", "Headers", "escaped", "header", "trimmed", "unescaped"]
+__all__ = ["COMPLETED", "Headers", "escaped", "header", "unescaped"]
 
 COMPLETED: Final = "completed"
 """The name of a section that some models, taught by other libraries, end with."""
@@ -25,7 +25,7 @@ COMPLETED: Final = "completed"
 _ESCAPE = re.compile(r"\[(\\*)\[(?=\s*##)")
 _UNESCAPE = re.compile(r"\[\\(\\*)\[(?=\s*##)")
 _ANY_HEADER = re.compile(r"(?<!\\)\[\[\s*##\s*(?P<name>[^\[\]#\n]{1,80}?)\s*##\s*\]\]")
-_FENCE_LINE = re.compile(r"^\s*```[\w+-]*\s*$", re.MULTILINE)
+_FENCE_LINE = re.compile(r"^\s*```[\w+-]*\s*\Z", re.MULTILINE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
 
 
@@ -54,14 +54,6 @@ def unescaped(text: str) -> str:
     'a [[ ## answer ## ]]'
     """
     return _UNESCAPE.sub(r"[\1[", text) if "[\\" in text else text
-
-
-def trimmed(text: str) -> str:
-    """The content of a section without the white space around it and half a code fence after it."""
-    text = text.strip()
-    if text.endswith("```") and len(_FENCE_LINE.findall(text)) % 2 and not text.startswith("```"):
-        text = text[:-3].rstrip()
-    return text
 
 
 class _Mark:
@@ -142,7 +134,7 @@ class Headers:
         for level in self._levels:
             starts = [mark.start for mark in self._marks(level, text) if mark.name in self._outputs]
             if starts:
-                return trimmed(text[: min(starts)])
+                return text[: min(starts)].strip()
         return ""
 
     def _sections(self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]]) -> dict[str, list[str]]:
@@ -180,9 +172,9 @@ class Headers:
 _BULLET = r"^[ \t>]*(?:[-*•][ \t]+|\d{1,2}[.)][ \t]+)?"
 _ARTICLE = r"(?:(?:the|my|final)[ \t]+){0,2}"
 _LEVELS: Final = (
-    (r"(?<!\\)\[\[\s*##\s*NAME\s*##\s*\]\]:?",),
+    (r"(?:\*\*)?(?<!\\)\[\[\s*##\s*NAME\s*##\s*\]\](?:\*\*)?:?",),
     (
-        r"(?<!\\)\[{1,2}\s*#{1,4}\s*[*_`\"']{0,3}NAME[*_`\"']{0,3}\s*:?[ \t]*#{0,4}[ \t]*\]{0,2}:?",
+        r"(?<!\\)\[{1,2}\s*#{1,4}\s*[*_`\"']{0,3}NAME[*_`\"']{0,3}\s*:?[ \t]*#{0,4}[ \t]*\]{0,2}(?:\*\*)?:?",
         r"(?<!\\)\[\[\s*NAME\s*\]\]:?",
         r"^[ \t]*#{1,4}[ \t]*NAME[ \t]*#{1,4}[ \t]*\]{0,2}:?",
     ),
@@ -207,7 +199,9 @@ def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
         if opening.startswith("<"):
             closing = re.search(rf"</\s*{re.escape(mark.written)}\s*>", content, re.IGNORECASE)
             content = content[: closing.start()] if closing else content
-        content = trimmed(content)
+        content = content.strip()
+        if index == len(kept) - 1 and content.endswith("```") and _FENCE_LINE.search(text, 0, kept[0].start):
+            content = content[:-3].rstrip()  # the whole answer stands in a code fence
         for emphasis in ("**", "__"):
             # **Answer: 4** leaves its second half behind.
             if opening.startswith(emphasis) and opening.count(emphasis) == 1 and content.endswith(emphasis):
