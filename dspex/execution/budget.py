@@ -157,9 +157,7 @@ class Budget:
         with self._lock:
             calls, tokens, usd = self._held
             return Amounts(
-                usd=None
-                if self._usd_limit is None
-                else max(0, self._usd_limit - self._usd - usd) / _PER_DOLLAR,
+                usd=None if self._usd_limit is None else max(0, self._usd_limit - self._usd - usd) / _PER_DOLLAR,
                 tokens=None if limits.tokens is None else max(0, limits.tokens - self._tokens - tokens),
                 calls=None if limits.calls is None else max(0, limits.calls - self._calls - calls),
                 seconds=None if limits.seconds is None else max(0.0, self._seconds_left(limits.seconds)),
@@ -216,9 +214,7 @@ class Budget:
         return budget
 
     def __repr__(self) -> str:
-        limits = ", ".join(
-            f"{name}={value}" for name, value in self._limits._asdict().items() if value is not None
-        )
+        limits = ", ".join(f"{name}={value}" for name, value in self._limits._asdict().items() if value is not None)
         return f"Budget({limits})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -287,6 +283,11 @@ class Budget:
             held[2] -= reservation._money
             if usage is not None:
                 self._count(usage)
+                # What the provider did not tell counts at its bound, or the cap would be none.
+                if usage.calls and not usage.prompt_tokens:
+                    self._tokens += reservation.tokens - usage.completion_tokens
+                if usage.unknown_calls:
+                    self._usd += reservation._money - _money(usage.known_cost)
             elif keep:
                 self._calls += reservation.calls
                 self._tokens += reservation.tokens
@@ -337,7 +338,7 @@ class Reservation:
         self._closed = False
 
     def settle(self, usage: Usage) -> None:
-        """The call took ``usage``; the rest of the hold is free again."""
+        """The call took ``usage``; the rest of the hold is free again. What is unknown counts at its bound."""
         self._budget._close(self, usage, False)
 
     def release(self) -> None:
@@ -392,7 +393,7 @@ def _used(spent: object, held: object) -> str:
 
 def _money(dollars: float) -> int:
     # The rounding takes floating noise away, which `ceil` would turn into money.
-    return math.ceil(round(dollars * _PER_DOLLAR, 3))
+    return math.ceil(round(dollars * _PER_DOLLAR, 3)) if dollars else 0
 
 
 def _dollars(money: int) -> str:

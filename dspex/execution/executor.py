@@ -133,9 +133,7 @@ def map_threads(fn: Callable[[T], R], items: Iterable[T], *, concurrency: int = 
     return [values[index] for index in range(len(values))]
 
 
-async def map_async(
-    afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], *, concurrency: int = 8
-) -> list[R]:
+async def map_async(afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], *, concurrency: int = 8) -> list[R]:
     """The values of ``await afn(item)``, in order, at most ``concurrency`` at once.
 
     The first error is raised, once the items in flight have been cancelled.
@@ -232,9 +230,7 @@ async def in_thread(fn: Callable[..., R], *args: Any) -> R:
     return await thread_call(fn, *args)
 
 
-async def _exhaust(
-    afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], options: dict[str, Any]
-) -> None:
+async def _exhaust(afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], options: dict[str, Any]) -> None:
     async for _ in stream_async(afn, items, **options):
         pass
 

@@ -123,9 +123,7 @@ class Settings:
         return {name: getattr(self, name) for name in Settings.__slots__}
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(
-            f"settings are immutable: write dspex.configure({name}=...) or dspex.context(...)"
-        )
+        raise AttributeError(f"settings are immutable: write dspex.configure({name}=...) or dspex.context(...)")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"settings are immutable: write dspex.configure({name}=None)")

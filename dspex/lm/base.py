@@ -1,8 +1,7 @@
-"""What every language model does around the call itself, written once for the blocking and the async side.
+"""What all language models have in common.
 
-`BaseLM._flow` is a generator: it yields what has to be done outside (send the request; pause) and is sent the
-outcome. `generate` drives it blocking, `agenerate` on asyncio. In order: the run's deadline, the cache, the
-budget's reservation, the call, its retries, the accounts, the cache again.
+`dspex.lm.flow` says what happens around each call; here it is driven, blocking and awaiting, and a model has
+its parameters, its identity and its saved form.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -18,39 +17,22 @@ from dspex.data.usage import Usage
 from dspex.errors import (
     BudgetExceeded,
     DefinitionError,
-    LMConnectionError,
     LMError,
     LMTimeoutError,
     StateError,
 )
 from dspex.execution.active import active_run
-from dspex.execution.budget import Budget, Reservation
 from dspex.execution.executor import in_thread
 from dspex.execution.run import Run
-from dspex.execution.settings import current
 from dspex.lm.cache import Cache, default_cache
+from dspex.lm.flow import Pause, flow
 from dspex.lm.keys import Keys
 from dspex.lm.options import checked_cache, checked_price, checked_retries, checked_timeout, saved_options
-from dspex.lm.retry import wait_before_retry
 from dspex.lm.secrets import is_secret
-from dspex.lm.transcript import RECENT, Transcript
+from dspex.lm.transcript import Transcript
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
 
 __all__ = ["BaseLM"]
-
-_ONE_CALL = Usage(calls=1)
-
-
-class _Pause:
-    """A step of `_flow`: wait, then go on. Any other step is the timeout to send the request with."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-
-_Flow = Generator["float | _Pause | None", "LMResponse | None", LMResponse]
 
 
 class BaseLM(ABC):
@@ -118,7 +100,7 @@ class BaseLM(ABC):
     def _fresh(self) -> None:
         # What does not travel to another process.
         self._keys = Keys(self._identify(), self._params)
-        self._history: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
+        self.recent: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
         self._cache: Cache | Literal[False] | None = False  # False: not looked up yet
 
     # What a backend implements.
@@ -143,7 +125,7 @@ class BaseLM(ABC):
         """Dollars per million tokens, (input, output), at most."""
         return self.price
 
-    def _may_be_billed(self, error: BaseException) -> bool:
+    def may_be_billed(self, error: BaseException) -> bool:
         """Whether a call that ended in ``error`` may have to be paid for all the same."""
         return not isinstance(error, LMError) or isinstance(error, LMTimeoutError)
 
@@ -158,22 +140,22 @@ class BaseLM(ABC):
         """
         if run is None:
             run = active_run()
-        flow = self._flow(request, run)
+        steps = flow(self, request, run)
         try:
-            step = next(flow)
+            step = next(steps)
             while True:
                 answer = None
                 try:
-                    if not isinstance(step, _Pause):
+                    if not isinstance(step, Pause):
                         answer = self._send(request, step)
                     elif run is not None:
                         run.pause(step.seconds)
                     else:
                         time.sleep(step.seconds)
                 except BaseException as error:
-                    step = flow.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = flow.send(answer)
+                    step = steps.send(answer)
         except StopIteration as stop:
             response: LMResponse = stop.value
             return response
@@ -184,13 +166,13 @@ class BaseLM(ABC):
 
         if run is None:
             run = active_run()
-        flow = self._flow(request, run)
+        steps = flow(self, request, run)
         try:
-            step = next(flow)
+            step = next(steps)
             while True:
                 answer = None
                 try:
-                    if isinstance(step, _Pause):
+                    if isinstance(step, Pause):
                         await asyncio.sleep(step.seconds)
                         if run is not None:
                             run.check()
@@ -199,9 +181,9 @@ class BaseLM(ABC):
                     else:
                         answer = await self._timed(request, step)
                 except BaseException as error:
-                    step = flow.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = flow.send(answer)
+                    step = steps.send(answer)
         except StopIteration as stop:
             response: LMResponse = stop.value
             return response
@@ -216,9 +198,7 @@ class BaseLM(ABC):
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            raise LMTimeoutError(
-                f"{self.model} did not answer in {timeout:.3g} s", model=self.model
-            ) from error
+            raise LMTimeoutError(f"{self.model} did not answer in {timeout:.3g} s", model=self.model) from error
 
     def __call__(
         self,
@@ -248,110 +228,6 @@ class BaseLM(ABC):
         """`__call__`, awaiting."""
         response = await self.agenerate(LMRequest.of(prompt, messages=messages, **params), run)
         return [completion.text for completion in response.completions]
-
-    def _flow(self, request: LMRequest, run: Run | None) -> _Flow:
-        if run is None:
-            budget = current().budget
-        else:
-            run.check()
-            budget = run.budget
-        cache = self._cache
-        if cache is False:
-            cache = self.cache
-        key = ""
-        if cache is not None:
-            key = self.key(request)
-            found = cache.get(key)
-            if found is not None:
-                spent = found.usage
-                usage = Usage(cached_calls=1, saved_cost=spent.cost)
-                response = LMResponse(found.completions, usage, found.model, True, found.latency)
-                if run is not None:
-                    run.account(usage)
-                call = (request, response)
-                self._history.append(call)
-                RECENT.append(call)
-                return response
-        failed: Usage | None = None
-        attempt = 0
-        while True:
-            hold = None if budget is None else (yield from self._hold(budget, request, run))
-            timeout = self.timeout
-            if run is not None:
-                left = run.remaining()
-                if left is not None and (timeout is None or left < timeout):
-                    timeout = left
-            started = time.perf_counter()
-            try:
-                answer = yield timeout
-            except BaseException as raised:
-                error = self._typed(raised)
-                loss = self._lost(error, hold, run)
-                if not isinstance(error, LMError):
-                    raise
-                if run is not None:
-                    run.check()
-                left = None if run is None else run.remaining()
-                wait = wait_before_retry(error, attempt, retries=self.retries, left=left)
-                if wait is None:
-                    if error is raised:
-                        raise
-                    raise error from raised
-                failed = loss if failed is None else failed + loss
-            else:
-                assert answer is not None
-                response = answer
-                break
-            attempt += 1
-            yield _Pause(wait)
-        response.latency = time.perf_counter() - started
-        usage = response.usage
-        if hold is not None:
-            hold.settle(usage)
-        if run is not None:
-            run.account(usage)
-        if cache is not None:
-            cache.put(key, response)
-        if failed is not None:
-            response.usage = usage + failed
-        call = (request, response)
-        self._history.append(call)
-        RECENT.append(call)
-        return response
-
-    def _hold(
-        self, budget: Budget, request: LMRequest, run: Run | None
-    ) -> Generator[_Pause, LMResponse | None, Reservation]:
-        bound = self.estimate(request) if budget.bounds_needed else _ONE_CALL
-        wait = 0.001
-        while (hold := budget.try_reserve(bound)) is None:
-            # What is in flight holds more than it will take; when it settles there may be room.
-            yield _Pause(wait)
-            wait = min(wait * 2, 0.05)
-            if run is not None:
-                run.check()
-        return hold
-
-    def _lost(self, error: BaseException, hold: Reservation | None, run: Run | None) -> Usage:
-        # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
-        refused = not self._may_be_billed(error)
-        usage = Usage(failed_calls=1, cost=0.0 if refused or self.price == (0.0, 0.0) else None)
-        if hold is not None:
-            if refused:
-                hold.settle(usage)
-            else:
-                hold.forfeit()
-        if run is not None:
-            run.account(usage)
-        return usage
-
-    def _typed(self, error: BaseException) -> BaseException:
-        # What a backend raises when it leaves the built-in errors of its transport as they are.
-        if isinstance(error, TimeoutError):
-            return LMTimeoutError(f"{self.model} did not answer in time: {error}", model=self.model)
-        if isinstance(error, ConnectionError):
-            return LMConnectionError(f"{self.model} could not be reached: {error}", model=self.model)
-        return error
 
     # Parameters, keys and bounds.
 
@@ -417,7 +293,7 @@ class BaseLM(ABC):
     @property
     def history(self) -> list[tuple[LMRequest, LMResponse]]:
         """Its last calls that were answered, oldest first; 64 at most."""
-        return list(self._history)
+        return list(self.recent)
 
     def inspect_history(self, n: int = 1) -> Transcript:
         """Its last ``n`` calls as text that a person can read.
@@ -485,7 +361,7 @@ class BaseLM(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_keys", "_history", "_cache"):
+        for name in ("_keys", "recent", "_cache"):
             state.pop(name, None)
         return state
 

@@ -122,9 +122,7 @@ class Cache:
 
     def put(self, key: str, response: LMResponse) -> None:
         """Keep ``response`` under ``key``, unless there is one already."""
-        kept = LMResponse(
-            response.completions, response.usage.copy(), response.model, False, response.latency
-        )
+        kept = LMResponse(response.completions, response.usage.copy(), response.model, False, response.latency)
         self._remember(key, kept)
         if self.path is None:
             return

@@ -169,14 +169,12 @@ class LM(BaseLM):
             secrets.append(self._api_base)
         where = self.api_base or self.model.partition("/")[0]
         has_key = bool(self._secrets.get("api_key"))
-        return provider.typed(
-            error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets
-        )
+        return provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
 
-    def _may_be_billed(self, error: BaseException) -> bool:
+    def may_be_billed(self, error: BaseException) -> bool:
         if isinstance(error, LMConnectionError):
             return provider.was_sent(error)
-        return super()._may_be_billed(error)
+        return super().may_be_billed(error)
 
     def _output_bound(self) -> int | None:
         return provider.output_bound(self.model)
@@ -211,8 +209,7 @@ _NOT_PARAMS = {
 def _check_name(model: Any) -> None:
     if not isinstance(model, str):
         raise DefinitionError(
-            f"model must be a name, not {model!r} ({type(model).__name__}); "
-            'write dspex.LM("openai/gpt-4o-mini")'
+            f'model must be a name, not {model!r} ({type(model).__name__}); write dspex.LM("openai/gpt-4o-mini")'
         )
     maker, _, name = model.partition("/")
     if not maker or not name or model != model.strip():

@@ -120,7 +120,7 @@ class MockLM(BaseLM):
 
     def _begin(self, request: LMRequest, timeout: float | None) -> tuple[int, float, bool]:
         self.calls.append(request)
-        number = next(self._numbers) if self._failure is not None else 0
+        number = self._numbers.next() if self._failure is not None else 0
         latency = self._latency
         seconds = latency() if callable(latency) else latency
         late = timeout is not None and seconds > timeout

@@ -16,8 +16,7 @@ def checked_retries(value: Any) -> int:
     """A count of retries, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise DefinitionError(
-            f"retries must be a whole number, 0 or more, not {value!r} ({type(value).__name__}); "
-            "write retries=3"
+            f"retries must be a whole number, 0 or more, not {value!r} ({type(value).__name__}); write retries=3"
         )
     return value
 
@@ -40,8 +39,7 @@ def checked_price(value: Any) -> tuple[float, float] | None:
         return None
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) != 2 or not all(
-        isinstance(part, (int, float)) and not isinstance(part, bool) and 0 <= part < math.inf
-        for part in pair
+        isinstance(part, (int, float)) and not isinstance(part, bool) and 0 <= part < math.inf for part in pair
     ):
         raise DefinitionError(
             "price must be two numbers, dollars per million tokens read and written, or None when it is not "

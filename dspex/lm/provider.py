@@ -144,9 +144,7 @@ def read(raw: Any, *, model: str, price: tuple[float, float] | None) -> LMRespon
     completions = []
     for choice in choices:
         text = getattr(choice.message, "content", None)
-        completions.append(
-            Completion(text if isinstance(text, str) else "", choice.finish_reason, _logprobs(choice))
-        )
+        completions.append(Completion(text if isinstance(text, str) else "", choice.finish_reason, _logprobs(choice)))
     if not completions:
         raise LMServerError(f"{model} sent a response without any answer in it", model=model)
     if all(one.finish_reason == "content_filter" and not one.text for one in completions):
@@ -203,23 +201,19 @@ def typed(
         if not has_key and keys:
             return LMAuthError(no_key(model, keys), model=model)
         return LMAuthError(
-            f"{where} refused the credentials for {model}: {detail}; check api_key, or its environment variable",
+            f"{where} refused the credentials for {model}: {detail}; check api_key, or the variable it is in",
             model=model,
         )
     if status == 402 or "insufficient_quota" in str(error):
         return LMAuthError(f"the account that pays for {model} has nothing left: {detail}", model=model)
     if status == 429 or isinstance(error, litellm.RateLimitError):
-        return LMRateLimitError(
-            f"{model} is over its rate limit: {detail}", model=model, retry_after=retry_after
-        )
+        return LMRateLimitError(f"{model} is over its rate limit: {detail}", model=model, retry_after=retry_after)
     if isinstance(status, int) and 400 <= status < 500:
         if status == 404:
             return LMRequestError(f"{where} does not know the model {model!r}: {detail}", model=model)
         return LMRequestError(f"{where} refused the request to {model} ({status}): {detail}", model=model)
     failure = f"{where} failed while {model} answered"
-    return LMServerError(
-        f"{failure} ({status or 'no status'}): {detail}", model=model, retry_after=retry_after
-    )
+    return LMServerError(f"{failure} ({status or 'no status'}): {detail}", model=model, retry_after=retry_after)
 
 
 def no_key(model: str, names: list[str]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import json
 import random
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -49,22 +49,25 @@ def script_of(script: Script, *, repeat: bool) -> Player:
 
 
 class Counter:
-    """0, 1, 2, ... for many threads; it pickles."""
+    """``next()`` gives 0, 1, 2, ... to many threads; it pickles."""
 
-    __slots__ = ("_lock", "value")
+    __slots__ = ("_count", "next")
 
-    def __init__(self, value: int = 0) -> None:
-        self.value = value
-        self._lock = threading.Lock()
+    next: Callable[[], int]
 
-    def __next__(self) -> int:
-        with self._lock:
-            number = self.value
-            self.value = number + 1
-            return number
+    def __init__(self, first: int = 0) -> None:
+        # One call into C, which no other thread interrupts: a lock would cost as much as the rest of a call.
+        self._count = itertools.count(first)
+        self.next = self._count.__next__
+
+    @property
+    def reached(self) -> int:
+        """The number that comes next."""
+        # The only way to look without taking it; newer versions of Python pickle no iterators.
+        return int(repr(self._count).removeprefix("count(").removesuffix(")"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Counter, (self.value,))
+        return (Counter, (self.reached,))
 
 
 class _Listed:
@@ -78,7 +81,7 @@ class _Listed:
         self._counter = Counter()
 
     def answer(self, request: LMRequest, params: Mapping[str, Any]) -> Answer:
-        number = next(self._counter)
+        number = self._counter.next()
         answers = self._answers
         if number >= len(answers):
             if not self._repeat:
@@ -209,11 +212,7 @@ def failure_plan(failures: Failures, seed: int, model: str) -> Callable[[int], B
 def _check(answer: Any, what: str) -> None:
     if isinstance(answer, (str, Mapping)):
         return
-    if (
-        isinstance(answer, (list, tuple))
-        and answer
-        and all(isinstance(part, (str, Mapping)) for part in answer)
-    ):
+    if isinstance(answer, (list, tuple)) and answer and all(isinstance(part, (str, Mapping)) for part in answer):
         return
     raise DefinitionError(
         f"{what} must be a text or a dict of fields (or a list of these, for several completions), "

@@ -206,9 +206,7 @@ class LMRequest:
         self.rollout_id = rollout_id
 
     @classmethod
-    def of(
-        cls, prompt: str | None = None, *, messages: Iterable[Message] | None = None, **params: Any
-    ) -> LMRequest:
+    def of(cls, prompt: str | None = None, *, messages: Iterable[Message] | None = None, **params: Any) -> LMRequest:
         """The request for a prompt, or for messages, with no head.
 
         Raises `DefinitionError` when there is neither, or both.
@@ -257,9 +255,7 @@ class LMRequest:
 
     def __repr__(self) -> str:
         notes = [f"{len(self.head) + len(self.tail)} messages"]
-        notes += [
-            f"{name}={HIDDEN if is_secret(name) else repr(value)}" for name, value in self.params.items()
-        ]
+        notes += [f"{name}={HIDDEN if is_secret(name) else repr(value)}" for name, value in self.params.items()]
         notes += [name for name in ("schema", "grammar") if getattr(self, name) is not None]
         if self.rollout_id:
             notes.append(f"rollout_id={self.rollout_id}")
