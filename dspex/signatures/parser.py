@@ -170,7 +170,11 @@ def _type(text: str, start: int, stop: int, scope: Scope) -> Any:
     start += len(source) - len(source.lstrip())
     source = source.strip()
     try:
-        tree = ast.parse(source, mode="eval").body
+        tree: ast.expr = (
+            ast.Name(source, col_offset=0)  # most types are one word
+            if source.isidentifier() and not keyword.iskeyword(source)
+            else ast.parse(source, mode="eval").body
+        )
     except SyntaxError as error:
         offset = min(max((error.offset or 1) - 1, 0), max(len(source) - 1, 0))
         raise _Failure(f"{source!r} is no type", start + offset) from None

@@ -31,9 +31,7 @@ def test_rows_become_examples_with_inputs() -> None:
 def test_rows_that_do_not_fit_are_named() -> None:
     with pytest.raises(DataError, match=r"rows\[1\] is 3 \(int\), not a mapping"):
         from_dicts([{"a": 1}, 3])  # type: ignore[list-item]
-    with pytest.raises(
-        DataError, match=r"rows\[1\]: with_inputs\('a'\): the example has no field 'a'; .* 'b'"
-    ):
+    with pytest.raises(DataError, match=r"rows\[1\]: with_inputs\('a'\): the example has no field 'a'; .* 'b'"):
         from_dicts([{"a": 1}, {"b": 1}], inputs="a")
     with pytest.raises(DataError, match=r"rows\[0\]: an Example cannot have a field named 'id'.*rename="):
         from_dicts([{"id": 1}])

@@ -80,7 +80,5 @@ def test_every_usual_value_has_one_plain_form(value: Any, plain: Any) -> None:
 
 
 def test_what_has_none_is_named_by_its_place() -> None:
-    with pytest.raises(
-        DataError, match=r"^data\['rows'\]\[1\]\.inner is <object object .* Give object a method"
-    ):
+    with pytest.raises(DataError, match=r"^data\['rows'\]\[1\]\.inner is <object object .* Give object a method"):
         plain_data({"rows": [1, Data(object())]}, name="data")

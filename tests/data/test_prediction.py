@@ -52,9 +52,7 @@ def test_what_was_not_measured_is_not_zero_seconds_and_no_calls() -> None:
 
 @pytest.mark.parametrize("name", sorted(RESERVED_PREDICTION_FIELDS))
 def test_names_that_the_library_reads_are_refused(name: str) -> None:
-    message = (
-        rf"cannot have a field named '{name}': prediction\.{name} is part of Prediction itself\. Rename it"
-    )
+    message = rf"cannot have a field named '{name}': prediction\.{name} is part of Prediction itself\. Rename it"
     with pytest.raises(DataError, match=message):
         Prediction({name: 1})
     with pytest.raises(DataError, match=message):

@@ -102,9 +102,7 @@ def test_a_score_is_a_float_with_a_reason() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1]])
 def test_a_score_that_is_no_number_is_refused(value: object) -> None:
-    with pytest.raises(
-        MetricError, match=r"Score's value must be a finite number, got .*write Score\(0\.0, 'why'\)"
-    ):
+    with pytest.raises(MetricError, match=r"Score's value must be a finite number, got .*write Score\(0\.0, 'why'\)"):
         Score(value)  # type: ignore[arg-type]
     with pytest.raises(MetricError, match=r"Score's objectives\['f1'\] must be a finite number"):
         Score(0.5, objectives={"f1": value})  # type: ignore[dict-item]

@@ -183,9 +183,7 @@ def test_fields_may_be_called_like_what_signatures_have() -> None:
         key: str = OutputField()
 
     assert Odd.spec == "instructions, fields: list[str] -> append: int, key"
-    assert (
-        Odd.instructions == "Given the fields `instructions`, `fields`, produce the fields `append`, `key`."
-    )
+    assert Odd.instructions == "Given the fields `instructions`, `fields`, produce the fields `append`, `key`."
     assert Odd.append("more", OutputField()).output_fields["more"].annotation is str
 
 
@@ -199,9 +197,7 @@ def test_a_model_that_refers_to_later_classes_is_checked_when_used() -> None:
         n: int
 
     Later.model_rebuild(_types_namespace={"Latest": Latest})
-    assert signature.output_fields["b"].adapter.validate_python({"other": {"n": 1}}) == Later(
-        other=Latest(n=1)
-    )
+    assert signature.output_fields["b"].adapter.validate_python({"other": {"n": 1}}) == Later(other=Latest(n=1))
 
 
 def undeclared() -> None:

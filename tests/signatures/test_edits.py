@@ -48,9 +48,7 @@ def test_types_given_as_text_are_those_of_the_caller() -> None:
 
 
 def test_instructions_made_from_fields_follow_them_and_given_ones_stay() -> None:
-    assert (
-        Signature("a -> b").append("c", OutputField()).instructions.endswith("produce the fields `b`, `c`.")
-    )
+    assert Signature("a -> b").append("c", OutputField()).instructions.endswith("produce the fields `b`, `c`.")
     assert Ask.append("c", OutputField()).instructions == "Answer it."
 
 

@@ -6,6 +6,7 @@ import copy
 import enum
 import json
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_the_key_is_the_same_in_another_process() -> None:
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
@@ -129,13 +130,9 @@ STORED = [
     Signature("a, b: list[int] -> c: Literal['x', 1, None, -2, True], d: dict[str, float | None]"),
     Ask,
     Ask.with_instructions("Other."),
-    Signature(
-        "a: Optional[Address] -> b: list[Point], c: Literal[Colour.RED, 'x'], d: Decimal, e: tuple[Colour]"
-    ),
+    Signature("a: Optional[Address] -> b: list[Point], c: Literal[Colour.RED, 'x'], d: Decimal, e: tuple[Colour]"),
     Signature("a -> b: Any, c: tuple[int, ...], d: set[str], e: object"),
-    Signature(
-        {"a": (int, InputField(default=3)), "b": (str, OutputField(pattern="[a-z]+", max_length=3))}, "Do."
-    ),
+    Signature({"a": (int, InputField(default=3)), "b": (str, OutputField(pattern="[a-z]+", max_length=3))}, "Do."),
     Signature({"a": (Address, InputField(default=Address(city="Rome"))), "b": OutputField()}),
 ]
 
@@ -190,9 +187,7 @@ def test_a_class_that_changed_is_explained() -> None:
     data = Signature("a -> b: Address").to_json()
     schema = data["fields"][1]["classes"]["Address"]["schema"]
     schema["properties"] = {"street": {"type": "string"}, "city": {"type": "integer"}}
-    message = (
-        r"field 'b' has the type 'Address', and .* has changed .*'street' is gone; 'city' was .*, is .*types="
-    )
+    message = r"field 'b' has the type 'Address', and .* has changed .*'street' is gone; 'city' was .*, is .*types="
     with pytest.raises(StateError, match=message):
         Signature.from_json(data)
     assert Signature.from_json(data, types={"Address": Address}).fields["b"].annotation is Address
@@ -231,9 +226,7 @@ def test_validators_that_are_functions_cannot_be_stored() -> None:
         a: str = InputField()
         b: list[Annotated[int, AfterValidator(abs)]] = OutputField()
 
-    with pytest.raises(
-        StateError, match=r"field 'b' cannot be stored: inside list\[int\] there is an Annotated"
-    ):
+    with pytest.raises(StateError, match=r"field 'b' cannot be stored: inside list\[int\] there is an Annotated"):
         Odd.to_json()
 
 
@@ -294,9 +287,7 @@ def test_a_made_signature_can_be_used_by_many_threads() -> None:
 
     signature = Signature("a -> b: list[Address]")
     with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(lambda _: (signature.key, signature.fields["b"].json_schema["type"]), range(64))
-        )
+        found = list(pool.map(lambda _: (signature.key, signature.fields["b"].json_schema["type"]), range(64)))
     assert set(found) == {(signature.key, "array")}
 
 

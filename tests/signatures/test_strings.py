@@ -106,9 +106,9 @@ def test_types_made_inside_a_function() -> None:
         return Signature("a -> b: Local")
 
     assert inner().output_fields["b"].annotation is Local
-    assert [
-        signature.output_fields["b"].annotation for signature in (Signature("a -> b: Local") for _ in "x")
-    ] == [Local]
+    assert [signature.output_fields["b"].annotation for signature in (Signature("a -> b: Local") for _ in "x")] == [
+        Local
+    ]
 
 
 def test_types_of_a_class_body() -> None:
@@ -131,10 +131,7 @@ def test_the_nearest_type_of_a_name_is_meant() -> None:
 def test_a_variable_that_is_no_type_is_passed_over() -> None:
     Address = "12 Main Street"  # noqa: N806 - the point is that it hides a class
     list = str = [Address]
-    assert (
-        annotations(Signature("a: str -> b: Address, c: list[int], d: Literal['x']"))[1]
-        is globals()["Address"]
-    )
+    assert annotations(Signature("a: str -> b: Address, c: list[int], d: Literal['x']"))[1] is globals()["Address"]
     assert len(list + str) == 2
 
 
@@ -230,9 +227,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("spec", "reason", "caret"), WRONG)
-def test_what_does_not_parse_is_shown_with_a_caret_and_a_right_one(
-    spec: str, reason: str, caret: int
-) -> None:
+def test_what_does_not_parse_is_shown_with_a_caret_and_a_right_one(spec: str, reason: str, caret: int) -> None:
     with pytest.raises(DefinitionError) as caught:
         Signature(spec)
     assert str(caught.value) == (
@@ -244,9 +239,7 @@ def test_what_does_not_parse_is_shown_with_a_caret_and_a_right_one(
 
 
 def test_containers_with_the_wrong_number_of_parameters_are_refused() -> None:
-    with pytest.raises(
-        DefinitionError, match=r"output 'b' cannot be dict\[str\]: .*\nWrong:  b: dict\[str\]"
-    ):
+    with pytest.raises(DefinitionError, match=r"output 'b' cannot be dict\[str\]: .*\nWrong:  b: dict\[str\]"):
         Signature("a -> b: dict[str]")
 
 
@@ -254,9 +247,7 @@ def test_an_output_that_cannot_be_read_is_refused_and_an_input_is_not() -> None:
     class Socket:
         pass
 
-    message = (
-        r"output 'b': a Socket cannot be read from a model's answer\.\nWrong:  b: Socket\nRight:  b: str"
-    )
+    message = r"output 'b': a Socket cannot be read from a model's answer\.\nWrong:  b: Socket\nRight:  b: str"
     with pytest.raises(DefinitionError, match=message):
         Signature("a -> b: Socket")
     with pytest.raises(DefinitionError, match=r"output 'b': a list\[Socket\] cannot be read"):
