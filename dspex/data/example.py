@@ -16,9 +16,7 @@ from dspex.variables.codec import content_id, encode, register
 
 __all__ = ["RESERVED_EXAMPLE_FIELDS", "Example"]
 
-RESERVED_EXAMPLE_FIELDS: Final = frozenset(
-    {"id", "inputs", "input_keys", "keys", "with_inputs", "to_dict", "to_json"}
-)
+RESERVED_EXAMPLE_FIELDS: Final = frozenset({"id", "inputs", "input_keys", "keys", "with_inputs", "to_dict", "to_json"})
 """Names that no field of an example can have."""
 
 _set = object.__setattr__
@@ -87,11 +85,12 @@ class Example(Mapping[str, Any]):
 
     def with_inputs(self, *keys: str) -> Example:
         """The same example whose inputs are ``keys``; the other fields are its labels."""
-        missing = [key for key in keys if key not in self.__dict__]
+        missing = [key for key in keys if not isinstance(key, str) or key not in self.__dict__]
         if missing:
+            hint = "" if isinstance(missing[0], str) else " Write with_inputs('question', 'context')."
             raise DataError(
                 f"with_inputs({', '.join(map(repr, keys))}): the example has no field "
-                f"{', '.join(map(repr, missing))}; its fields are {_listed(self.__dict__)}."
+                f"{', '.join(map(repr, missing))}; its fields are {_listed(self.__dict__)}.{hint}"
             )
         return self._over(self.__dict__, frozenset(keys), self.__id, self.__hash)
 
@@ -168,14 +167,11 @@ class Example(Mapping[str, Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
-            f"an Example is immutable: instead of example.{name} = ..., "
-            f"write example = example.copy({name}=...)"
+            f"an Example is immutable: instead of example.{name} = ..., write example = example.copy({name}=...)"
         )
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(
-            f"an Example is immutable: instead of del example.{name}, write example.without({name!r})"
-        )
+        raise AttributeError(f"an Example is immutable: instead of del example.{name}, write example.without({name!r})")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.__dict__)
@@ -233,9 +229,7 @@ def _named(base: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(base)
     for name in fields:
         if not isinstance(name, str):
-            raise DataError(
-                f"field names are text, got {name!r} ({type(name).__name__}); write {str(name)!r} instead."
-            )
+            raise DataError(f"field names are text, got {name!r} ({type(name).__name__}); write {str(name)!r} instead.")
     return fields
 
 

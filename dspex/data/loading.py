@@ -29,6 +29,11 @@ def from_dicts(
     >>> from_dicts([{"q": "2 + 2?", "answer": 4}], inputs="question", rename={"q": "question"})
     [Example(question='2 + 2?', answer=4).with_inputs('question')]
     """
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise DataError(
+            f"from_dicts takes a list of mappings, got {_short(rows)} ({type(rows).__name__}); "
+            f"write from_dicts([{{'question': '...', 'answer': '...'}}, ...], inputs='question')."
+        )
     made = _Rows(inputs, rename)
     for index, row in enumerate(rows):
         made.add(row, f"rows[{index}]")
@@ -113,9 +118,7 @@ def load_csv(
     return made.done(str(path))
 
 
-def require_examples(
-    examples: Iterable[Any], *, name: str = "trainset", inputs: bool = True
-) -> list[Example]:
+def require_examples(examples: Iterable[Any], *, name: str = "trainset", inputs: bool = True) -> list[Example]:
     """``examples`` as a list, when they can be learnt from or measured on.
 
     Raises `DataError` that says what to write when there are none, when one is no `Example`, and (unless
@@ -149,8 +152,7 @@ Example(question='2 + 2?', answer=4).
                 else f"{name} = [Example(question=..., answer=...).with_inputs('question'), ...]"
             )
             raise DataError(
-                f"{name}[{index}] must be an Example, got {_short(example)} ({type(example).__name__})."
-                f"\nWrite: {write}"
+                f"{name}[{index}] must be an Example, got {_short(example)} ({type(example).__name__}).\nWrite: {write}"
             )
         if inputs and example.input_keys is None:
             some = next(iter(example), "question")
@@ -192,9 +194,7 @@ class _Rows:
         for name, value in row.items():
             name = self._rename.get(name, name)
             if name in fields:
-                raise DataError(
-                    f"{place}: after renaming, two fields are called {name!r}; rename one otherwise."
-                )
+                raise DataError(f"{place}: after renaming, two fields are called {name!r}; rename one otherwise.")
             fields[name] = value
         return fields
 
@@ -213,9 +213,7 @@ def _lines(path: str | PathLike[str], encoding: str) -> Iterator[str]:
         with Path(path).open(encoding=encoding, newline="") as file:
             yield from file
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror or error} ({Path(path).absolute()})."
-        ) from None
+        raise DataError(f"{path} cannot be read: {error.strerror or error} ({Path(path).absolute()}).") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, line {_undecodable_line(path, encoding)} is not {error.encoding} text "
@@ -238,8 +236,7 @@ def _json_object(line: str, place: str) -> Mapping[str, Any]:
         start = max(0, error.pos - 40)
         excerpt = line[start : error.pos + 40]
         raise DataError(
-            f"{place} is no JSON: {error.msg} at column {error.colno}."
-            f"\n    {excerpt}\n    {' ' * (error.pos - start)}^"
+            f"{place} is no JSON: {error.msg} at column {error.colno}.\n    {excerpt}\n    {' ' * (error.pos - start)}^"
         ) from None
     except (_TwiceError, RecursionError) as error:
         raise DataError(f"{place}: {error}.") from None
@@ -275,8 +272,7 @@ def _csv_rows(path: str | PathLike[str], delimiter: str, encoding: str) -> Itera
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: {error}. A value with quotes in it is written "
-            f'"like ""this"" one".'
+            f'{path}, line {reader.line_num}: {error}. A value with quotes in it is written "like ""this"" one".'
         ) from None
 
 

@@ -102,9 +102,7 @@ class Prediction(Mapping[str, Any]):
                 sizes = ", ".join(f"{name}: {len(values)}" for name, values in completions.items())
                 raise DataError(f"completions must have one value per answer in each field, got {sizes}.")
             count = next(iter(lengths), 0)
-            completions = [
-                {name: values[index] for name, values in completions.items()} for index in range(count)
-            ]
+            completions = [{name: values[index] for name, values in completions.items()} for index in range(count)]
         if not completions:
             raise DataError("completions must hold at least one answer, got none.")
         return cls.from_fields(dict(completions[0]), completions, usage, latency)

@@ -40,6 +40,11 @@ class Score(float):
                 f"Score's feedback must be text, got {feedback!r} ({type(feedback).__name__}); "
                 f"write Score({float(score)}, str(...))."
             )
+        if objectives is not None and not isinstance(objectives, Mapping):
+            raise MetricError(
+                f"Score's objectives must be a mapping of names to numbers, got {objectives!r} "
+                f"({type(objectives).__name__}); write Score({float(score)}, objectives={{'recall': 0.5}})."
+            )
         score.feedback = feedback
         score.objectives = {
             name: _finite(f"objectives[{name!r}]", number) for name, number in (objectives or {}).items()

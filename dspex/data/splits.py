@@ -52,9 +52,7 @@ def split(
     True
     """
     rows = require_examples(examples, name="examples", inputs=False)
-    counts = [
-        _count(name, size, len(rows)) for name, size in (("train", train), ("val", val), ("test", test))
-    ]
+    counts = [_count(name, size, len(rows)) for name, size in (("train", train), ("val", val), ("test", test))]
     if sum(counts) > len(rows) + 1e-9:
         raise DataError(
             f"split: train={train!r}, val={val!r} and test={test!r} ask for more than the {len(rows)} "
@@ -98,13 +96,10 @@ def _shuffled(rows: Sequence[Example], seed: int) -> list[list[Example]]:
 def _count(name: str, size: float | int, total: int) -> float:
     if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size) or size < 0:
         raise DataError(
-            f"split: {name}={size!r} ({type(size).__name__}) must be a fraction such as 0.25 or a count such "
-            f"as 100."
+            f"split: {name}={size!r} ({type(size).__name__}) must be a fraction such as 0.25 or a count such as 100."
         )
     if isinstance(size, float):
         if size > 1:
-            raise DataError(
-                f"split: {name}={size!r} is more than the whole; for a count write {round(size)}."
-            )
+            raise DataError(f"split: {name}={size!r} is more than the whole; for a count write {round(size)}.")
         return size * total
     return size

@@ -66,11 +66,7 @@ def _evaluate(text: str, scope: Scope, name: str, owner: str) -> Any:
     except NameError as error:
         missing = error.name or str(error)
         close = difflib.get_close_matches(missing, scope.names(), n=1)
-        hint = (
-            f"did you mean {close[0]!r}?"
-            if close
-            else "import it, or define it above the class that uses it."
-        )
+        hint = f"did you mean {close[0]!r}?" if close else "import it, or define it above the class that uses it."
         raise DefinitionError(
             f"{owner}.{name}: there is no type {missing!r} here, in `{name}: {text}`; {hint}"
         ) from None

@@ -41,15 +41,11 @@ def checked_field(field: Field) -> Field:
                 f"\nRight:  record_{name}: {field.type_name}, or any other name"
             )
     if name.startswith("__"):
-        raise DefinitionError(
-            f"the {kind} {name!r} cannot begin with two underscores; write {name.strip('_')!r}."
-        )
+        raise DefinitionError(f"the {kind} {name!r} cannot begin with two underscores; write {name.strip('_')!r}.")
     return field
 
 
-def check_body(
-    owner: str, body: Mapping[str, Any], annotations: Mapping[str, Any], *, taken: frozenset[str]
-) -> None:
+def check_body(owner: str, body: Mapping[str, Any], annotations: Mapping[str, Any], *, taken: frozenset[str]) -> None:
     """Refuse what a class statement says beside its fields, unless it is private, a method or a class.
 
     ``taken`` are the names that every signature has already.
@@ -66,11 +62,7 @@ def check_body(
                 f"\nRight:  write the instructions as the docstring, and a field as "
                 f"{name}: str = OutputField()"
             )
-        if (
-            not callable(value)
-            and not hasattr(value, "__get__")
-            and not _is_class_variable(annotations.get(name))
-        ):
+        if not callable(value) and not hasattr(value, "__get__") and not _is_class_variable(annotations.get(name)):
             raise DefinitionError(
                 f"{owner}.{name} = {value!r} ({type(value).__name__}) is neither an input nor an output."
                 f"\nWrong:  {name} = {value!r}"

@@ -47,6 +47,8 @@ _CONSTRAINTS: Final = {
     "allow_inf_nan": "",
     "strict": "",
 }
+_RIGHT_CONSTRAINTS: Final = "count: int = OutputField(ge=0), or tags: list[str] = OutputField(max_length=5)"
+_RIGHT_TYPES: Final = "str, int, list[str], Literal['a', 'b'], an Enum, a dataclass or a pydantic model"
 _OF_NUMBERS: Final = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
 _OF_LENGTHS: Final = frozenset({"min_length", "max_length"})
 _NUMERIC: Final = _OF_NUMBERS | {"allow_inf_nan", "max_digits", "decimal_places", "strict"}
@@ -108,9 +110,7 @@ def OutputField(  # noqa: N802 - DSPy's name; it stands where a value of the fie
     return _spec("OutputField", False, desc, prefix, default, constraints)
 
 
-def _spec(
-    kind: str, is_input: bool, desc: str, prefix: str, default: Any, constraints: dict[str, Any]
-) -> FieldSpec:
+def _spec(kind: str, is_input: bool, desc: str, prefix: str, default: Any, constraints: dict[str, Any]) -> FieldSpec:
     if default is not MISSING and not is_input:
         raise DefinitionError(
             f"OutputField(default={default!r}): an output comes from the model, so no default."
@@ -125,16 +125,10 @@ def _spec(
             )
     for name in constraints:
         if name not in _CONSTRAINTS:
-            known = (
-                ("desc", "prefix", "default", *_CONSTRAINTS)
-                if is_input
-                else ("desc", "prefix", *_CONSTRAINTS)
-            )
+            known = ("desc", "prefix", "default", *_CONSTRAINTS) if is_input else ("desc", "prefix", *_CONSTRAINTS)
             close = difflib.get_close_matches(name, known, n=1)
             instead = _INSTEAD.get(name) or (f"{close[0]}=..." if close else "one of " + ", ".join(known))
-            raise DefinitionError(
-                f"{kind}({name}={constraints[name]!r}): {kind} takes no {name!r}; write {instead}"
-            )
+            raise DefinitionError(f"{kind}({name}={constraints[name]!r}): {kind} takes no {name!r}; write {instead}")
     return FieldSpec(is_input=is_input, desc=desc, prefix=prefix, default=default, constraints=constraints)
 
 
@@ -197,9 +191,7 @@ class Field:
         )
         annotation = changes.pop("annotation", self.annotation)
         kind = "InputField" if self.is_input else "OutputField"
-        constraints = {
-            name: value for name, value in {**self.constraints, **changes}.items() if value is not None
-        }
+        constraints = {name: value for name, value in {**self.constraints, **changes}.items() if value is not None}
         checked = _spec(kind, self.is_input, spec.desc, spec.prefix, spec.default, constraints)
         return Field.make(self.name, annotation, checked)
 
@@ -259,8 +251,7 @@ class Field:
             raise DefinitionError(
                 f"output {self.name!r}: a {self.type_name} cannot be read from a model's answer."
                 f"\nWrong:  {self.name}: {self.type_name}"
-                f"\nRight:  {self.name}: str, int, list[str], Literal['a', 'b'], an Enum, a dataclass "
-                "or a pydantic model"
+                f"\nRight:  {_RIGHT_TYPES}"
             ) from error
 
     def _check(self) -> None:
@@ -277,7 +268,7 @@ class Field:
                     f"{kind} {self.name!r}: {unfit[0]}={self.constraints[unfit[0]]!r} says nothing about a "
                     f"{member.__name__}, which takes {', '.join(fit)}."
                     f"\nWrong:  {self!r}"
-                    f"\nRight:  count: int = OutputField(ge=0), tags: list[str] = OutputField(max_length=5)"
+                    f"\nRight:  {_RIGHT_CONSTRAINTS}"
                 )
         try:
             adapter = self.adapter
@@ -292,7 +283,7 @@ class Field:
                 f"{kind} {self.name!r} cannot be {self.type_name}"
                 f"{' with ' + _arguments(self) if self.constraints else ''}: {reason}"
                 f"\nWrong:  {self!r}"
-                f"\nRight:  count: int = OutputField(ge=0), or tags: list[str] = OutputField(max_length=5)"
+                f"\nRight:  {_RIGHT_CONSTRAINTS if self.constraints else _RIGHT_TYPES}"
             ) from error
         if self.default is not MISSING:
             try:

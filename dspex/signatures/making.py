@@ -66,6 +66,4 @@ def made_annotation(name: str, type_: Any) -> Any:
 def default_instructions(inputs: Iterable[str], outputs: Iterable[str]) -> str:
     asked = ", ".join(f"`{name}`" for name in outputs)
     given = ", ".join(f"`{name}`" for name in inputs)
-    return (
-        f"Given the fields {given}, produce the fields {asked}." if given else f"Produce the fields {asked}."
-    )
+    return f"Given the fields {given}, produce the fields {asked}." if given else f"Produce the fields {asked}."

@@ -114,9 +114,7 @@ def _find(text: str, mark: str, start: int = 0, stop: int | None = None) -> list
                 raise _Failure(f"this {character!r} closes nothing", position)
             opened, where = open_brackets.pop()
             if _OPENING[opened] != character:
-                raise _Failure(
-                    f"this {character!r} does not close the {opened!r} opened at {where}", position
-                )
+                raise _Failure(f"this {character!r} does not close the {opened!r} opened at {where}", position)
         elif not open_brackets and text.startswith(mark, position):
             found.append(position)
             position += len(mark) - 1
@@ -232,9 +230,7 @@ class _Reader:
         if generic is typing.Literal:
             return typing.Literal[tuple(self._literal(item) for item in items)]
         if generic is typing.Annotated:
-            raise self._failure(
-                "Annotated is for class signatures: write `score: float = OutputField(ge=0)`", node
-            )
+            raise self._failure("Annotated is for class signatures: write `score: float = OutputField(ge=0)`", node)
         arguments = tuple(self._member(item) for item in items)
         try:
             return generic[arguments if isinstance(inner, ast.Tuple) else arguments[0]]
@@ -249,9 +245,7 @@ class _Reader:
 
     def _literal(self, node: ast.expr) -> Any:
         match node:
-            case ast.Constant(value=value) if value is not Ellipsis and not isinstance(
-                value, float | complex
-            ):
+            case ast.Constant(value=value) if value is not Ellipsis and not isinstance(value, float | complex):
                 return value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(value))):
                 return -value
@@ -278,9 +272,7 @@ class _Reader:
 
     def _unknown(self, name: str, node: ast.expr) -> _Failure:
         close = difflib.get_close_matches(name, self._scope.names(), n=1)
-        hint = (
-            f"did you mean {close[0]!r}?" if close else "import or define it where the signature is written"
-        )
+        hint = f"did you mean {close[0]!r}?" if close else "import or define it where the signature is written"
         return self._failure(f"there is no type {name!r} here; {hint}", node)
 
     def _union(self, left: Any, right: Any) -> Any:

@@ -35,6 +35,7 @@ _OWN: Final[dict[str, Any]] = {
             "set",
             "str",
             "tuple",
+            "type",
         )
     },
     **{name: getattr(typing, name) for name in ("Annotated", "Any", "Literal", "Optional", "Union")},
@@ -42,7 +43,7 @@ _OWN: Final[dict[str, Any]] = {
 }
 _VOCABULARY: Final[dict[str, Any]] = {
     **_OWN,
-    **{name: getattr(collections.abc, name) for name in ("Iterable", "Mapping", "Sequence", "Set")},
+    **{name: getattr(collections.abc, name) for name in ("Callable", "Iterable", "Mapping", "Sequence", "Set")},
     **{name: getattr(typing, name) for name in ("Dict", "FrozenSet", "List", "Tuple")},
 }
 _SPECIAL: Final = (typing.Annotated, typing.Any, typing.Literal, typing.Optional, typing.Union)

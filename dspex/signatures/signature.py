@@ -203,9 +203,7 @@ class SignatureMeta(type):
         cls._require(name, "with_updated_fields")
         if type_ is not None:
             changes["annotation"] = made_annotation(name, type_)
-        return cls._with(
-            field.updated(**changes) if field.name == name else field for field in cls.fields.values()
-        )
+        return cls._with(field.updated(**changes) if field.name == name else field for field in cls.fields.values())
 
     def equals(cls, other: object) -> bool:
         """Whether ``other`` is a signature with the same instructions and fields; the same as ``==``."""
@@ -233,11 +231,15 @@ class SignatureMeta(type):
         """
         version = data.get("version")
         if version != _VERSION:
+            raise StateError(f"the stored signature is of version {version!r}; this dspex reads version {_VERSION}.")
+        try:
+            fields = [field_from_json(field, types or {}) for field in data["fields"]]
+            return _build(data["name"], fields, data["instructions"])
+        except (KeyError, TypeError, AttributeError) as error:
             raise StateError(
-                f"the stored signature is of version {version!r}; this dspex reads version {_VERSION}."
-            )
-        fields = [field_from_json(field, types or {}) for field in data["fields"]]
-        return _build(str(data["name"]), fields, data["instructions"])
+                f"the stored signature is damaged ({type(error).__name__}: {error}); it must be what "
+                f"Signature.to_json() wrote."
+            ) from error
 
     def describe(cls) -> str:
         """The signature over several lines, with all that is known of each field.
@@ -269,8 +271,7 @@ class SignatureMeta(type):
         if not isinstance(other, SignatureMeta):
             return NotImplemented
         return cls is other or (
-            cls.instructions == other.instructions
-            and list(cls.fields.values()) == list(other.fields.values())
+            cls.instructions == other.instructions and list(cls.fields.values()) == list(other.fields.values())
         )
 
     def __hash__(cls) -> int:
@@ -385,9 +386,7 @@ def make_signature(
     )
 
 
-def ensure_signature(
-    spec: str | Mapping[str, Any] | SignatureMeta, instructions: str = ""
-) -> type[Signature]:
+def ensure_signature(spec: str | Mapping[str, Any] | SignatureMeta, instructions: str = "") -> type[Signature]:
     """``spec`` as a signature that a model can be asked with; ``instructions`` replace its own when given.
 
     Raises `DefinitionError` when it has no outputs.

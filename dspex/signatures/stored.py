@@ -64,9 +64,7 @@ def field_to_json(field: Field) -> dict[str, Json]:
     }
     classes = {name: cls for name, cls in names.items() if cls.__module__ not in _USUAL}
     if classes:
-        data["classes"] = {
-            name: {"ref": _qualified(cls), "schema": _schema(cls)} for name, cls in classes.items()
-        }
+        data["classes"] = {name: {"ref": _qualified(cls), "schema": _schema(cls)} for name, cls in classes.items()}
     if field.default is not MISSING:
         data["default"] = plain_data(field.default, name=f"the default of input {field.name!r}")
     return data
@@ -83,9 +81,7 @@ def field_from_json(data: Mapping[str, Any], known: Mapping[str, Any]) -> Field:
         for short, stored in data.get("classes", {}).items()
     }
     try:
-        annotation = parse_type(
-            data["type"], Scope({**known, **classes}, frames=False), name=f"field {name!r}"
-        )
+        annotation = parse_type(data["type"], Scope({**known, **classes}, frames=False), name=f"field {name!r}")
     except DefinitionError as error:
         raise StateError(f"the stored signature cannot be read: {error}") from error
     field = Field(
@@ -120,9 +116,7 @@ def _imported(field: str, short: str, stored: Mapping[str, Any]) -> Any:
             f"({error}). {remedy}"
         ) from error
     if isinstance(found, types.ModuleType) or not is_type(found):
-        raise StateError(
-            f"field {field!r} has the type {short!r}, but {ref!r} is {found!r}, no type. {remedy}"
-        )
+        raise StateError(f"field {field!r} has the type {short!r}, but {ref!r} is {found!r}, no type. {remedy}")
     now, then = _schema(found), stored.get("schema")
     if now != then:
         raise StateError(
@@ -138,11 +132,7 @@ def _difference(then: Any, now: Any) -> str:
     parts = [
         *(f"{name!r} is gone" for name in old if name not in new),
         *(f"{name!r} is new" for name in new if name not in old),
-        *(
-            f"{name!r} was {old[name]}, is {new[name]}"
-            for name in old
-            if name in new and old[name] != new[name]
-        ),
+        *(f"{name!r} was {old[name]}, is {new[name]}" for name in old if name in new and old[name] != new[name]),
     ]
     return "; ".join(parts) or f"its schema was {then}, is {now}"
 

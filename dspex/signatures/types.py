@@ -10,9 +10,7 @@ from typing import Annotated, Any, Final, Literal, Union
 
 __all__ = ["is_plain_type", "metadata_in", "normalised", "split_annotated", "type_text", "union_members"]
 
-_PLAIN: Final = frozenset(
-    {str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object, type(None)}
-)
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object, type(None)})
 _CONTAINERS: Final = {list: 1, dict: 2, set: 1, frozenset: 1, tuple: None}
 
 

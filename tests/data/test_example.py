@@ -92,6 +92,8 @@ def test_inputs_that_were_never_named_say_what_to_write() -> None:
 def test_inputs_that_are_no_fields_are_refused() -> None:
     with pytest.raises(DataError, match=r"no field 'questoin'; its fields are 'question'"):
         Example(question="2 + 2?").with_inputs("questoin")
+    with pytest.raises(DataError, match=r"no field \['question'\]; .* Write with_inputs\('question', 'context'\)"):
+        Example(question="2 + 2?").with_inputs(["question"])  # type: ignore[arg-type]
 
 
 def test_copies_keep_the_inputs() -> None:

@@ -35,6 +35,10 @@ def test_rows_that_do_not_fit_are_named() -> None:
         from_dicts([{"a": 1}, {"b": 1}], inputs="a")
     with pytest.raises(DataError, match=r"rows\[0\]: an Example cannot have a field named 'id'.*rename="):
         from_dicts([{"id": 1}])
+    with pytest.raises(DataError, match=r"from_dicts takes a list of mappings, got {'a': 1} \(dict\); write"):
+        from_dicts({"a": 1})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"got None \(NoneType\)"):
+        from_dicts(None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"rename= names 'idd', which rows does not have; .* 'a'"):
         from_dicts([{"a": 1}], rename={"idd": "b"})
     with pytest.raises(DataError, match=r"rows\[0\]: after renaming, two fields are called 'b'"):

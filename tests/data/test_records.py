@@ -108,6 +108,11 @@ def test_a_score_that_is_no_number_is_refused(value: object) -> None:
         Score(0.5, objectives={"f1": value})  # type: ignore[dict-item]
 
 
+def test_objectives_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(MetricError, match=r"objectives must be a mapping of names to numbers, got 3 \(int\)"):
+        Score(0.5, objectives=3)  # type: ignore[arg-type]
+
+
 def test_feedback_that_is_no_text_is_refused() -> None:
     with pytest.raises(MetricError, match=r"feedback must be text, got 3 \(int\)"):
         Score(0.5, 3)  # type: ignore[arg-type]

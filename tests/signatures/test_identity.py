@@ -221,6 +221,16 @@ def test_other_versions_are_refused() -> None:
         Signature.from_json({**Ask.to_json(), "version": 9})
 
 
+@pytest.mark.parametrize("key", ["name", "instructions", "fields"])
+def test_damaged_data_is_refused(key: str) -> None:
+    data = Ask.to_json()
+    del data[key]
+    with pytest.raises(StateError, match=rf"the stored signature is damaged \(KeyError: '{key}'\)"):
+        Signature.from_json(data)
+    with pytest.raises(StateError, match="damaged"):
+        Signature.from_json({**Ask.to_json(), "fields": [3]})
+
+
 def test_validators_that_are_functions_cannot_be_stored() -> None:
     class Odd(Signature):
         a: str = InputField()

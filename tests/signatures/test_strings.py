@@ -247,7 +247,7 @@ def test_an_output_that_cannot_be_read_is_refused_and_an_input_is_not() -> None:
     class Socket:
         pass
 
-    message = r"output 'b': a Socket cannot be read from a model's answer\.\nWrong:  b: Socket\nRight:  b: str"
+    message = r"output 'b': a Socket cannot be read from a model's answer\.\nWrong:  b: Socket\nRight:  str, int"
     with pytest.raises(DefinitionError, match=message):
         Signature("a -> b: Socket")
     with pytest.raises(DefinitionError, match=r"output 'b': a list\[Socket\] cannot be read"):
