@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,11 +56,13 @@ class Collector:
         self._trial = trial
         self._lock = threading.Lock()
         self._in_flight: dict[ExampleRun, int] = {}
-        self._finished: list[tuple[int, ExampleResult]] = []
+        self._finished: list[tuple[int, Evaluation, Any]] = []
         self._tally = Tally()
-        self._metric_usage = Usage()
+        # Where the metric's calls count; with a deadline, each example has a run of its own that can end.
+        self._judge = terms.new_run()
+        self._judge.trace = _Forgetful()
         self._unfinished_usage = Usage()
-        self._names: tuple[str, ...] | None = None
+        self._names: tuple[str, ...] = ()
         self._hopeless = 0
         self._began = time.perf_counter()
 
@@ -72,7 +75,8 @@ class Collector:
     ) -> None:
         self._progress.__exit__(kind, error, trace)
         if kind is not None:
-            self.cancel("the evaluation was ended")
+            interrupted = issubclass(kind, KeyboardInterrupt | CancelledError)
+            self.cancel("interrupted" if interrupted else "an error")
 
     def work(self) -> Iterator[ExampleRun]:
         """All examples once, then all again for the next rollout; ends early once it is stopped."""
@@ -88,6 +92,7 @@ class Collector:
                     rollout=rollout,
                     fingerprint=self._fingerprint,
                     trial=self._trial,
+                    judge=self._judge if self._terms.deadline is None else None,
                 )
                 self._in_flight[run] = index
                 yield run
@@ -98,65 +103,78 @@ class Collector:
         Raises `MetricError` when the metric changed its objectives, the cause when all that was tried so far
         failed beyond repair, and what the caller's ``on_result`` raises.
         """
-        row = result.evaluation
-        with self._lock:
-            index = self._in_flight.pop(run)
-            if row.ok and not row.error:
-                self._check_names(row, run.example)
-            if self._on_result is not None:
-                self._on_result(row)
-            self._finished.append((index, result))
-            self._tally.add(row)
-            if result.metric_usage:
-                self._metric_usage.add(result.metric_usage)
-            if result.cause is not None:
-                self._check_hope(result.cause)
-            self._progress.advance(self._tally)
+        try:
+            with self._lock:
+                self._keep(run, result)
+        except BaseException:
+            self.stopped = "an error"  # no other worker starts more until the error has got through
+            raise
 
     def fail(self, run: ExampleRun, error: BaseException) -> None:
         """Take note that ``run`` raised; raises its error unless it is only a reason to stop."""
-        if isinstance(error, DeadlineExceeded):
+        if isinstance(error, DeadlineExceeded) and self._terms.deadline is not None:
             self.finish(run, run.abandon())
         elif isinstance(error, BudgetExceeded):
             with self._lock:
                 del self._in_flight[run]
                 self._unfinished_usage.add(run.usage)
+                self._close_judge(run)
                 # The first message names the limit; later ones only repeat it.
                 self.stopped = self.stopped or f"BudgetExceeded: {error}"
         else:
+            self.stopped = "an error"
             raise error
 
     def cancel(self, reason: str) -> None:
         """End what is in flight at its next boundary, and hand out no more."""
         self.stopped = self.stopped or reason
+        self._judge.cancel(reason)
         for run in list(self._in_flight):
             run.cancel(reason)
 
     def result(self, confidence: float) -> EvaluationResult:
         """The result of what is finished."""
         with self._lock:
-            finished = sorted(self._finished, key=lambda item: (item[0], item[1].evaluation.rollout))
+            finished = sorted(self._finished, key=lambda item: (item[0], item[1].rollout))
             usage = self._tally.usage + self._unfinished_usage
-            for run in self._in_flight:
+            for run in list(self._in_flight):
                 usage.add(run.usage)
         return EvaluationResult(
-            rows=tuple(self._filled(result.evaluation) for _, result in finished),
-            examples=tuple(self._devset[index] for index, _ in finished),
-            predictions=tuple(result.prediction for _, result in finished),
+            rows=tuple(self._filled(row) for _, row, _ in finished),
+            examples=tuple(self._devset[index] for index, _, _ in finished),
+            predictions=tuple(prediction for _, _, prediction in finished),
             planned=self.planned,
             metric=self._scorer.name,
             stopped=self.stopped,
             seconds=time.perf_counter() - self._began,
             usage=usage,
-            metric_usage=self._metric_usage,
+            metric_usage=self._judge.usage.copy(),
             confidence=confidence,
         )
 
+    def _keep(self, run: ExampleRun, result: ExampleResult) -> None:
+        row = result.evaluation
+        index = self._in_flight.pop(run)
+        if result.cause is None and (*row.scores,) != self._names:
+            self._check_names(row, run.example)
+        if self._on_result is not None:
+            self._on_result(row)
+        self._finished.append((index, row, result.prediction))
+        self._tally.add(row)
+        self._close_judge(run)
+        if result.cause is not None:
+            self._check_hope(result.cause)
+        self._progress.advance(self._tally)
+
+    def _close_judge(self, run: ExampleRun) -> None:
+        if run.judge is not self._judge and run.judge.usage:
+            self._judge.account(run.judge.usage)
+
     def _check_names(self, row: Evaluation, example: Example) -> None:
         names = tuple(row.scores)
-        if self._names is None:
+        if not self._names:
             self._names = names
-        elif names != self._names and set(names) != set(self._names):
+        elif set(names) != set(self._names):
             raise MetricError(
                 f"metric {self._scorer.name!r} returned the objectives {_listed(names)} for example "
                 f"{example.id}, but {_listed(self._names)} before; return the same ones for every example, "
@@ -171,10 +189,16 @@ class Collector:
 
     def _filled(self, row: Evaluation) -> Evaluation:
         # The program raised before the metric could say which objectives there are.
-        if not (row.ok and row.error) or self._names is None or isinstance(self._terms.failure_score, dict):
+        if not (row.ok and row.error) or isinstance(self._terms.failure_score, Mapping):
             return row
-        value = float(row.scores["score"])
-        return attrs.evolve(row, scores=dict.fromkeys(self._names, value))
+        return attrs.evolve(row, scores=dict.fromkeys(self._names or ("score",), row.scores["score"]))
+
+
+class _Forgetful(list[Any]):
+    """The trace of the metric's calls: nobody reads it, and it would keep every one of them alive."""
+
+    def append(self, entry: Any) -> None:
+        return None
 
 
 def _listed(names: Sequence[Any]) -> str:

@@ -87,9 +87,7 @@ class Evaluate:
         self.concurrency = _count("concurrency", concurrency if num_threads is None else num_threads)
         self.rollouts = _count("rollouts", rollouts)
         if not 0 < confidence < 1:
-            raise DefinitionError(
-                f"confidence must lie between 0 and 1, got {confidence!r}; write confidence=0.95"
-            )
+            raise DefinitionError(f"confidence must lie between 0 and 1, got {confidence!r}; write confidence=0.95")
         self.confidence = confidence
         self.progress = progress if display_progress is None else display_progress
         self._terms: dict[str, Any] = {

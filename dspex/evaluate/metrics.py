@@ -82,9 +82,7 @@ def f1(said: Any, right: Any) -> float:
     0.8
     """
     words = Counter(normalize_text(_text(said)).split())
-    return max(
-        (_overlap(words, Counter(normalize_text(answer).split())) for answer in _accepted(right)), default=0.0
-    )
+    return max((_overlap(words, Counter(normalize_text(answer).split())) for answer in _accepted(right)), default=0.0)
 
 
 def contains(said: Any, right: Any) -> float:
@@ -119,9 +117,7 @@ class FieldMetric:
     @overload
     def __call__(self, *, field: str) -> FieldMetric: ...
     @overload
-    def __call__(
-        self, example: Mapping[str, Any], prediction: Mapping[str, Any], trace: Any = None
-    ) -> float: ...
+    def __call__(self, example: Mapping[str, Any], prediction: Mapping[str, Any], trace: Any = None) -> float: ...
     def __call__(
         self,
         example: Mapping[str, Any] | None = None,

@@ -17,14 +17,13 @@ The steps are written once, as a generator; one driver performs them blocking, o
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import attrs
-
-from dspex.data import Evaluation, Example, Usage
+from dspex.data import Evaluation, Example, Prediction, Usage
 from dspex.data.plain import plain_data
 from dspex.errors import (
     BindingError,
@@ -39,10 +38,10 @@ from dspex.errors import (
     TrialPruned,
 )
 from dspex.evaluate.program import Program, as_program
-from dspex.evaluate.scoring import Metric, Scorer
-from dspex.evaluate.steps import Execute, Judge, Pause, Step, adrive, drive
+from dspex.evaluate.scoring import PLAIN_SCORES, Metric, Scorer
+from dspex.evaluate.steps import Await, Execute, Judge, Pause, Step, adrive, drive
 from dspex.evaluate.terms import Terms
-from dspex.execution import Budget, Deadline, Run
+from dspex.execution import Budget, Deadline, Run, TraceEntry, stream_threads
 
 __all__ = ["ExampleResult", "ExampleRun", "aevaluate_one", "evaluate_one", "is_infrastructure"]
 
@@ -60,46 +59,44 @@ def is_infrastructure(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | TimeoutError)
 
 
-@attrs.frozen(eq=False)
-class ExampleResult:
+class ExampleResult(NamedTuple):
     """An `Evaluation` with what it came from.
 
     ``prediction`` is ``None`` when there is none, ``trace`` the list of `TraceEntry` of the last try,
-    ``metric_usage`` what the metric's own model calls took, ``cause`` the error that ended it, if one did.
+    ``cause`` the error that ended it, if one did.
     """
 
     evaluation: Evaluation
     prediction: Any
-    trace: list[Any]
-    metric_usage: Usage
+    trace: list[TraceEntry]
     cause: Exception | None = None
 
 
 class ExampleRun:
     """One program on one example, to be performed once, blocking (`perform`) or awaited (`aperform`).
 
-    It raises what `evaluate_one` says; `usage` is what it took so far, also then.
+    It raises what `evaluate_one` says; `usage` is what it took so far, also then. ``judge`` is the `Run` that
+    the metric's own model calls count in, apart from the program's.
 
-    >>> from dspex.data import Prediction
     >>> def answer(question):
     ...     return Prediction(answer=question.upper())
     >>> def metric(example, prediction):
     ...     return prediction.answer == example.right
     >>> example = Example(question="a", right="A").with_inputs("question")
-    >>> outcome = ExampleRun(as_program(answer), example, Scorer(metric), Terms()).perform()
-    >>> outcome.prediction, outcome.evaluation.score
+    >>> result = ExampleRun(as_program(answer), example, Scorer(metric), Terms()).perform()
+    >>> result.prediction, result.evaluation.score
     (Prediction(answer='A'), 1.0)
     """
 
     __slots__ = (
         "_deadline",
         "_latency",
-        "_metric_usage",
         "_run",
         "_started",
         "_usage",
         "example",
         "fingerprint",
+        "judge",
         "program",
         "rollout",
         "scorer",
@@ -117,6 +114,7 @@ class ExampleRun:
         rollout: int = 0,
         fingerprint: str = "",
         trial: int | None = None,
+        judge: Run | None = None,
     ) -> None:
         self.program = program
         self.example = example
@@ -125,25 +123,25 @@ class ExampleRun:
         self.rollout = rollout
         self.fingerprint = fingerprint
         self.trial = trial
+        self.judge = terms.new_run() if judge is None else judge
         self._deadline: Deadline | None = None
         self._latency: float | None = None
         self._usage: Usage | None = None
-        self._metric_usage: Usage | None = None
         self._run: Run | None = None
         self._started = time.time()
 
     def perform(self) -> ExampleResult:
         """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
-        return drive(self._steps())
+        return drive(self._steps(blocking=True))
 
     async def aperform(self) -> ExampleResult:
         """Do it in this task; the deadline cancels it wherever it awaits."""
         seconds = self.terms.deadline
         if seconds is None:
-            return await adrive(self._steps())
+            return await adrive(self._steps(blocking=False))
         try:
             async with asyncio.timeout(seconds) as scope:
-                return await adrive(self._steps())
+                return await adrive(self._steps(blocking=False))
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -157,6 +155,7 @@ class ExampleRun:
 
     def cancel(self, reason: str) -> None:
         """Make it raise at its next boundary."""
+        self.judge.cancel(reason)
         if self._run is not None:
             self._run.cancel(reason)
 
@@ -167,65 +166,60 @@ class ExampleRun:
             return Usage()
         return self._run.usage if self._usage is None else self._usage + self._run.usage
 
-    def _steps(self) -> Generator[Step, Any, ExampleResult]:
-        terms, scorer, example = self.terms, self.scorer, self.example
-        inputs = example.inputs()
+    def _steps(self, *, blocking: bool) -> Generator[Step, Any, ExampleResult]:
+        terms = self.terms
+        inputs = _inputs(self.example)
         if terms.deadline is not None:
-            self._deadline = Deadline(terms.deadline)
+            self.judge.deadline = self._deadline = Deadline(terms.deadline)
         tries = 0
         while True:
-            run = self._new_run()
+            run = self._next_run()
             began = time.perf_counter()
             try:
                 prediction = yield Execute(self.program, inputs, run)
+                self._latency = time.perf_counter() - began
                 break
             except _RAISED:
                 raise
             except Exception as error:
                 self._latency = time.perf_counter() - began
                 if not is_infrastructure(error):
-                    return self._wrong(error)
+                    return self._outcome("ok", terms.failure_scores(), "", None, error)
                 pause = self._pause_before_retry(error, tries)
                 if pause is None:
                     return self._failed(error)
             tries += 1
             yield Pause(pause, run)
-        self._latency = time.perf_counter() - began
 
+        scorer = self.scorer
         tries = 0
         while True:
-            # The metric's own calls count against the same budget and deadline, but are not the program's.
-            judging = Run(settings=run.settings, deadline=self._deadline, budget=run.budget)
             try:
-                value = yield Judge(scorer, example, prediction, run.trace, judging)
+                if blocking or not scorer.is_slow:
+                    value = scorer.call(self.example, prediction, run.trace, self.judge)
+                else:
+                    value = yield Judge(scorer, self.example, prediction, run.trace, self.judge)
+                if type(value) not in PLAIN_SCORES and inspect.isawaitable(value):
+                    value = yield Await(value, self.judge)
                 break
             except (BudgetExceeded, MetricError, TrialPruned):
                 raise
             except Exception as error:
                 if not is_infrastructure(error):
-                    raise scorer.raised(error, example) from error
+                    raise scorer.raised(error, self.example) from error
                 pause = self._pause_before_retry(error, tries)
                 if pause is None:
                     return self._failed(error, prediction)
-            finally:
-                if judging.usage:
-                    self._metric_usage = (self._metric_usage or Usage()) + judging.usage
             tries += 1
-            yield Pause(pause, judging)
-        scores, feedback = scorer.read(value, example)
+            yield Pause(pause, self.judge)
+        scores, feedback = scorer.read(value, self.example)
         return self._outcome("ok", scores, feedback, prediction)
 
-    def _new_run(self) -> Run:
+    def _next_run(self) -> Run:
         if self._run is not None:
             self._usage = self.usage.copy()
-        terms = self.terms
-        self._run = run = Run(
-            settings=terms.settings,
-            deadline=self._deadline,
-            budget=terms.budget,
-            rollout_id=self.rollout,
-            seed=None if terms.seed is None else terms.seed + self.rollout,
-        )
+        self._run = run = self.terms.new_run(self.rollout)
+        run.deadline = self._deadline
         return run
 
     def _pause_before_retry(self, error: Exception, tries: int) -> float | None:
@@ -242,15 +236,12 @@ class ExampleRun:
             return None
         return pause
 
-    def _wrong(self, error: Exception) -> ExampleResult:
-        return self._outcome("ok", self.terms.failure_scores(), "", None, error)
-
     def _failed(self, error: Exception, prediction: Any = None) -> ExampleResult:
         return self._outcome("failed", {}, "", prediction, error)
 
     def _outcome(
         self,
-        status: Any,
+        status: Literal["ok", "failed"],
         scores: dict[str, float],
         feedback: str,
         prediction: Any,
@@ -267,28 +258,39 @@ class ExampleRun:
             rollout=self.rollout,
             latency=self._latency,
             # What is still running must not change a row that is written.
-            usage=usage if status == "ok" else usage.copy(),
+            usage=usage if error is None else usage.copy(),
             trial=self.trial,
             fingerprint=self.fingerprint,
             output=None if prediction is None else _plain_output(prediction),
             started=self._started,
         )
-        return ExampleResult(
-            evaluation, prediction, [] if run is None else run.trace, self._metric_usage or Usage(), error
-        )
+        return ExampleResult(evaluation, prediction, [] if run is None else run.trace, error)
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _inputs(example: Example) -> Mapping[str, Any]:
+    keys = example.input_keys
+    if keys is None:
+        return example.inputs()  # which explains what is wrong
+    return {name: value for name, value in example.__dict__.items() if name in keys}
 
 
 def _plain_output(prediction: Any) -> dict[str, Any]:
-    fields = prediction if isinstance(prediction, Mapping) else {"output": prediction}
-    plain: dict[str, Any] = {}
-    for name in fields:
-        value = fields[name]
-        try:
-            plain[str(name)] = plain_data(value, name=f"output {name!r}")
-        except DataError:
-            # A row is a record for people; an answer that has no plain form is no reason to lose it.
-            plain[str(name)] = repr(value)
-    return plain
+    if isinstance(prediction, Prediction):
+        fields = prediction.__dict__
+    else:
+        fields = dict(prediction) if isinstance(prediction, Mapping) else {"output": prediction}
+    return {name: value if type(value) in _SCALARS else _plain(value, name) for name, value in fields.items()}
+
+
+def _plain(value: Any, name: str) -> Any:
+    try:
+        return plain_data(value, name=f"output {name!r}")
+    except DataError:
+        # A row is a record for people; an answer that has no plain form is no reason to lose it.
+        return repr(value)
 
 
 def evaluate_one(
@@ -308,12 +310,11 @@ def evaluate_one(
     """Run ``program`` on ``example``'s inputs and score the prediction; blocking.
 
     The arguments are those of `Terms`; ``rollout``, ``fingerprint`` and ``trial`` are written into the row.
-    ``deadline`` (seconds) ends the run at its next model call, tool call or pause.
+    When ``deadline`` (seconds) is over, the run is cancelled and the row is there, whatever it was doing.
 
     Raises `BudgetExceeded`, `MetricError`, `DefinitionError`, `BindingError` and `StorageError`; every other
     error ends up in the row.
 
-    >>> from dspex.data import Prediction
     >>> def answer(question):
     ...     return Prediction(answer=question.upper())
     >>> row = evaluate_one(answer, Example(question="a", right="A").with_inputs("question"),
@@ -331,7 +332,15 @@ def evaluate_one(
         fingerprint=fingerprint,
         trial=trial,
     )
-    return run.perform().evaluation
+    if deadline is None:
+        return run.perform().evaluation
+    # On a thread of its own, which is left to itself if it has not ended by then.
+    for outcome in stream_threads(
+        ExampleRun.perform, [run], concurrency=1, deadline=deadline, cancel=ExampleRun.cancel
+    ):
+        if not isinstance(outcome.error, DeadlineExceeded):
+            return outcome.result().evaluation
+    return run.abandon().evaluation
 
 
 async def aevaluate_one(

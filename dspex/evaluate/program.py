@@ -76,6 +76,5 @@ def as_program(program: Program | Callable[..., Any]) -> Program:
         return FunctionProgram(candidate)
     hint = f"dspex.Predict({candidate!r})" if isinstance(candidate, str) else "a subclass of dspex.Module"
     raise DefinitionError(
-        f"a program is a dspex.Module or a function, got {candidate!r} ({type(candidate).__name__}); "
-        f"write {hint}"
+        f"a program is a dspex.Module or a function, got {candidate!r} ({type(candidate).__name__}); write {hint}"
     )

@@ -169,8 +169,7 @@ class EvaluationResult:
             "metric_usage": self.metric_usage.to_json(),
             "rows": [row.to_json() for row in self.rows],
             "examples": [
-                {"fields": example.to_json(), "inputs": sorted(example.input_keys or ())}
-                for example in self.examples
+                {"fields": example.to_json(), "inputs": sorted(example.input_keys or ())} for example in self.examples
             ],
         }
         if path is not None:
@@ -297,8 +296,7 @@ class EvaluationResult:
             low, high = self.interval
             examples = len(self.by_example())
             parts = [
-                f"score {self.score:.3f} [{low:.3f}, {high:.3f}] on {examples} "
-                f"example{'' if examples == 1 else 's'}"
+                f"score {self.score:.3f} [{low:.3f}, {high:.3f}] on {examples} example{'' if examples == 1 else 's'}"
             ]
             if self.failed:
                 parts.append(f"{self.failed} failed ({_most(row for row in self.rows if not row.ok)})")

@@ -5,23 +5,34 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
+import os
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from dspex.data import Example, Score, Usage
+from dspex.data import Example, Prediction, Score, Usage
 from dspex.errors import MetricError
+from dspex.execution import Activation, Run, TraceEntry
 
-__all__ = ["MEASURED", "Metric", "Scorer", "measured"]
+__all__ = ["MEASURED", "PLAIN_SCORES", "Metric", "Scorer", "measured"]
 
 Metric = Callable[..., Any]
 """``metric(example, prediction)`` or ``metric(example, prediction, trace)``, sync or async."""
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
 MEASURED = ("cost", "tokens", "calls", "latency")
 """The objectives that need no metric; a metric's own cannot have these names."""
 
-_PLAIN = (float, int, bool)
+PLAIN_SCORES = (float, int, bool)
+
+# From this many seconds on, a metric's call holds up an event loop noticeably; after so many of them in a row
+# it is called on threads. (One alone may only mean that the machine is busy.)
+_SLOW = 0.005
+_SLOW_CALLS = 3
+
 _ADVICE = (
     "Return a float or bool, dspex.Score(value, feedback), or a dict of named objectives such as "
     '{"score": 0.5, "brevity": 0.9}'
@@ -64,7 +75,7 @@ class Scorer:
     ({'score': 1.0}, '')
     """
 
-    __slots__ = ("is_async", "metric", "name", "slow", "takes_trace")
+    __slots__ = ("_slow_calls", "is_async", "metric", "name", "takes_trace")
 
     def __init__(self, metric: Metric, *, with_trace: bool = False) -> None:
         self.metric = metric
@@ -76,8 +87,7 @@ class Scorer:
                 f"    def metric(example, prediction):\n"
                 f"        return prediction.answer == example.answer"
             )
-        # Whether a call was seen to take so long that it must not be made on an event loop.
-        self.slow = False
+        self._slow_calls = 0
         self.takes_trace = _takes_trace(metric, self.name, with_trace)
         self.is_async = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(
             getattr(metric, "__call__", None)  # noqa: B004 - an object whose __call__ is async
@@ -88,18 +98,31 @@ class Scorer:
         """``metric`` itself when it is a scorer already, else a scorer of it."""
         return metric if isinstance(metric, Scorer) else cls(metric)
 
-    def call(self, example: Example, prediction: Any, trace: list[Any]) -> Any:
-        """What the metric returns: a score, or something to await that gives one."""
-        if self.takes_trace:
-            return self.metric(example, prediction, trace)
-        return self.metric(example, prediction)
+    @property
+    def is_slow(self) -> bool:
+        """Whether its last calls took so long that they would hold up an event loop."""
+        return self._slow_calls >= _SLOW_CALLS
+
+    def call(self, example: Example, prediction: Any, trace: list[TraceEntry], run: Run) -> Any:
+        """What the metric returns: a score, or something to await that gives one.
+
+        Models that it asks count in ``run``.
+        """
+        began = time.perf_counter()
+        with Activation(run):
+            value = self.metric(*((example, prediction, trace) if self.takes_trace else (example, prediction)))
+        if time.perf_counter() - began > _SLOW:
+            self._slow_calls += 1
+        else:
+            self._slow_calls = 0
+        return value
 
     def read(self, value: Any, example: Example) -> tuple[dict[str, float], str]:
         """The named objectives, ``score`` first, and the feedback in what the metric returned.
 
         Raises `MetricError` when it is no score.
         """
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN_SCORES:
             number = float(value)
             if math.isfinite(number):
                 return {"score": number}, ""
@@ -110,7 +133,8 @@ class Scorer:
                 if name != "score":
                     scores[self._objective(name, value, example)] = number
             return scores, value.feedback
-        if isinstance(value, Mapping):
+        # Rows of data are mappings too, but what they hold are answers.
+        if isinstance(value, Mapping) and not isinstance(value, Example | Prediction):
             return self._read_mapping(value, example)
         return {"score": self._number(value, value, example)}, ""
 
@@ -118,7 +142,7 @@ class Scorer:
         """The error that says that the metric raised."""
         where = ""
         for frame in traceback.extract_tb(error.__traceback__):
-            if "/dspex/evaluate/" not in frame.filename:
+            if not frame.filename.startswith(_PACKAGE):
                 where = f" at {frame.filename}:{frame.lineno}"
         return MetricError(
             f"metric {self.name!r} raised {type(error).__name__}: {error}{where}\n"

@@ -159,9 +159,7 @@ def paired_test(
             f"new and old must hold the same examples in the same order, got {len(new)} and {len(old)} values"
         )
     if len(new) == 0:
-        raise ValueError(
-            "new and old hold no values, so there is nothing to compare; give at least one example"
-        )
+        raise ValueError("new and old hold no values, so there is nothing to compare; give at least one example")
     better, worse = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
     differences = better - worse
     if not np.isfinite(differences).all():
@@ -231,19 +229,14 @@ def _right_or_wrong_interval(differences: Floats, confidence: float) -> Interval
     return (max(-1.0, won - lost - half), min(1.0, won - lost + half))
 
 
-def _bootstrap_interval(
-    differences: Floats, rng: np.random.Generator, resamples: int, confidence: float
-) -> Interval:
+def _bootstrap_interval(differences: Floats, rng: np.random.Generator, resamples: int, confidence: float) -> Interval:
     import numpy as np
 
     count = len(differences)
     if count == 1:
         return _EVERYTHING
     means = np.concatenate(
-        [
-            differences[rng.integers(0, count, size=(size, count))].mean(axis=1)
-            for size in _chunks(resamples, count)
-        ]
+        [differences[rng.integers(0, count, size=(size, count))].mean(axis=1) for size in _chunks(resamples, count)]
     )
     # A plain percentile interval is as narrow as a z interval with the population variance; this makes it as
     # wide as a t interval with the sample variance.
@@ -296,9 +289,7 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
     if x > (a + 1) / (a + b + 2):
         # The fraction converges fast only on the near side of the mean.
         return 1 - _incomplete_beta(1 - x, b, a)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     # Lentz's method: c and d are the ratios of successive numerators and denominators.
     tiny = 1e-300
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from dspex.data import Example
@@ -13,12 +11,9 @@ from dspex.evaluate.program import Program
 from dspex.evaluate.scoring import Scorer
 from dspex.execution import Activation, Run, in_thread, run_blocking
 
-__all__ = ["Execute", "Judge", "Pause", "Step", "adrive", "drive"]
+__all__ = ["Await", "Execute", "Judge", "Pause", "Step", "adrive", "drive"]
 
 T = TypeVar("T")
-
-# A metric that was seen to take this many seconds holds up an event loop; its next calls go to threads.
-_SLOW = 0.005
 
 
 class Execute:
@@ -39,7 +34,7 @@ class Execute:
 
 
 class Judge:
-    """The step of calling the metric."""
+    """The step of calling a metric that must not be called on the event loop, as it would hold it up."""
 
     __slots__ = ("example", "prediction", "run", "scorer", "trace")
 
@@ -51,20 +46,27 @@ class Judge:
         self.run = run
 
     def perform(self) -> Any:
-        with Activation(self.run):
-            value = self.scorer.call(self.example, self.prediction, self.trace)
-            return run_blocking(_awaited(value)) if inspect.isawaitable(value) else value
+        return self.scorer.call(self.example, self.prediction, self.trace, self.run)
 
     async def aperform(self) -> Any:
-        scorer = self.scorer
+        return await in_thread(self.perform)
+
+
+class Await:
+    """The step of awaiting the score of an async metric."""
+
+    __slots__ = ("run", "value")
+
+    def __init__(self, value: Awaitable[Any], run: Run) -> None:
+        self.value = value
+        self.run = run
+
+    def perform(self) -> Any:
+        return run_blocking(self.aperform())
+
+    async def aperform(self) -> Any:
         with Activation(self.run):
-            if scorer.slow:
-                value = await in_thread(scorer.call, self.example, self.prediction, self.trace)
-            else:
-                began = time.perf_counter()
-                value = scorer.call(self.example, self.prediction, self.trace)
-                scorer.slow = time.perf_counter() - began > _SLOW
-            return await value if inspect.isawaitable(value) else value
+            return await self.value
 
 
 class Pause:
@@ -83,7 +85,7 @@ class Pause:
         await asyncio.sleep(self.seconds)
 
 
-Step: TypeAlias = Execute | Judge | Pause
+Step: TypeAlias = Execute | Judge | Await | Pause
 
 
 def drive(steps: Generator[Step, Any, T]) -> T:
@@ -120,7 +122,3 @@ async def adrive(steps: Generator[Step, Any, T]) -> T:
         return result
     finally:
         steps.close()
-
-
-async def _awaited(value: Any) -> Any:
-    return await value

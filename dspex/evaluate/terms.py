@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from dspex.errors import DefinitionError
-from dspex.execution import Budget, Deadline, Settings, current
+from dspex.execution import Budget, Deadline, Run, Settings, current
 
 __all__ = ["Terms"]
 
@@ -55,8 +55,7 @@ class Terms:
     def _check_retries(self, _: Any, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise DefinitionError(
-                f"retries must be a whole number from 0 on, got {value!r} ({type(value).__name__}); "
-                f"write retries=2"
+                f"retries must be a whole number from 0 on, got {value!r} ({type(value).__name__}); write retries=2"
             )
 
     @budget.validator
@@ -83,6 +82,16 @@ class Terms:
             raise DefinitionError(
                 f"seed must be a whole number or None, got {value!r} ({type(value).__name__}); write seed=0"
             )
+
+    def new_run(self, rollout: int = 0) -> Run:
+        """A run of one try, as yet without a deadline."""
+        seed = self.seed
+        return Run(
+            settings=self.settings,
+            budget=self.budget,
+            rollout_id=rollout,
+            seed=None if seed is None else seed + rollout,
+        )
 
     def failure_scores(self) -> dict[str, float]:
         """The scores of a program that raised.
