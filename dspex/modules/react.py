@@ -69,7 +69,7 @@ class ReAct(Module):
         self.signature = asked = ensure_signature(signature)
         self.tools = _named(tools)
         if max_iters is not None:
-            self.max_iters = max_iters  # type: ignore[assignment]  # the descriptor takes all three
+            self.max_iters = max_iters
             if not isinstance(max_iters, Domain | Variable):
                 set_tunable(self, ReAct.max_iters, False)
         names = (*self.tools, _FINISH)

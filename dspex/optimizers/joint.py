@@ -95,7 +95,7 @@ class JointSearch(Optimizer):
         """How many examples of a valset of ``size`` a configuration has seen after each rung."""
         first = self.min_examples or max(4, math.ceil(size / self.eta**2))
         sizes = [size]
-        while sizes[-1] / self.eta >= first:
+        while first <= math.ceil(sizes[-1] / self.eta) < sizes[-1]:
             sizes.append(math.ceil(sizes[-1] / self.eta))
         return tuple(reversed(sizes))
 
@@ -104,6 +104,8 @@ class JointSearch(Optimizer):
         order = list(task.valset)
         task.random("order").shuffle(order)
         rungs = self.rungs(len(order))
+        # The program as it is, before anything is spent on proposals: a wrong metric or key shows here.
+        task.evaluate(task.state, order[: rungs[0]])
         asked = 0
         bracket = 0
         stale = 0

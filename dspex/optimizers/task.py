@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -35,6 +35,7 @@ from dspex.variables import Space, VariableState
 __all__ = ["Scores", "Task"]
 
 _OVERHEAD = "dspex:overhead"
+_GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
 
 
 @attrs.frozen
@@ -124,25 +125,25 @@ class Task:
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
         self._best: Scores | None = None
         self._seconds_per_example = 0.0
-        self._overhead = Usage.from_json(study.user_attrs.get(_OVERHEAD, Usage().to_json()))
+        self._memory = dict(study.user_attrs)
+        self._overhead = Usage.from_json(self._memory.get(_OVERHEAD, Usage().to_json()))
         self._overhead_lock = threading.Lock()
         self._take_over()
 
     def _take_over(self) -> None:
         """Take up the trials of an earlier run: finished ones as they are, interrupted ones to be continued."""
-        revived = {}
-        for _ in self.study.requeue_interrupted():
-            trial = self.study.ask()
-            revived[trial.number] = trial
+        self.study.requeue_interrupted()
+        queued = self.study.get_trials(states=[TrialState.WAITING])
+        claimed = {trial.number: trial for trial in (self.study.ask() for _ in queued)}
         for frozen in self.study.trials:
-            known: Trial | FrozenTrial = revived.get(frozen.number, frozen)
-            if frozen.state is TrialState.RUNNING and frozen.number not in revived:
+            trial: Trial | FrozenTrial = claimed.get(frozen.number, frozen)
+            if frozen.state is TrialState.RUNNING and trial is frozen:
                 continue  # another process is at it
-            if not (known.frozen if isinstance(known, Trial) else known).params and self.space.tunable:
+            if frozen.state is TrialState.FAIL and not frozen.params:
                 continue
-            self._trials.setdefault(self._state_of(known).fingerprint, known)
-            if not frozen.fixed_params:
-                self._sampled.append(known)
+            self._trials.setdefault(self._state_of(trial).fingerprint, trial)
+            if _GIVEN not in frozen.user_attrs:
+                self._sampled.append(trial)
 
     # -- configurations ----------------------------------------------------------------------------------
 
@@ -236,15 +237,12 @@ class Task:
     def demonstrate(self, state: VariableState, examples: Sequence[Example]) -> Iterator[Demonstration]:
         """Run a configuration on training examples and keep what each predictor did, for `BootstrappedDemos`."""
         prefix = f"demos:{state.fingerprint}:"
-        known = self.study.user_attrs
-        missing = [example for example in examples if prefix + example.id not in known]
-
+        missing = [example for example in examples if prefix + example.id not in self._memory]
         if missing:
-            self._within_share()
+            self._within_share(len(missing))
             self._demonstrate(state, missing, prefix)
-        known = self.study.user_attrs
         for example in examples:
-            found = known.get(prefix + example.id)
+            found = self._memory.get(prefix + example.id)
             if found is not None:
                 yield Demonstration(example, Evaluation.from_json(found["row"]), found["demos"])
 
@@ -266,7 +264,7 @@ class Task:
                 if entry.prediction is not None
             }
             key = prefix + result.evaluation.example_id
-            self.study.set_user_attr(key, {"row": result.evaluation.to_json(), "demos": demos})
+            self._memorize(key, {"row": result.evaluation.to_json(), "demos": demos})
             self._add_overhead(result.evaluation.usage)
             self.watcher.evaluated(result.evaluation)
 
@@ -299,9 +297,22 @@ class Task:
         finally:
             self._add_overhead(run.usage)
 
+    def remember(self, key: str, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gave when it was first called under this key, in this run or an earlier one.
+
+        For whatever costs something and is no evaluation. The value must be plain data.
+        """
+        if key not in self._memory:
+            self._memorize(key, make())
+        return self._memory[key]
+
     def usage(self) -> Usage:
         """What the study has consumed so far: its ledger, and what proposers took; earlier runs included."""
         return self.study.ledger.usage() + self._overhead
+
+    def _memorize(self, key: str, value: Any) -> None:
+        self.study.set_user_attr(key, value)
+        self._memory[key] = value
 
     def _add_overhead(self, usage: Usage) -> None:
         with self._overhead_lock:
@@ -315,8 +326,8 @@ class Task:
         missing = [e for e in asked if ledger.lookup(state.fingerprint, e.id) is None]
         done = 0
         while done < len(missing):  # in portions, so that the held-out share is looked at in between
-            self._within_share()
-            portion = missing[done : done + 4 * self._concurrency]
+            portion = missing[done : done + 2 * self._concurrency]
+            self._within_share(len(portion))
             began = time.perf_counter()
             self._run(state, trial, portion)
             took = (time.perf_counter() - began) / len(portion)
@@ -334,13 +345,13 @@ class Task:
         result = evaluate(
             self.program.bind(state), on_result=record, fingerprint=state.fingerprint, trial=trial.number
         )
-        if result.stopped == "interrupted":
-            raise KeyboardInterrupt
+        if result.stopped.startswith(BudgetExceeded.__name__):
+            raise BudgetExceeded(result.stopped.partition(": ")[2])
         if result.stopped:
-            raise BudgetExceeded(result.stopped)
+            raise KeyboardInterrupt
 
-    def _within_share(self) -> None:
-        """Raise when going on would leave too little of the budget for the held-out comparison.
+    def _within_share(self, more: int = 1) -> None:
+        """Raise when ``more`` runs would leave too little of the budget for the held-out comparison.
 
         Two programs are still to be run on every held-out example; what that takes is judged by what examples
         have taken so far.
@@ -353,13 +364,14 @@ class Task:
         if not ledger:
             return
         usage = ledger.usage()
-        need = 2.2 * self._heldout_size / len(ledger)
+        runs = 2.2 * self._heldout_size + more
+        need = runs / len(ledger)
         left = budget.remaining()
         wanted = (
             ("calls", left.calls, (usage.calls + usage.cached_calls) * need),
             ("tokens", left.tokens, usage.total_tokens * need),
             ("usd", left.usd, ((usage.cost or 0.0) + (usage.saved_cost or 0.0)) * need),
-            ("seconds", left.seconds, self._seconds_per_example * 2.2 * self._heldout_size),
+            ("seconds", left.seconds, self._seconds_per_example * runs),
         )
         for name, remaining, needed in wanted:
             if remaining is not None and remaining < needed:
@@ -389,6 +401,7 @@ class Task:
                 if self.space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
                     fixed[path] = self.pool(path).add(fixed[path], source="user").id
             trial = self.study.ask(fixed=fixed)
+            trial.set_user_attr(_GIVEN, True)
             self._trials[state.fingerprint] = trial
         return trial
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -56,6 +56,10 @@ class Workbench(Protocol):
 
     def demonstrate(self, state: VariableState, examples: Sequence[Example]) -> Iterator[Demonstration]:
         """Run the program on ``examples``; what was run before, also in an earlier process, is not run again."""
+        ...
+
+    def remember(self, key: str, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gave when it was first called under this key, in this process or an earlier one."""
         ...
 
     def call(self, module: Module, **inputs: Any) -> Any:

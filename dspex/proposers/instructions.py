@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from dspex.data import Example
-from dspex.errors import BudgetExceeded, LMError, ParseError
+from dspex.errors import LMContentFilterError, LMContextWindowError, LMError, ParseError
 from dspex.modules import Predict
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
 from dspex.signatures import Signature
@@ -62,26 +63,33 @@ class GroundedInstructions(Proposer):
             first = rng.randrange(len(TIPS))
             tips = [TIPS[(first + number) % len(TIPS)] for number in range(self.count)]
             for number, tip in enumerate(tips):
-                source = f"instructions:{owner}:{round}:{number}"
-                if any(item.source == source for item in pool):
-                    continue  # written by an earlier process that was interrupted
                 shown = rng.sample(list(bench.trainset), min(3, len(bench.trainset)))
+                source = f"instructions:{path}:{round}:{number}"
+                ask = functools.partial(
+                    self._write,
+                    bench,
+                    writer,
+                    fields=_fields(predictor.signature),
+                    examples="\n\n".join(_spell(example) for example in shown),
+                    current_instruction=current,
+                    tip=tip,
+                )
                 try:
-                    written = bench.call(
-                        writer,
-                        fields=_fields(predictor.signature),
-                        examples="\n\n".join(_spell(example) for example in shown),
-                        current_instruction=current,
-                        tip=tip,
-                    ).instruction.strip()
-                except BudgetExceeded:
-                    raise
-                except (ParseError, LMError):
-                    continue
-                domain = bench.space[path].domain
+                    written = bench.remember(source, ask)
+                except LMError as error:
+                    if not error.retryable:
+                        raise
+                    continue  # the model's trouble, not the search's
+                domain: Any = bench.space[path].domain
                 if written and domain.contains(written):
                     parent = next((item.id for item in pool if item.value == current), None)
                     pool.add(written, parents=(parent,) if parent else (), source=source, note=tip)
+
+    def _write(self, bench: Workbench, writer: Predict, **inputs: Any) -> str:
+        try:
+            return str(bench.call(writer, **inputs).instruction).strip()
+        except (ParseError, LMContextWindowError, LMContentFilterError):
+            return ""
 
 
 def _fields(signature: type[Signature]) -> str:

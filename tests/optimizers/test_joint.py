@@ -1,0 +1,260 @@
+"""The joint search: it finds what is there, spends what it may, and says what is so."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import Budget, Example, JointSearch, MockLM, Predict
+from dspex.errors import BindingError, DataError, DefinitionError, LMAuthError, MetricError, StateError
+from dspex.proposers import LabeledDemos
+from dspex.trials import TrialState
+from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
+
+
+def search(**options: Any) -> JointSearch:
+    return JointSearch(**{"trials": 12, "width": 6, **options})
+
+
+def test_it_finds_the_demos_and_reports_a_significant_gain() -> None:
+    program = Capitals()
+    result = search().optimize(program, trainset(), metric, lm=lm(), storage=None)
+    assert result.significant
+    assert result.baseline is not None
+    assert result.best is not None
+    assert result.best.score > result.baseline.score + 0.5
+    demos = f"answer.{result.state['answer']}.demos"
+    assert len(result.state[demos]) > 0
+    assert result.program.answer.choice == result.state["answer"]
+    assert program.space().defaults() == Capitals().space().defaults(), "the program that was given is not changed"
+    text = result.report()
+    for part in ("significant gain", "held-out", "baseline", "what changed", demos, "calls"):
+        assert part in text
+    assert json.loads(json.dumps(result.to_json()))["significant"] is True
+
+
+def test_the_search_never_sees_the_held_out_examples() -> None:
+    seen: list[str] = []
+    told: list[int] = []
+
+    class Spy(dspex.optimizers.Watcher):
+        def phase(self, name: str) -> None:
+            if name.startswith("comparing"):
+                told.append(len(seen))
+
+    def watched(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        seen.append("\n".join(m["content"] for m in messages))
+        return model(messages, **params)
+
+    result = search().optimize(Capitals(), trainset(), metric, lm=MockLM(watched), storage=None, watcher=Spy())
+    assert result.best is not None
+    heldout = {row.example_id for row in result.best.rows}
+    names = {e.country for e in trainset() if e.id in heldout}
+    assert len(names) == 21
+    during_search = "\n".join(seen[: told[0]])
+    assert not [name for name in names if f"{name}\n" in f"{during_search}\n"]
+    assert not heldout & {row.example_id for row in result.study.ledger}
+
+
+def test_flat_tasks_claim_no_gain() -> None:
+    def flat(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        if "tip" in messages[0]["content"]:
+            return {"instruction": "Guess."}
+        country = asked_country(messages)
+        return {"reasoning": "", "capital": CAPITALS[country] if int(country.split()[1]) % 2 else "?"}
+
+    result = search().optimize(Capitals(), trainset(), metric, lm=MockLM(flat), storage=None)
+    assert not result.significant
+    assert "no significant gain" in result.report()
+    assert result.test is not None
+    assert result.test.difference == 0
+
+
+def test_a_winner_that_loses_on_held_out_examples_is_not_returned() -> None:
+    split = dspex.optimizers.split_for_search(trainset(), None, None, seed=0)
+    lucky = {e.country for e in split.validation}
+
+    def overfit(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        if "tip" in messages[0]["content"]:
+            return {"instruction": "Guess."}
+        country = asked_country(messages)
+        return {"reasoning": "", "capital": CAPITALS[country] if (len(messages) > 2) == (country in lucky) else "?"}
+
+    result = search().optimize(Capitals(), trainset(), metric, lm=MockLM(overfit), storage=None)
+    assert result.kept_baseline
+    assert result.state.changes() == {}
+    assert "the baseline is kept" in result.report()
+
+
+@pytest.mark.parametrize("calls", [1, 7, 40, 150])
+def test_the_budget_is_a_hard_cap_and_the_best_so_far_comes_back(calls: int) -> None:
+    model_object = lm()
+    budget = Budget(calls=calls)
+    result = search().optimize(Capitals(), trainset(), metric, lm=model_object, storage=None, budget=budget)
+    assert len(model_object.calls) <= calls
+    assert budget.spent.calls == len(model_object.calls)
+    assert isinstance(result.program, Capitals)
+    assert "budget" in result.stopped.lower()
+
+
+def test_some_of_the_budget_is_kept_for_the_held_out_comparison() -> None:
+    result = search(trials=60).optimize(
+        Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=200)
+    )
+    assert "kept for the held-out comparison" in result.stopped
+    assert result.best is not None
+    assert result.best.complete
+
+
+def test_failed_trials_rank_nothing() -> None:
+    calls = {"n": 0}
+
+    def shaky(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        calls["n"] += 1
+        if calls["n"] % 7 == 0:
+            raise dspex.errors.LMServerError("down for a moment")
+        return model(messages, **params)
+
+    result = search(retries=0).optimize(
+        Capitals(), trainset(), metric, lm=MockLM(shaky, retries=0), storage=None
+    )
+    failed = [row for row in result.study.ledger if not row.ok]
+    assert failed
+    assert all(row.scores == {} for row in failed)
+    assert all("LMServerError" in row.error for row in failed)
+    assert result.significant, "failures are no zeros, so the good configurations still win"
+
+
+def test_several_objectives_give_a_pareto_set() -> None:
+    def both(example: Example, prediction: Any) -> dict[str, float]:
+        return {"score": float(metric(example, prediction)), "brevity": -float(len(prediction.capital))}
+
+    result = search().optimize(
+        Capitals(),
+        trainset(),
+        both,
+        lm=lm(),
+        storage=None,
+        objectives={"score": "maximize", "tokens": "minimize"},
+    )
+    assert len(result.pareto) >= 2
+    scores = [point.values["score"] for point in result.pareto]
+    tokens = [point.values["tokens"] for point in result.pareto]
+    assert scores == sorted(scores, reverse=True)
+    assert tokens == sorted(tokens, reverse=True), "whoever scores less must be cheaper, or it is beaten"
+    assert "not beaten in every objective" in result.report()
+
+
+def test_rungs_grow_by_eta_up_to_the_valset() -> None:
+    assert search(eta=3).rungs(60) == (7, 20, 60)
+    assert search(eta=2, min_examples=10).rungs(60) == (15, 30, 60)
+    assert search().rungs(3) == (3,)
+
+
+def test_losers_are_pruned_and_winners_complete() -> None:
+    result = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+    states = {trial.state for trial in result.study.trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    complete = [t for t in result.study.trials if t.state is TrialState.COMPLETE]
+    assert all(len(result.study.ledger.rows(fingerprint=t.fingerprint)) == 21 for t in complete)
+
+
+def test_the_same_seed_repeats_the_search() -> None:
+    runs = [search(seed=3).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None) for _ in range(2)]
+    assert [dict(t.params) for t in runs[0].study.trials] == [dict(t.params) for t in runs[1].study.trials]
+    assert runs[0].state.fingerprint == runs[1].state.fingerprint
+
+
+def test_frozen_variables_are_not_searched() -> None:
+    program = Capitals().freeze("*.demos", "answer")
+    result = search().optimize(program, trainset(), metric, lm=lm(), storage=None)
+    assert all("answer" not in t.params for t in result.study.trials)
+    assert all(not path.endswith("demos") for t in result.study.trials for path in t.params)
+
+
+class Holding:
+    def __init__(self, program: dspex.Module) -> None:
+        self.program = program
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"trainset": []}, DataError, "trainset"),
+        ({"trainset": [Example(country="a", capital="b")] * 20}, DataError, "with_inputs"),
+        ({"trainset": trainset()[:4]}, DataError, "too few to split"),
+        ({"valset": trainset()[:9], "testset": trainset()[40:]}, DataError, "share 9 examples"),
+        ({"metric": lambda example, prediction: "good"}, MetricError, "'good'"),
+        ({"metric": lambda example, prediction: 1 / 0}, MetricError, "ZeroDivisionError"),
+        ({"metric": lambda example, prediction: math.nan}, MetricError, "nan"),
+        ({"metric": lambda: 1}, MetricError, "example, prediction"),
+        ({"program": Capitals().freeze("*")}, DefinitionError, "nothing to search"),
+        ({"program": lambda country: country}, DefinitionError, "must be a dspex.Module"),
+        ({"budget": 5}, DefinitionError, "budget must be a dspex.Budget, got 5"),
+        ({"objectives": {"score": "up"}}, DefinitionError, "'maximize' or 'minimize'"),
+        ({"objectives": {}}, DefinitionError, "objectives must be a dict"),
+        ({"lm": "gpt"}, DefinitionError, "dspex.LM"),
+    ],
+)
+def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {"program": Capitals(), "trainset": trainset(), "metric": metric, "lm": lm(), "storage": None}
+    arguments.update(change)
+    program, examples, judge = arguments.pop("program"), arguments.pop("trainset"), arguments.pop("metric")
+    with pytest.raises(error, match=message):
+        search().optimize(program, examples, judge, **arguments)
+
+
+def test_a_capture_that_cannot_follow_stops_before_any_call() -> None:
+    program = Capitals()
+    program.holder = Holding(program.answer)
+    model_object = lm()
+    with pytest.raises(BindingError, match="Holding"):
+        search().optimize(program, trainset(), metric, lm=model_object, storage=None)
+    assert len(model_object.calls) == 0
+
+
+def test_a_key_that_is_refused_stops_the_search_at_once() -> None:
+    def refused(messages: Any, **params: Any) -> Any:
+        raise LMAuthError("no key: set EXAMPLE_API_KEY")
+
+    model_object = MockLM(refused)
+    with pytest.raises(LMAuthError, match="EXAMPLE_API_KEY"):
+        search().optimize(Capitals(), trainset(), metric, lm=model_object, storage=None)
+    assert len(model_object.calls) < 30
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(DefinitionError, match="eta must be a whole number from 2 on, got 1"):
+        JointSearch(eta=1)
+
+
+def test_a_search_that_returns_nonsense_is_named() -> None:
+    class Bad(dspex.Optimizer):
+        def search(self, task: Any) -> Any:
+            return "best"
+
+    with pytest.raises(StateError, match=r"Bad\.search must return a VariableState or None, got 'best'"):
+        Bad().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+
+
+def test_own_demo_sizes_are_kept() -> None:
+    result = search(proposers=[LabeledDemos(sizes=[2], sets=5)]).optimize(
+        Predict("country -> capital"), trainset(), metric, lm=lm(), storage=None
+    )
+    assert {len(value) for value in result.study.pool("demos").values} == {0, 2}
+
+
+def test_the_default_storage_is_a_file_in_the_working_directory(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = search().optimize(Capitals(), trainset(), metric, lm=lm())
+    assert (tmp_path / ".dspex" / "studies.db").exists()
+    model_object = lm()
+    second = search().optimize(Capitals(), trainset(), metric, lm=model_object)
+    assert len(model_object.calls) == 0, "the same line again costs nothing"
+    assert second.state.fingerprint == first.state.fingerprint
+    assert second.test == first.test
