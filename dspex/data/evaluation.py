@@ -52,10 +52,6 @@ class Evaluation:
         """The main objective, or ``None`` for a failed row."""
         return self.scores.get("score")
 
-    def for_trial(self, trial: int | None) -> Evaluation:
-        """The same result as a row of another trial."""
-        return attrs.evolve(self, trial=trial)
-
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {

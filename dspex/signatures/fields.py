@@ -182,18 +182,14 @@ class Field:
 
         A constraint that becomes ``None`` is gone.
         """
-        spec = FieldSpec(
-            is_input=self.is_input,
-            desc=changes.pop("desc", self.desc),
-            prefix=changes.pop("prefix", self.prefix),
-            default=changes.pop("default", self.default),
-            constraints=self.constraints,
-        )
         annotation = changes.pop("annotation", self.annotation)
-        kind = "InputField" if self.is_input else "OutputField"
+        desc = changes.pop("desc", self.desc)
+        prefix = changes.pop("prefix", self.prefix)
+        default = changes.pop("default", self.default)
         constraints = {name: value for name, value in {**self.constraints, **changes}.items() if value is not None}
-        checked = _spec(kind, self.is_input, spec.desc, spec.prefix, spec.default, constraints)
-        return Field.make(self.name, annotation, checked)
+        kind = "InputField" if self.is_input else "OutputField"
+        spec = _spec(kind, self.is_input, desc, prefix, default, constraints)
+        return Field.make(self.name, annotation, spec)
 
     @property
     def required(self) -> bool:
