@@ -136,15 +136,23 @@ def map_threads(fn: Callable[[T], R], items: Iterable[T], *, concurrency: int = 
 async def map_async(afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], *, concurrency: int = 8) -> list[R]:
     """The values of ``await afn(item)``, in order, at most ``concurrency`` at once.
 
-    The first error is raised, once the items in flight have been cancelled.
+    The first error is raised, once the items in flight have been cancelled; no further item is started.
 
     >>> async def double(item):
     ...     return 2 * item
     >>> run_blocking(map_async(double, [1, 2, 3]))
     [2, 4, 6]
     """
+    from dspex.execution.tasks import Tasks
+
     values: dict[int, R] = {}
-    stream = stream_async(afn, items, concurrency=concurrency)
+
+    def stop_at_error(outcome: Outcome[T, R]) -> None:
+        if not outcome.ok:
+            batch.drain()
+
+    batch = Tasks(afn, items, concurrency=checked_concurrency(concurrency), on_result=stop_at_error)
+    stream = batch.outcomes()
     try:
         async for outcome in stream:
             values[outcome.index] = outcome.result()

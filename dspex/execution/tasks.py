@@ -86,6 +86,10 @@ class Tasks(Generic[T, R]):
             if left:
                 await asyncio.wait(left, timeout=self._grace)
 
+    def drain(self) -> None:
+        """Start no further item; those in flight go on."""
+        self._drained = True
+
     def _fill(self) -> None:
         try:
             while len(self._active) < self._concurrency and not self._drained and self._crash is None:
