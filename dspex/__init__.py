@@ -13,13 +13,7 @@ __version__ = "0.1.0"
 # Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
 _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter"),
-    "dspex.data": (
-        "Evaluation",
-        "Example",
-        "Prediction",
-        "Score",
-        "Usage",
-    ),
+    "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
     "dspex.execution": ("Budget", "configure", "context", "settings"),
@@ -33,14 +27,15 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "Optimizer",
         "optimize",
     ),
-    "dspex.signatures": ("InputField", "OutputField", "Signature"),
-    "dspex.study": ("Study", "create_study", "delete_study", "load_study"),
+    "dspex.signatures": ("InputField", "OutputField", "Signature", "make_signature"),
+    "dspex.study": ("Study", "Trial", "create_study", "delete_study", "get_all_study_names", "load_study"),
     "dspex.tools": ("Tool",),
-    "dspex.trials": ("Trial",),
+    "dspex.trials": ("FrozenTrial", "TrialState"),
     "dspex.variables": (
         "Bool",
         "Choice",
         "Demos",
+        "Domain",
         "Float",
         "Int",
         "ModelChoice",
@@ -78,6 +73,7 @@ _ROOMS = (
 _HOMES = {name: room for room, names in _EXPORTS.items() for name in names}
 
 __all__ = sorted([*_HOMES, *_ROOMS])
+
 if TYPE_CHECKING:
     from dspex import (
         adapters as adapters,
@@ -150,23 +146,28 @@ if TYPE_CHECKING:
         InputField as InputField,
         OutputField as OutputField,
         Signature as Signature,
+        make_signature as make_signature,
     )
     from dspex.study import (
         Study as Study,
+        Trial as Trial,
         create_study as create_study,
         delete_study as delete_study,
+        get_all_study_names as get_all_study_names,
         load_study as load_study,
     )
     from dspex.tools import (
         Tool as Tool,
     )
     from dspex.trials import (
-        Trial as Trial,
+        FrozenTrial as FrozenTrial,
+        TrialState as TrialState,
     )
     from dspex.variables import (
         Bool as Bool,
         Choice as Choice,
         Demos as Demos,
+        Domain as Domain,
         Float as Float,
         Int as Int,
         ModelChoice as ModelChoice,

@@ -85,9 +85,7 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_every_room_has_its_place() -> None:
     rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if _is_room(path)}
-    assert rooms <= set(ALLOWED), (
-        f"say in {Path(__file__).name} where these rooms stand: {rooms - set(ALLOWED)}"
-    )
+    assert rooms <= set(ALLOWED), f"say in {Path(__file__).name} where these rooms stand: {rooms - set(ALLOWED)}"
 
 
 def _is_room(path: Path) -> bool:
@@ -160,9 +158,7 @@ def test_import_dspex_loads_no_room() -> None:
 
 
 def test_importing_rooms_loads_no_optional_part() -> None:
-    rooms = sorted(
-        {_module(path) for path in FILES if path.name == "__init__.py" and path.parent.parent == PACKAGE}
-    )
+    rooms = sorted({_module(path) for path in FILES if path.name == "__init__.py" and path.parent.parent == PACKAGE})
     code = f"import sys, {', '.join(rooms)}; print(sorted({ON_USE!r} & set(sys.modules)))"
     assert _python(code) == "[]"
 

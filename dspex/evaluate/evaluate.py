@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dspex.data import Evaluation, Example
-from dspex.errors import DataError, DefinitionError
+from dspex.data import Evaluation, Example, require_examples
+from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
 from dspex.evaluate.program import Program, as_program
@@ -82,7 +82,7 @@ class Evaluate:
         num_threads: int | None = None,
         display_progress: bool | None = None,
     ) -> None:
-        self.devset = _checked(devset)
+        self.devset = require_examples(devset, name="devset")
         self.scorer = Scorer.of(metric)
         self.concurrency = _count("concurrency", concurrency if num_threads is None else num_threads)
         self.rollouts = _count("rollouts", rollouts)
@@ -230,26 +230,6 @@ class Evaluate:
         return f"Evaluate({len(self.devset)} examples, {self.scorer.name}, concurrency={self.concurrency})"
 
 
-def _checked(devset: Iterable[Example]) -> list[Example]:
-    examples = list(devset)
-    if not examples:
-        raise DataError("devset is empty, so there is nothing to evaluate on; give at least one example")
-    for index, example in enumerate(examples):
-        if not isinstance(example, Example):
-            raise DataError(
-                f"devset[{index}] must be an Example, got {_shortened(example)} ({type(example).__name__}); "
-                f'write dspex.Example(question=..., answer=...).with_inputs("question")'
-            )
-        if not example.input_keys:
-            fields = ", ".join(map(repr, example)) or "none"
-            raise DataError(
-                f"devset[{index}] does not say which of its fields are inputs: {_shortened(example)}. "
-                f"Write [example.with_inputs({next(iter(example), 'question')!r}) for example in devset]; "
-                f"its fields are {fields}."
-            )
-    return examples
-
-
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DefinitionError(
@@ -257,8 +237,3 @@ def _count(name: str, value: Any) -> int:
             f"write for example {name}={8 if name == 'concurrency' else 3}"
         )
     return value
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -315,16 +315,14 @@ def test_dspys_words() -> None:
 @pytest.mark.parametrize(
     ("devset", "message"),
     [
-        ([], r"devset is empty, so there is nothing to evaluate on; give at least one example"),
+        ([], r"devset is empty: there is nothing to run the program on\.\nWrite: devset = \[Example\("),
         (
             [*examples(1), Example(question="a", answer="b")],
-            r"devset\[1\] does not say which of its fields are inputs: .*"
-            r"example\.with_inputs\('question'\) for example in devset\]; its fields are 'question', 'answer'",
+            r"devset\[1\] does not say which of its fields are inputs: .*\n"
+            r"Write: devset = \[example\.with_inputs\('question', \.\.\.\) for example in devset\]",
         ),
-        (
-            [{"question": "a"}],
-            r"devset\[0\] must be an Example, got \{'question': 'a'\} \(dict\); write dspex\.Example\(",
-        ),
+        ([{"question": "a"}], r"devset\[0\] must be an Example, got \{'question': 'a'\} \(dict\)\.\nWrite: from_dicts"),
+        ("devset", r"devset must be a list of examples, got 'devset' \(str\)"),
     ],
 )
 def test_a_devset_that_cannot_be_used_is_explained(devset: Any, message: str) -> None:
