@@ -18,7 +18,7 @@ from dspex.adapters.templating import (
     shipped_template,
     user_template,
 )
-from dspex.adapters.values import input_text
+from dspex.adapters.values import input_text, output_text
 from dspex.data.example import Example
 from dspex.errors import DataError, DefinitionError, ParseError
 from dspex.lm.types import LMRequest, MessageBlock
@@ -110,9 +110,7 @@ class Adapter(ABC):
             rollout_id,
         )
 
-    def head(
-        self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]
-    ) -> MessageBlock:
+    def head(self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]) -> MessageBlock:
         """The system message and the demos: each a question and its answer, as turns of a conversation.
 
         A demo that lacks some of the fields is not shown as a turn, which would teach the model to leave
@@ -123,9 +121,7 @@ class Adapter(ABC):
         head = self._heads.get((id(signature), id(demos), instructions))
         return (head or self._head(signature, instructions, demos)).block
 
-    def _head(
-        self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]
-    ) -> _Head:
+    def _head(self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]) -> _Head:
         layout = self._layout(signature)
         key = _content_key(signature, instructions, demos)
         block = self._blocks.get(key) if key is not None else None
@@ -171,7 +167,7 @@ class Adapter(ABC):
             if view.name in demo
         ]
         known = [
-            output.view.with_value(self._answer_value(output, demo[output.name]))
+            output.view.with_value(escaped(output_text(output.field, demo[output.name], output.value)))
             for output in layout.outputs
             if output.name in demo
         ]

@@ -66,12 +66,14 @@ def read_value(annotation: Any, adapter: TypeAdapter[Any], value: Any) -> Any:
     Raises `Unreadable` when no candidate validates.
     """
     reason: str | None = None
+    settled = False
     for candidate in _candidates(annotation, value, _Effort()):
         try:
             return _validated(adapter, candidate)
         except ValidationError as error:
-            if reason is None or candidate is not value:
-                reason = _reason(error)
+            if not settled:
+                # What is wrong with the best guess says more than what is wrong with the bare text.
+                reason, settled = _reason(error), candidate is not value
         except RecursionError:
             reason = "it is nested too deeply"
         except Exception as error:  # of a validator of the user's own, which may raise anything
@@ -486,8 +488,7 @@ def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
                 continue
             known = True
             fitted = {
-                key: _fit(expected[key][0], one, effort) if key in expected else one
-                for key, one in renamed.items()
+                key: _fit(expected[key][0], one, effort) if key in expected else one for key, one in renamed.items()
             }
             yield fitted
             absent = {

@@ -79,9 +79,7 @@ class Layout:
         """Finds the sections of this signature; compiled for the first answer that is not well-formed."""
         if self._headers is None:
             fields = self.signature.fields.values()
-            titles = [
-                (field.name, field.prefix.strip().rstrip(":")) for field in fields if field.prefix.strip()
-            ]
+            titles = [(field.name, field.prefix.strip().rstrip(":")) for field in fields if field.prefix.strip()]
             self._headers = Headers([output.name for output in self.outputs], self.input_names, titles=titles)
         return self._headers
 

@@ -35,14 +35,15 @@ class _Text(str):
 def recovered(layout: Layout, text: str, *, adapter: str, json_first: bool) -> dict[str, Any]:
     """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
     headers = layout.headers
-    in_json, in_sections = _in_json(layout, text), _texts(headers.strict(text))
+    objects = _objects(text)
+    in_json, in_sections = _in_json(layout, objects), _texts(headers.strict(text))
     finds = [in_json, in_sections] if json_first else [in_sections, in_json]
     if not any(layout.names <= found.keys() for found in finds):
         finds.append(_texts(headers.loose(text)))
     finds.sort(key=lambda found: not layout.names <= found.keys())
     missing = [name for name in layout.names if not any(name in found for found in finds)]
     if missing:
-        finds += _last_resorts(layout, text, missing)
+        finds += _last_resorts(layout, text, missing, objects)
     values: dict[str, Any] = {}
     problems: list[str] = []
     for output in layout.outputs:
@@ -98,10 +99,10 @@ def _texts(found: dict[str, list[str]]) -> _Finds:
     return {name: [_Text(unescaped(text)) for text in texts] for name, texts in found.items()}
 
 
-def _in_json(layout: Layout, text: str) -> _Finds:
-    """What JSON objects in the text hold under the outputs' names, the most complete object first."""
+def _in_json(layout: Layout, objects: list[dict[Any, Any]]) -> _Finds:
+    """What JSON objects hold under the outputs' names, the most complete object first."""
     maps = []
-    for value in _objects(text):
+    for value in objects:
         for fields in (value, *value.values()):
             if isinstance(fields, dict):
                 named = {layout.output_named(str(key)): held for key, held in fields.items()}
@@ -126,12 +127,11 @@ def _objects(text: str) -> list[dict[Any, Any]]:
     return found
 
 
-def _last_resorts(layout: Layout, text: str, missing: list[str]) -> list[_Finds]:
+def _last_resorts(layout: Layout, text: str, missing: list[str], objects: list[dict[Any, Any]]) -> list[_Finds]:
     """Where outputs may be that have no header and no key: at most one guess each, and only a safe one."""
     first = layout.outputs[0]
     finds = [_texts(layout.headers.renamed(text, missing))]
     if len(layout.outputs) == 1:
-        objects = _objects(text)
         if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
             finds.append({first.name: list(objects[0].values())})
         finds.append({first.name: [_Text(unescaped(text.strip()))]})

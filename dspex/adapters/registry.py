@@ -60,9 +60,7 @@ def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
     try:
         name, templates = data["name"], dict(data["templates"])
     except (KeyError, TypeError, ValueError) as error:
-        raise StateError(
-            f"a stored adapter is {{'name': ..., 'templates': {{...}}}}, not {data!r}."
-        ) from error
+        raise StateError(f"a stored adapter is {{'name': ..., 'templates': {{...}}}}, not {data!r}.") from error
     return _class_named(name)(templates)
 
 

@@ -19,8 +19,9 @@ from typing import Any, Final
 __all__ = ["json_values", "read_json"]
 
 _MAX_DEPTH: Final = 100
-_MAX_STEPS: Final = 200_000
+_MAX_STEPS: Final = 30_000
 _MAX_VALUES: Final = 24
+_MAX_ATTEMPTS: Final = 200
 
 _decoder = json.JSONDecoder()
 
@@ -109,7 +110,10 @@ def json_values(text: str) -> Iterator[Any]:
         with contextlib.suppress(ValueError):
             yield read_json(text)
     position, reader = 0, _Reader(text)
-    while (opening := _OPENING.search(text, position)) is not None:
+    for _ in range(_MAX_ATTEMPTS):
+        opening = _OPENING.search(text, position)
+        if opening is None:
+            return
         position = opening.start()
         try:
             value, position = _decoder.raw_decode(text, position)

@@ -221,9 +221,7 @@ def _plain(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", text.casefold()).split())
 
 
-_PUNCTUATION = re.compile(
-    r"[\s\"'`“”‘’«»*_.,;:!?()\[\]{}<>/\\|-]+(?!\d)|[\s\"'`“”‘’«»*_,;:!?()\[\]{}<>/\\|]+"
-)
+_PUNCTUATION = re.compile(r"[\s\"'`“”‘’«»*_.,;:!?()\[\]{}<>/\\|-]+(?!\d)|[\s\"'`“”‘’«»*_,;:!?()\[\]{}<>/\\|]+")
 
 
 def find_date(text: str) -> Any:

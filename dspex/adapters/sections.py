@@ -145,9 +145,7 @@ class Headers:
                 break
             # Only what is still missing is looked for more loosely, and the inputs, which end a section.
             at_level = [
-                mark
-                for mark in self._marks(level, text)
-                if mark.name in missing or (mark.name not in self._outputs)
+                mark for mark in self._marks(level, text) if mark.name in missing or (mark.name not in self._outputs)
             ]
             missing.difference_update(mark.name for mark in at_level if mark.name)
             marks += at_level

@@ -115,9 +115,7 @@ class Template:
             return compiled.render(variables)
         except Exception as error:  # a template is code: whatever it raises is its author's to know
             lines = [
-                frame.lineno
-                for frame in traceback.extract_tb(error.__traceback__)
-                if frame.filename == "<template>"
+                frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"
             ]
             number = lines[-1] or 0 if lines else 0
             place = f", line {number}" if number else ""

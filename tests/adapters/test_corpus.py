@@ -49,8 +49,7 @@ def signature_of(case: dict[str, Any]) -> type[Signature]:
 
 def plain(signature: type[Signature], values: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: field.adapter.dump_python(values[name], mode="json")
-        for name, field in signature.output_fields.items()
+        name: field.adapter.dump_python(values[name], mode="json") for name, field in signature.output_fields.items()
     }
 
 
