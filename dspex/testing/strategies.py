@@ -12,6 +12,7 @@ They need hypothesis, which comes with the ``test`` extra.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ _MODELS = ("openai/gpt-4o-mini", "anthropic/claude", "local/smollm2-135m", "mist
 _NAMES = st.sampled_from([f"{letter}{digit}" for letter in "abcdefgh" for digit in range(4)])
 
 
+@functools.cache
 def plain_values(*, max_leaves: int = 8) -> st.SearchStrategy[Any]:
     """Values that the codec knows without registration: scalars, and lists, tuples and dicts of them."""
     scalars: st.SearchStrategy[Any] = (
@@ -61,27 +63,26 @@ def plain_values(*, max_leaves: int = 8) -> st.SearchStrategy[Any]:
     )
 
 
+@functools.cache
 def _options(minimum: int, maximum: int) -> st.SearchStrategy[list[Any]]:
     # Equality alone would call 1 and True one option; within one type it is what the domains go by.
-    option = (
-        st.text(max_size=6) | st.integers(-5, 5) | st.booleans() | st.none() | st.sampled_from([0.5, 1.5])
-    )
-    return st.lists(
-        option, min_size=minimum, max_size=maximum, unique_by=lambda value: (type(value).__name__, value)
-    )
+    option = st.text(max_size=6) | st.integers(-5, 5) | st.booleans() | st.none() | st.sampled_from([0.5, 1.5])
+    return st.lists(option, min_size=minimum, max_size=maximum, unique_by=lambda value: (type(value).__name__, value))
 
 
+@functools.cache
 def _floats() -> st.SearchStrategy[Domain[Any]]:
     bound = st.floats(-1e6, 1e6, allow_nan=False, width=32)
     above_zero = st.floats(1e-6, 1e6, allow_nan=False)
     linear = st.tuples(bound, bound).map(lambda pair: Float(min(pair), max(pair)))
     log = st.tuples(above_zero, above_zero).map(lambda pair: Float(min(pair), max(pair), log=True))
-    stepped = st.tuples(
-        st.integers(-100, 100), st.integers(0, 60), st.sampled_from([0.05, 0.1, 0.25, 3.0])
-    ).map(lambda parts: Float(parts[0] / 10, parts[0] / 10 + parts[1] * parts[2], step=parts[2]))
+    stepped = st.tuples(st.integers(-100, 100), st.integers(0, 60), st.sampled_from([0.05, 0.1, 0.25, 3.0])).map(
+        lambda parts: Float(parts[0] / 10, parts[0] / 10 + parts[1] * parts[2], step=parts[2])
+    )
     return linear | log | stepped
 
 
+@functools.cache
 def _ints() -> st.SearchStrategy[Domain[Any]]:
     bound, above_zero = st.integers(-1000, 1000), st.integers(1, 10**6)
     stepped = st.tuples(bound, bound, st.integers(1, 7)).map(
@@ -101,6 +102,12 @@ def _subsets(draw: st.DrawFn) -> Domain[Any]:
 
 def domains(*, finite: bool = False, open_ended: bool = True) -> st.SearchStrategy[Domain[Any]]:
     """Domains of every kind; ``finite`` leaves the few-valued ones, ``open_ended=False`` drawable ones."""
+    return _domains(finite, open_ended)
+
+
+# Made once: hypothesis works out what it needs to know about a strategy anew for each new object.
+@functools.cache
+def _domains(finite: bool, open_ended: bool) -> st.SearchStrategy[Domain[Any]]:
     few: st.SearchStrategy[Domain[Any]] = st.one_of(
         st.just(Bool()),
         _options(1, 5).map(lambda options: Choice(*options)),
@@ -124,6 +131,7 @@ def values_of(domain: Domain[T]) -> st.SearchStrategy[T]:
     return _values_of(domain)
 
 
+@functools.lru_cache(maxsize=4096)
 def _values_of(domain: Domain[Any]) -> st.SearchStrategy[Any]:
     if isinstance(domain, Prompt):
         return st.text(max_size=domain.max_chars if domain.max_chars is not None else 40)
@@ -179,9 +187,7 @@ def spaces(
             entries.append(Entry("derived_twice", None, inputs={"source": "derived"}, compute=_described))
     rules: list[Constraint] = []
     flags = [
-        entry
-        for entry in entries
-        if isinstance(entry.domain, Bool) and entry.default is not None and entry.tunable
+        entry for entry in entries if isinstance(entry.domain, Bool) and entry.default is not None and entry.tunable
     ]
     if constraints and len(flags) >= 2 and draw(st.booleans()):
         one, other = flags[0], flags[1]

@@ -230,9 +230,7 @@ class ModelChoice(Domain[T]):
 
     def first(self) -> T:
         if not self.models:
-            raise StateError(
-                "ModelChoice() lists no models and so has no first one. Write default=None beside it."
-            )
+            raise StateError("ModelChoice() lists no models and so has no first one. Write default=None beside it.")
         return self.models[0]
 
     def size(self) -> int | float:

@@ -128,8 +128,7 @@ def _check_name(cls: type[Any], name: str, declaration: Handle | ConstraintDecla
                 if isinstance(vars(other_base).get(name), Handle | ConstraintDeclaration)
             )
             raise DefinitionError(
-                f"{cls.__name__}.{name} = {other!r}: this would hide the {thing} {owner}.{name}. Write "
-                f"{instead}."
+                f"{cls.__name__}.{name} = {other!r}: this would hide the {thing} {owner}.{name}. Write {instead}."
             )
         raise DefinitionError(
             f"{cls.__name__}.{name} = {code}: {base.__name__} has "

@@ -61,14 +61,11 @@ class Derived(Handle, Generic[T]):
 
     def __delete__(self, obj: object) -> None:
         raise StateError(
-            f"{type(obj).__name__}.{self.name}: it is derived from {self._sources()} and has nothing to "
-            f"delete."
+            f"{type(obj).__name__}.{self.name}: it is derived from {self._sources()} and has nothing to delete."
         )
 
     def _sources(self) -> str:
-        return ", ".join(
-            source if isinstance(source, str) else source.label for source in self.inputs.values()
-        )
+        return ", ".join(source if isinstance(source, str) else source.label for source in self.inputs.values())
 
     def __repr__(self) -> str:
         return f"<Derived {self.label} from {self._sources()}>"

@@ -35,11 +35,7 @@ def describe(space: Space) -> str:
         rows.append(
             (
                 path,
-                _short(
-                    f"derived from {', '.join((entry.inputs or {}).values())}"
-                    if derived
-                    else repr(entry.domain)
-                ),
+                _short(f"derived from {', '.join((entry.inputs or {}).values())}" if derived else repr(entry.domain)),
                 "" if derived else _short(repr(entry.default)),
                 "yes" if entry.tunable else "no",
                 " and ".join(map(str, entry.conditions)) or "always",
@@ -47,9 +43,7 @@ def describe(space: Space) -> str:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"constraint {rule.name}: {rule.reason}" for rule in space.constraints]
     size = space.size()
     count = "infinitely many" if math.isinf(size) else f"{size:,}"

@@ -42,9 +42,7 @@ class SpaceDiff:
         lines = [f"+ {path}: {what}" for path, what in self.added.items()]
         lines += [f"- {path}: {what}" for path, what in self.removed.items()]
         for path, properties in self.changed.items():
-            lines += [
-                f"~ {path}: {name} {_short(old)} → {_short(new)}" for name, (old, new) in properties.items()
-            ]
+            lines += [f"~ {path}: {name} {_short(old)} → {_short(new)}" for name, (old, new) in properties.items()]
         return "\n".join(lines) or "no difference"
 
 
@@ -73,11 +71,7 @@ class StateDiff:
         lines += [f"- {path}: {_short(value)}" for path, value in self.removed.items()]
         for path, (old, new) in self.changed.items():
             shorts = _short(old), _short(new)
-            if (
-                shorts[0] == shorts[1]
-                or "\n" in str(old) + str(new)
-                or max(map(len, map(repr, (old, new)))) > _LONG
-            ):
+            if shorts[0] == shorts[1] or "\n" in str(old) + str(new) or max(map(len, map(repr, (old, new)))) > _LONG:
                 lines += [f"~ {path}:", *_block("-", old), *_block("+", new)]
             else:
                 lines.append(f"~ {path}: {shorts[0]} → {shorts[1]}")
@@ -127,9 +121,7 @@ def space_diff(
             different = {name: pair for name, pair in pairs.items() if not same(*pair)}
             if different:
                 changed[path] = different
-    old, new = (
-        {f"constraint {one.name!r}": one for one in them} for them in (my_constraints, their_constraints)
-    )
+    old, new = ({f"constraint {one.name!r}": one for one in them} for them in (my_constraints, their_constraints))
     added.update({label: rule.reason for label, rule in new.items() if label not in old})
     removed.update({label: rule.reason for label, rule in old.items() if label not in new})
     for label, rule in old.items():
@@ -151,9 +143,7 @@ def space_mismatch(json: Mapping[str, Any], space: Space) -> str:
     now = {path: repr(entry.domain) for path, entry in space.items() if not entry.is_derived}
     lines = [f"+ {path}: {now[path]} (not in the saved state)" for path in now if path not in saved]
     lines += [f"- {path}: {saved[path]} (only in the saved state)" for path in saved if path not in now]
-    lines += [
-        f"~ {path}: {saved[path]} → {now[path]}" for path in now if path in saved and saved[path] != now[path]
-    ]
+    lines += [f"~ {path}: {saved[path]} → {now[path]}" for path in now if path in saved and saved[path] != now[path]]
     what = "\n".join(lines) or "The conditions, derived variables or constraints between them are different."
     return (
         f"This state was saved from another space ({json['space']}, this one is {space.hash}):\n{what}\nLoad "

@@ -50,11 +50,7 @@ class Domain(ABC, Generic[T]):
         if cls.__name__.startswith("_"):
             return
         known = _registry.get(cls.__name__)
-        if (
-            known is not None
-            and known.__module__.startswith("dspex.variables.")
-            and known.__module__ != cls.__module__
-        ):
+        if known is not None and known.__module__.startswith("dspex.variables.") and known.__module__ != cls.__module__:
             raise DefinitionError(
                 f"class {cls.__name__}(Domain): dspex has a domain of that name, and saved files find a "
                 f"domain by its name. Call it something else, for example class My{cls.__name__}(Domain)."
@@ -150,9 +146,7 @@ class Domain(ABC, Generic[T]):
         try:
             return cls._from_json(json)
         except (KeyError, TypeError, ValueError) as error:
-            raise StateError(
-                f"The JSON of a {kind} domain is damaged: {shown(dict(json))} ({error})."
-            ) from error
+            raise StateError(f"The JSON of a {kind} domain is damaged: {shown(dict(json))} ({error}).") from error
 
     def _set(self, **attributes: Any) -> None:
         for name, value in attributes.items():

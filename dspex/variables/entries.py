@@ -65,9 +65,7 @@ Int(1, 5): write a whole number from 1 to 5.
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
-            raise DefinitionError(
-                f"Entry({self.path!r}, ...): a path is a string such as 'answer.temperature'."
-            )
+            raise DefinitionError(f"Entry({self.path!r}, ...): a path is a string such as 'answer.temperature'.")
         if self.domain is None:
             if self.inputs is None:
                 raise DefinitionError(
@@ -77,13 +75,10 @@ Int(1, 5): write a whole number from 1 to 5.
                 )
             object.__setattr__(self, "tunable", False)
         elif self.inputs is not None:
-            raise DefinitionError(
-                f"Entry({self.path!r}, ...): a derived variable has inputs but no domain of its own."
-            )
+            raise DefinitionError(f"Entry({self.path!r}, ...): a derived variable has inputs but no domain of its own.")
         elif not isinstance(self.domain, Domain):
             raise DefinitionError(
-                f"Entry({self.path!r}, {shown(self.domain)}): this is no domain. Write Entry({self.path!r}, "
-                f"Int(1, 5))."
+                f"Entry({self.path!r}, {shown(self.domain)}): this is no domain. Write Entry({self.path!r}, Int(1, 5))."
             )
         elif self.default is None and not self.domain.contains(None):
             object.__setattr__(self, "optional", True)
@@ -91,9 +86,7 @@ Int(1, 5): write a whole number from 1 to 5.
             try:
                 default = self.domain.validate(self.default, name=f"the default of {self.path}")
             except StateError as error:
-                raise DefinitionError(
-                    f"Entry({self.path!r}, {self.domain!r}, {self.default!r}): {error}"
-                ) from error
+                raise DefinitionError(f"Entry({self.path!r}, {self.domain!r}, {self.default!r}): {error}") from error
             object.__setattr__(self, "default", default)
 
     @property
@@ -148,9 +141,7 @@ class Constraint:
         try:
             return bool(self.check(**given))
         except Exception as error:
-            listed = ", ".join(
-                f"{self.inputs[argument]} = {shown(value)}" for argument, value in given.items()
-            )
+            listed = ", ".join(f"{self.inputs[argument]} = {shown(value)}" for argument, value in given.items())
             raise StateError(
                 f"The constraint {self.name!r} raised {type(error).__name__}: {error}, for {listed}. It has "
                 f"to return True or False for every value of its variables."

@@ -18,11 +18,16 @@ __all__ = ["Float", "Int"]
 
 def _written(kind: str, low: Any, high: Any, log: Any, step: Any) -> str:
     keywords = "".join(
-        f", {name}={value!r}"
-        for name, value, usual in (("log", log, False), ("step", step, None))
-        if value != usual
+        f", {name}={value!r}" for name, value, usual in (("log", log, False), ("step", step, None)) if value != usual
     )
     return f"{kind}({low!r}, {high!r}{keywords})"
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return not isinstance(number, bool) and isinstance(number, int | float) and math.isfinite(number)
+    except OverflowError:  # an int beyond the floats
+        return False
 
 
 class Float(Domain[float]):
@@ -56,14 +61,12 @@ Float(1e-05, 1, log=True).
         code = _written("Float", low, high, log, step)
         low, high = plain_number(low), plain_number(high)
         for name, bound in (("low", low), ("high", high)):
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            if not _is_finite(bound):
                 raise DefinitionError(
                     f"{code}: {name} has to be a finite number, not {shown(bound)}. Write Float(0.0, 1.0)."
                 )
         if low > high:
-            raise DefinitionError(
-                f"{code}: low is above high. Write {_written('Float', high, low, log, step)}."
-            )
+            raise DefinitionError(f"{code}: low is above high. Write {_written('Float', high, low, log, step)}.")
         if not isinstance(log, bool):
             raise DefinitionError(f"{code}: log has to be True or False, not {shown(log)}.")
         if log and step is not None:
@@ -73,14 +76,13 @@ Float(1e-05, 1, log=True).
             )
         if log and low <= 0:
             raise DefinitionError(
-                f"{code}: a log scale needs low above 0. Write "
-                f"{_written('Float', 1e-5, max(high, 1), log, None)}."
+                f"{code}: a log scale needs low above 0. Write {_written('Float', 1e-5, max(high, 1), log, None)}."
             )
         exact: tuple[Decimal, Decimal] | None = None
         steps = 0
         if step is not None:
             step = plain_number(step)
-            if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf:
+            if not _is_finite(step) or step <= 0:
                 raise DefinitionError(
                     f"{code}: step has to be a number above 0, not {shown(step)}. Write "
                     f"{_written('Float', low, high, False, 0.1)}."
@@ -94,9 +96,7 @@ Float(1e-05, 1, log=True).
                     f"{code}: more steps than a float can tell apart. Leave step out, or make it larger."
                 )
             steps = int(count)
-        self._set(
-            low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=step, _exact=exact, _steps=steps
-        )
+        self._set(low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=step, _exact=exact, _steps=steps)
 
     def validate(self, value: Any, *, name: str = "value") -> float:
         number = value
@@ -211,9 +211,7 @@ class Int(Domain[int]):
                     f"Float(...) for numbers with a fraction."
                 )
         if low > high:
-            raise DefinitionError(
-                f"{code}: low is above high. Write {_written('Int', high, low, log, None)}."
-            )
+            raise DefinitionError(f"{code}: low is above high. Write {_written('Int', high, low, log, None)}.")
         if not isinstance(log, bool):
             raise DefinitionError(f"{code}: log has to be True or False, not {shown(log)}.")
         if isinstance(step, bool) or not isinstance(step, int) or step < 1:
@@ -228,9 +226,10 @@ class Int(Domain[int]):
             )
         if log and low < 1:
             raise DefinitionError(
-                f"{code}: a log scale needs low of at least 1. Write "
-                f"{_written('Int', 1, max(high, 1), log, None)}."
+                f"{code}: a log scale needs low of at least 1. Write {_written('Int', 1, max(high, 1), log, None)}."
             )
+        if log and not _is_finite(high):
+            raise DefinitionError(f"{code}: a log scale ends where floats end. Write Int({low!r}, 10**300, log=True).")
         self._set(low=int(low), high=int(high), log=log, step=int(step))
 
     def validate(self, value: Any, *, name: str = "value") -> int:

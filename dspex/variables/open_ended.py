@@ -76,9 +76,7 @@ class Prompt(_OpenEnded[str]):
 
     def covers(self, other: Domain[Any]) -> bool:
         if isinstance(other, Prompt):
-            return self.max_chars is None or (
-                other.max_chars is not None and other.max_chars <= self.max_chars
-            )
+            return self.max_chars is None or (other.max_chars is not None and other.max_chars <= self.max_chars)
         values = other.candidates()
         return values is not None and all(self.contains(value) for value in values)
 
@@ -124,16 +122,10 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
                     f"{name}[{position}] = {shown(item)} is no demo: write an Example such as "
                     f"Example(question='1+1?', answer='2'), or a mapping of plain values."
                 )
-        return tuple(
-            [item if codec.is_registered(type(item)) or type(item) is dict else dict(item) for item in value]
-        )
+        return tuple([item if codec.is_registered(type(item)) or type(item) is dict else dict(item) for item in value])
 
     def _fits(self) -> str:
-        return (
-            "a tuple of Examples"
-            if self.max_demos is None
-            else f"a tuple of at most {self.max_demos} Examples"
-        )
+        return "a tuple of Examples" if self.max_demos is None else f"a tuple of at most {self.max_demos} Examples"
 
     def first(self) -> tuple[Any, ...]:
         return ()
@@ -148,9 +140,7 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
 
     def covers(self, other: Domain[Any]) -> bool:
         if isinstance(other, Demos):
-            return self.max_demos is None or (
-                other.max_demos is not None and other.max_demos <= self.max_demos
-            )
+            return self.max_demos is None or (other.max_demos is not None and other.max_demos <= self.max_demos)
         values = other.candidates()
         return values is not None and all(self.contains(value) for value in values)
 

@@ -90,11 +90,7 @@ class Options:
 
     def all(self) -> tuple[Any, ...]:
         """Return all options."""
-        return (
-            tuple([self.at(position) for position in range(len(self.values))])
-            if self._mutable
-            else self.values
-        )
+        return tuple([self.at(position) for position in range(len(self.values))]) if self._mutable else self.values
 
     def encode(self, position: int) -> Json:
         """Return the option as JSON."""

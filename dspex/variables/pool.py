@@ -52,9 +52,7 @@ class Pool:
 
     def __init__(self, path: str, domain: Domain[Any]) -> None:
         if not isinstance(domain, Domain):
-            raise StateError(
-                f"Pool({path!r}, {shown(domain)}): the domain is missing. Write Pool({path!r}, Prompt())."
-            )
+            raise StateError(f"Pool({path!r}, {shown(domain)}): the domain is missing. Write Pool({path!r}, Prompt()).")
         self.path = path
         self.domain = domain
         self._items: list[PoolItem] = []
@@ -181,8 +179,7 @@ class Pool:
                 )
                 if item.id != row["id"]:
                     raise StateError(
-                        f"The pool of {pool.path!r} is damaged: the item {row['id']!r} has the content of "
-                        f"{item.id!r}."
+                        f"The pool of {pool.path!r} is damaged: the item {row['id']!r} has the content of {item.id!r}."
                     )
         except (KeyError, TypeError) as error:
             raise StateError(f"The JSON of a pool is damaged: {type(error).__name__}: {error}.") from error

@@ -19,17 +19,13 @@ SCHEMA = 1
 """The version of a space's JSON."""
 
 
-def space_to_json(
-    entries: Mapping[str, Entry], constraints: Iterable[Constraint], identity: str
-) -> dict[str, Json]:
+def space_to_json(entries: Mapping[str, Entry], constraints: Iterable[Constraint], identity: str) -> dict[str, Json]:
     """Return a space as JSON."""
     return {
         "schema": SCHEMA,
         "hash": identity,
         "entries": [_entry_to_json(entry, entries) for entry in entries.values()],
-        "constraints": [
-            {"name": one.name, "inputs": dict(one.inputs), "reason": one.reason} for one in constraints
-        ],
+        "constraints": [{"name": one.name, "inputs": dict(one.inputs), "reason": one.reason} for one in constraints],
     }
 
 
@@ -43,12 +39,9 @@ def space_from_json(json: Mapping[str, Any]) -> tuple[list[Entry], tuple[Constra
             )
         plain = {row["path"]: _entry_from_json(row) for row in json["entries"]}
         entries = [
-            attrs.evolve(plain[row["path"]], conditions=_conditions_from_json(row, plain))
-            for row in json["entries"]
+            attrs.evolve(plain[row["path"]], conditions=_conditions_from_json(row, plain)) for row in json["entries"]
         ]
-        constraints = tuple(
-            Constraint(row["name"], dict(row["inputs"]), row["reason"]) for row in json["constraints"]
-        )
+        constraints = tuple(Constraint(row["name"], dict(row["inputs"]), row["reason"]) for row in json["constraints"])
     except (KeyError, TypeError, AttributeError) as error:
         raise StateError(f"The JSON of a space is damaged: {type(error).__name__}: {error}.") from error
     return entries, constraints
@@ -78,9 +71,7 @@ def _entry_to_json(entry: Entry, entries: Mapping[str, Entry]) -> dict[str, Json
     else:
         json["inputs"] = dict(entry.inputs or {})
     if entry.conditions:
-        json["conditions"] = [
-            {"path": one.path, "value": _condition_value(one, entries)} for one in entry.conditions
-        ]
+        json["conditions"] = [{"path": one.path, "value": _condition_value(one, entries)} for one in entry.conditions]
     if entry.readers:
         json["readers"] = list(entry.readers)
     if entry.doc:

@@ -77,9 +77,7 @@ class Space(Mapping[str, Entry]):
         self.paths = structure.paths
         self.tunable = tuple(path for path, entry in entries.items() if entry.tunable)
         self.open_ended = tuple(
-            path
-            for path in self.tunable
-            if (domain := entries[path].domain) is not None and domain.open_ended
+            path for path in self.tunable if (domain := entries[path].domain) is not None and domain.open_ended
         )
 
     @classmethod
@@ -104,9 +102,7 @@ class Space(Mapping[str, Entry]):
 
         def paths(inputs: Mapping[str, str | Handle]) -> dict[str, str]:
             return {
-                argument: source
-                if isinstance(source, str)
-                else names.get(id(source), source.name or source.label)
+                argument: source if isinstance(source, str) else names.get(id(source), source.name or source.label)
                 for argument, source in inputs.items()
             }
 
@@ -311,9 +307,7 @@ Did you mean 'depth'?
     def _with_tunable(self, globs: tuple[str, ...], tunable: bool) -> Space:
         chosen = {path for path in self.select(*globs) if not self._entries[path].is_derived}
         if not chosen:
-            raise StateError(
-                f"{', '.join(map(repr, globs))} matches only derived variables, which are never searched."
-            )
+            raise StateError(f"{', '.join(map(repr, globs))} matches only derived variables, which are never searched.")
         return self._with({path: attrs.evolve(self._entries[path], tunable=tunable) for path in chosen})
 
     def restrict(self, domains: Mapping[str, Domain[Any]] | None = None, /, **more: Domain[Any]) -> Space:
@@ -332,23 +326,16 @@ Did you mean 'depth'?
                 raise StateError(f"restrict({path}={domain!r}): it is derived and has no domain.")
             if not isinstance(domain, Domain):
                 raise StateError(
-                    f"restrict({path}={domain!r}): {shown(domain)} is no domain. Write "
-                    f"{path}=Choice({domain!r})."
+                    f"restrict({path}={domain!r}): {shown(domain)} is no domain. Write {path}=Choice({domain!r})."
                 )
             if not entry.domain.covers(domain):
-                raise StateError(
-                    f"restrict({path}={domain!r}): this has values that are not in {entry.domain!r}."
-                )
+                raise StateError(f"restrict({path}={domain!r}): this has values that are not in {entry.domain!r}.")
             keep = domain.contains(entry.default) or (entry.default is None and entry.optional)
-            changed[path] = attrs.evolve(
-                entry, domain=domain, default=entry.default if keep else domain.first()
-            )
+            changed[path] = attrs.evolve(entry, domain=domain, default=entry.default if keep else domain.first())
         return self._with(changed)
 
     def _with(self, changed: Mapping[str, Entry]) -> Space:
-        return _unchecked(
-            [changed.get(path, entry) for path, entry in self._entries.items()], self.constraints
-        )
+        return _unchecked([changed.get(path, entry) for path, entry in self._entries.items()], self.constraints)
 
     def diff(self, other: Space) -> SpaceDiff:
         """Return what ``other`` has more, less and differently."""

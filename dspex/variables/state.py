@@ -76,9 +76,7 @@ class VariableState(Mapping[str, Any]):
 
     space: Space
 
-    def __init__(
-        self, space: Space, values: Mapping[str, Any] | None = None, *, locked: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, space: Space, values: Mapping[str, Any] | None = None, *, locked: Iterable[str] = ()) -> None:
         self.space = space
         self._values: dict[str, Any] = space.validate(values or {})
         self._version = 0
@@ -202,9 +200,7 @@ class VariableState(Mapping[str, Any]):
             valid[path] = entry.validate(value)
         with self._lock:
             if expected_version is not None and expected_version != self._version:
-                since = sorted(
-                    {path for version, one in self._history if version > expected_version for path in one}
-                )
+                since = sorted({path for version, one in self._history if version > expected_version for path in one})
                 raise StateError(
                     f"The state is at version {self._version} and not at {expected_version}, as expected: "
                     f"{', '.join(since) or 'nothing'} changed since. Read it again and repeat the update."

@@ -99,9 +99,7 @@ class Structure:
         names: set[str] = set()
         for constraint in constraints:
             if constraint.name in names:
-                raise DefinitionError(
-                    f"Two constraints are called {constraint.name!r}. Give each a name of its own."
-                )
+                raise DefinitionError(f"Two constraints are called {constraint.name!r}. Give each a name of its own.")
             names.add(constraint.name)
             for argument, path in constraint.inputs.items():
                 if path not in self.entries:
@@ -156,9 +154,7 @@ class Structure:
             return rule.compute(**given)
         except Exception as error:
             listed = ", ".join(f"{argument} = {shown(value)}" for argument, value in given.items())
-            raise StateError(
-                f"{path} could not be derived from {listed}: {type(error).__name__}: {error}"
-            ) from error
+            raise StateError(f"{path} could not be derived from {listed}: {type(error).__name__}: {error}") from error
 
     def with_derived(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return complete values with those of all derived variables."""
@@ -219,9 +215,7 @@ def _with_conditions(entry: Entry, entries: Mapping[str, Entry], reachable: bool
     return entry if unchanged else attrs.evolve(entry, conditions=conditions)
 
 
-def _checked_condition(
-    entry: Entry, condition: Condition, entries: Mapping[str, Entry], reachable: bool
-) -> Condition:
+def _checked_condition(entry: Entry, condition: Condition, entries: Mapping[str, Entry], reachable: bool) -> Condition:
     parent = entries.get(condition.path)
     if parent is None:
         raise DefinitionError(
