@@ -20,7 +20,7 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from dspex.data import Evaluation, Example, Prediction, Usage
@@ -134,11 +134,12 @@ class ExampleRun:
         """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
         return drive(self._steps(blocking=True))
 
-    async def aperform(self) -> ExampleResult:
-        """Do it in this task; the deadline cancels it wherever it awaits."""
+    def aperform(self) -> Awaitable[ExampleResult]:
+        """Do it in the task that awaits this; the deadline cancels it wherever it awaits."""
         seconds = self.terms.deadline
-        if seconds is None:
-            return await adrive(self._steps(blocking=False))
+        return adrive(self._steps(blocking=False)) if seconds is None else self._within(seconds)
+
+    async def _within(self, seconds: float) -> ExampleResult:
         try:
             async with asyncio.timeout(seconds) as scope:
                 return await adrive(self._steps(blocking=False))

@@ -29,8 +29,8 @@ class Execute:
     def perform(self) -> Any:
         return self.program.execute(self.inputs, run=self.run)
 
-    async def aperform(self) -> Any:
-        return await self.program.aexecute(self.inputs, run=self.run)
+    def aperform(self) -> Awaitable[Any]:
+        return self.program.aexecute(self.inputs, run=self.run)
 
 
 class Judge:
@@ -48,8 +48,8 @@ class Judge:
     def perform(self) -> Any:
         return self.scorer.call(self.example, self.prediction, self.trace, self.run)
 
-    async def aperform(self) -> Any:
-        return await in_thread(self.perform)
+    def aperform(self) -> Awaitable[Any]:
+        return in_thread(self.perform)
 
 
 class Await:
@@ -81,8 +81,8 @@ class Pause:
     def perform(self) -> None:
         self.run.pause(self.seconds)
 
-    async def aperform(self) -> None:
-        await asyncio.sleep(self.seconds)
+    def aperform(self) -> Awaitable[None]:
+        return asyncio.sleep(self.seconds)
 
 
 Step: TypeAlias = Execute | Judge | Await | Pause
