@@ -128,7 +128,7 @@ class ExampleRun:
         self._latency: float | None = None
         self._usage: Usage | None = None
         self._run: Run | None = None
-        self._started = time.time()
+        self._started = 0.0
 
     def perform(self) -> ExampleResult:
         """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
@@ -168,6 +168,7 @@ class ExampleRun:
         return self._run.usage if self._usage is None else self._usage + self._run.usage
 
     def _steps(self, *, blocking: bool) -> Generator[Step, Any, ExampleResult]:
+        self._started = time.time()
         terms = self.terms
         inputs = _inputs(self.example)
         if terms.deadline is not None:
