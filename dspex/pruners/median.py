@@ -107,9 +107,7 @@ class MedianPruner(Pruner):
 def at_least(name: str, value: int, smallest: int) -> int:
     """``value``, when it is a whole number and not too small."""
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise StudyError(
-            f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})"
-        )
+        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
     return value
 
 

@@ -63,9 +63,7 @@ class SuccessiveHalvingPruner(Pruner):
     [False, False, True, True]
     """
 
-    def __init__(
-        self, *, min_resource: int = 1, reduction_factor: int = 4, min_early_stopping_rate: int = 0
-    ) -> None:
+    def __init__(self, *, min_resource: int = 1, reduction_factor: int = 4, min_early_stopping_rate: int = 0) -> None:
         self.min_resource = at_least("min_resource", min_resource, 1)
         self.reduction_factor = at_least("reduction_factor", reduction_factor, 2)
         self.min_early_stopping_rate = at_least("min_early_stopping_rate", min_early_stopping_rate, 0)

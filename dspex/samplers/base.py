@@ -34,9 +34,7 @@ class Sampler(ABC):
     """
 
     @abstractmethod
-    def sample(
-        self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def sample(self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Values of all variables of ``space`` that are tunable and active, for trial ``number``.
 
         ``fixed`` holds values that are decided already; they are part of the answer where they are active.

@@ -48,9 +48,7 @@ class BranchSampler(Sampler):
     def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
         """Whether to draw again because a trial has had these values already."""
 
-    def sample(
-        self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def sample(self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]) -> dict[str, Any]:
         violated: list[Constraint] = []
         repeats = 0
         for attempt in range(_ATTEMPTS):

@@ -1,7 +1,7 @@
 """Variables as columns of numbers, for samplers that model them.
 
-A `Dimension` writes a value of its variable as one or more columns, reads it back, and makes `Kernels`: one
-probability density around each observed value and, last, the *prior*, which is uniform.
+A `Dimension` writes a value of its variable as one or more columns and reads it back. Numbers are modelled
+all together, other variables each by kernels of their own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dspex.samplers.kernels import CategoryKernels, Kernels, NumberKernels, OrderKernels, SubsetKernels
+from dspex.samplers.kernels import CategoryKernels, Kernels, OrderKernels, SubsetKernels
 from dspex.variables import Domain, Float, Int, Order, Pool, Subset, canonical_json
 
-__all__ = ["Dimension", "dimension_of"]
+__all__ = ["Dimension", "ListedDimension", "NumberDimension", "dimension_of"]
 
 Array = NDArray[np.float64]
 
@@ -37,19 +37,15 @@ class Dimension(ABC):
     def decode(self, columns: Array) -> Any:
         """The value nearest to some columns."""
 
-    @abstractmethod
-    def kernels(self, points: Array) -> Kernels:
-        """Densities around ``points`` (one row each) and the prior."""
-
 
 class NumberDimension(Dimension):
-    """A number on the unit interval: linear or logarithmic, continuous or in cells of equal right."""
+    """A number on the unit interval: linear or logarithmic, continuous or in ``cells`` of equal right."""
 
     def __init__(self, domain: Float | Int) -> None:
         self._domain = domain
         self._log = domain.log
         size = domain.size()
-        self._cells = 0 if math.isinf(size) else int(size)
+        self.cells = 0 if math.isinf(size) else int(size)
         if domain.log:
             margin = 0.5 if isinstance(domain, Int) else 0.0
             self._low, self._high = math.log(domain.low - margin), math.log(domain.high + margin)
@@ -58,25 +54,25 @@ class NumberDimension(Dimension):
         domain = self._domain
         if not domain.low <= value <= domain.high:
             return None  # from a trial whose bounds were wider
-        if self._cells == 1:
+        if self.cells == 1:
             return (0.5,)
         if self._log:
             return ((math.log(value) - self._low) / (self._high - self._low),)
-        if self._cells:
+        if self.cells:
             step = domain.step or 1
-            return ((round((value - domain.low) / step) + 0.5) / self._cells,)
+            return ((round((value - domain.low) / step) + 0.5) / self.cells,)
         span = domain.high / 2 - domain.low / 2  # halves, because high - low may overflow
         return ((value / 2 - domain.low / 2) / span,)
 
     def decode(self, columns: Array) -> Any:
         domain, share = self._domain, float(columns[0])
-        if self._cells == 1:
+        if self.cells == 1:
             return domain.low
         if self._log:
             number = math.exp(self._low * (1 - share) + self._high * share)
-        elif self._cells:
+        elif self.cells:
             # In whole numbers, because a cell of a huge Int has no exact float.
-            cell = min(int(share * 2**53) * self._cells >> 53, self._cells - 1)
+            cell = min(int(share * 2**53) * self.cells >> 53, self.cells - 1)
             if isinstance(domain, Int):
                 return domain.low + cell * domain.step
             number = domain.low + cell * (domain.step or 0.0)
@@ -85,22 +81,27 @@ class NumberDimension(Dimension):
         number = min(max(number, domain.low), domain.high)
         return round(number) if isinstance(domain, Int) else domain.validate(number)
 
-    def kernels(self, points: Array) -> Kernels:
-        return NumberKernels(points[:, 0], self._cells, self._snap)
-
-    def _snap(self, shares: Array) -> Array:
+    def snap(self, shares: Array) -> Array:
         """The middles of the cells that ``shares`` fall into."""
-        if self._cells == 0 or self._cells > _COUNTABLE:
+        if self.cells == 0 or self.cells > _COUNTABLE:
             return shares
         if not self._log:
-            return (np.minimum(np.floor(shares * self._cells), self._cells - 1) + 0.5) / self._cells
+            return (np.minimum(np.floor(shares * self.cells), self.cells - 1) + 0.5) / self.cells
         span = self._high - self._low
         numbers = np.rint(np.exp(self._low + shares * span))
         middles: Array = np.log(np.clip(numbers, self._domain.low, self._domain.high))
         return (middles - self._low) / span
 
 
-class CategoryDimension(Dimension):
+class ListedDimension(Dimension):
+    """A variable that has kernels of its own."""
+
+    @abstractmethod
+    def kernels(self, points: Array) -> Kernels:
+        """Densities around ``points`` (one row each) and the prior."""
+
+
+class CategoryDimension(ListedDimension):
     """One of some options, as its position."""
 
     def __init__(self, domain: Domain[Any], options: Sequence[Any]) -> None:
@@ -122,7 +123,7 @@ class CategoryDimension(Dimension):
         return CategoryKernels(points[:, 0], len(self._options))
 
 
-class PoolDimension(Dimension):
+class PoolDimension(ListedDimension):
     """One of the candidates of a pool, as its place in it; there are more of them each time one looks."""
 
     def __init__(self, pool: Pool) -> None:
@@ -139,7 +140,7 @@ class PoolDimension(Dimension):
         return CategoryKernels(points[:, 0], len(self._pool))
 
 
-class SubsetDimension(Dimension):
+class SubsetDimension(ListedDimension):
     """Some of the options: one column for each, 1 where it is taken and -1 where not."""
 
     def __init__(self, domain: Subset[Any]) -> None:
@@ -162,7 +163,7 @@ class SubsetDimension(Dimension):
         return SubsetKernels(points, *self._sizes)
 
 
-class OrderDimension(Dimension):
+class OrderDimension(ListedDimension):
     """An order of the options: one column for each, its place."""
 
     def __init__(self, domain: Order[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dspex.samplers.dimensions import Dimension
+from dspex.samplers.dimensions import Dimension, NumberDimension
 from dspex.samplers.ranking import ranking_for
 from dspex.trials import FrozenTrial, StudyDirection
 
@@ -26,10 +26,9 @@ class BranchHistory:
         most: The largest number of good trials that `split` is asked for.
     """
 
-    def __init__(
-        self, dimensions: Mapping[str, Dimension], directions: Sequence[StudyDirection], *, most: int
-    ) -> None:
-        self.dimensions = dict(dimensions)
+    def __init__(self, dimensions: Mapping[str, Dimension], directions: Sequence[StudyDirection], *, most: int) -> None:
+        # Numbers first, because they are modelled together.
+        self.dimensions = dict(sorted(dimensions.items(), key=lambda item: not isinstance(item[1], NumberDimension)))
         self._width = sum(dimension.width for dimension in dimensions.values())
         self._rows = np.empty((64, self._width))
         self._numbers = np.empty(64, dtype=np.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ __all__ = ["CategoryKernels", "Kernels", "NumberKernels", "OrderKernels", "Subse
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
+
+_REACH = 4.0  # widths from its middle at which a Gaussian has lost all but 3e-5 of its mass
 
 
 class Kernels(ABC):
@@ -39,39 +41,54 @@ class Kernels(ABC):
 
 
 class NumberKernels(Kernels):
-    """Truncated Gaussians on the unit interval."""
+    """Truncated Gaussians on the unit cube, one factor for each of several numbers.
 
-    def __init__(self, middles: Array, cells: int, snap: Callable[[Array], Array]) -> None:
-        self.count = len(middles)
-        self._middles = middles
-        self._widths = _widths(middles, cells)
-        self._snap = snap
-        mass = _normal_cdf((1 - middles) / self._widths) - _normal_cdf(-middles / self._widths)
-        self._norms = np.log(mass * self._widths * math.sqrt(2 * math.pi))
-        self._scales = math.sqrt(0.5) / self._widths
+    Args:
+        points: The observations, one a row, a number a column.
+        cells: For each number how many cells it has, 0 for a continuous one.
+    """
+
+    def __init__(self, points: Array, cells: Sequence[int]) -> None:
+        self.count = len(points)
+        self._middles = np.ascontiguousarray(points.T)  # a number a row: what belongs together lies together
+        self._widths = widths = _widths(self._middles, np.asarray(cells, dtype=float))
+        scales = 1 / (widths * widths)
+        weighted = self._middles * scales
+        # Sum over the numbers of (x - middle)^2 / width^2, as one product of matrices.
+        self._factors = np.concatenate([scales, -2 * weighted])
+        self._constants = -0.5 * (weighted * self._middles).sum(axis=0) - self._log_norms().sum(axis=0)
+
+    def _log_norms(self) -> Array:
+        """The logarithm of what each Gaussian is divided by, so that its mass in the unit interval is 1."""
+        middles, widths = self._middles.ravel(), self._widths.ravel()
+        norms: Array = np.log(widths * math.sqrt(2 * math.pi))
+        # Only kernels near an end lose mass beyond it.
+        near = np.flatnonzero(np.minimum(middles, 1 - middles) < _REACH * widths)
+        middles, widths = middles[near], widths[near]
+        ends = _normal_cdf(np.concatenate([(1 - middles) / widths, -middles / widths]))
+        norms[near] += np.log(ends[: len(near)] - ends[len(near) :])
+        return norms.reshape(self._middles.shape)
 
     def log_density(self, points: Array) -> Array:
         result = np.zeros((len(points), self.count + 1))
-        found = result[:, : self.count]
-        np.subtract(points[:, :1], self._middles, out=found)
-        found *= self._scales
-        np.square(found, out=found)
-        found += self._norms
-        np.negative(found, out=found)
+        terms = np.concatenate([points * points, points], axis=1)
+        np.matmul(terms, self._factors, out=result[:, : self.count])
+        result[:, : self.count] *= -0.5
+        result[:, : self.count] += self._constants
         return result
 
     def draw(self, which: Places, rng: np.random.Generator) -> Array:
-        shares = rng.random(len(which))
+        drawn = rng.random((len(which), len(self._middles)))
         from_kernel = np.flatnonzero(which < self.count)
-        middles, widths = self._middles[which[from_kernel]], self._widths[which[from_kernel]]
-        drawn = rng.normal(middles, widths)
+        middles, widths = self._middles.T[which[from_kernel]], self._widths.T[which[from_kernel]]
+        found = rng.normal(middles, widths)
         for _ in range(20):
-            outside = np.flatnonzero((drawn < 0) | (drawn > 1))
-            if not len(outside):
+            outside = (found < 0) | (found > 1)
+            if not outside.any():
                 break
-            drawn[outside] = rng.normal(middles[outside], widths[outside])
-        shares[from_kernel] = np.clip(drawn, 0.0, 1.0)
-        return self._snap(shares)[:, None]
+            found[outside] = rng.normal(middles[outside], widths[outside])
+        drawn[from_kernel] = found.clip(0.0, 1.0)
+        return drawn
 
 
 class CategoryKernels(Kernels):
@@ -173,20 +190,26 @@ class OrderKernels(Kernels):
         return order
 
 
-def _widths(middles: Array, cells: int) -> Array:
-    """Each kernel's width: the distance to its farther neighbour, within bounds."""
-    count = len(middles)
-    order = np.argsort(middles, kind="stable")
-    gaps = np.diff(middles[order], prepend=0.0, append=1.0)
+def _widths(middles: Array, cells: Array) -> Array:
+    """Each kernel's width for each number (a row): the distance to its farther neighbour, within bounds."""
+    numbers, count = middles.shape
+    # Equal ones are told apart by their place, so that every machine orders them alike.
+    order = (middles + 1e-13 * np.arange(count)).argsort(axis=1)
+    order += count * np.arange(numbers)[:, None]
+    ordered = middles.ravel()[order]
+    gaps = np.empty((numbers, count + 1))
+    np.subtract(ordered[:, 1:], ordered[:, :-1], out=gaps[:, 1:-1])
     if count >= 2:
         # The ends of the interval are no observations, so they do not widen the outermost kernels.
-        gaps[0] = gaps[-1] = 0.0
-    widths = np.empty(count)
-    widths[order] = np.maximum(gaps[:-1], gaps[1:])
-    smallest = 1.0 / min(100.0, 2.0 + count)
-    if cells:
-        smallest = max(smallest, 0.5 / cells)
-    return np.clip(widths, smallest, 1.0)
+        gaps[:, 0] = gaps[:, -1] = 0.0
+    elif count:
+        gaps[:, 0], gaps[:, -1] = middles[:, 0], 1 - middles[:, 0]
+    smallest = np.full((numbers, 1), 1.0 / min(100.0, 2.0 + count))
+    counted = cells > 0
+    smallest[counted, 0] = np.maximum(smallest[counted, 0], 0.5 / cells[counted])
+    widths = np.empty(numbers * count)
+    widths[order] = np.maximum(np.maximum(gaps[:, :-1], gaps[:, 1:]), smallest)
+    return np.minimum(widths, 1.0).reshape(numbers, count)
 
 
 def _normal_cdf(z: Array) -> Array:

@@ -270,7 +270,5 @@ def _is_listed(space: Space) -> bool:
 
 def _whole(name: str, value: int, smallest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise StudyError(
-            f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})"
-        )
+        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
     return value

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
-from dspex.storage import rows as codec
+from dspex.storage import rows as codec, sql_statements as sql
 from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.storage.memory import claim
 from dspex.storage.sql_engine import Database
@@ -23,57 +23,6 @@ from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, T
 from dspex.trials.ledger import already_recorded
 
 __all__ = ["SQLStorage"]
-
-# Statements are built once: building one costs more than SQLite needs to run it.
-_RAISE_REVISION = (
-    update(studies)
-    .where(studies.c.id == bindparam("study"))
-    .values(revision=studies.c.revision + bindparam("by"))
-)
-_READ_REVISION = select(studies.c.revision).where(studies.c.id == bindparam("study"))
-_COUNT_TRIALS = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
-_UPDATE_TRIAL = (
-    update(trials)
-    .where(
-        trials.c.study_id == bindparam("study"),
-        trials.c.number == bindparam("trial"),
-        trials.c.state == bindparam("expected"),
-    )
-    .values(state=bindparam("new_state"), revision=bindparam("new_revision"), data=bindparam("new_data"))
-)
-_READ_TRIALS = (
-    select(trials.c.number, trials.c.revision, trials.c.data)
-    .where(trials.c.study_id == bindparam("study"), trials.c.revision > bindparam("cursor"))
-    .order_by(trials.c.revision)
-)
-_FIRST_WAITING = (
-    select(trials.c.number, trials.c.data)
-    .where(trials.c.study_id == bindparam("study"), trials.c.state == TrialState.WAITING.name)
-    .order_by(trials.c.number)
-    .limit(1)
-)
-_READ_EVALUATIONS = (
-    select(evaluations.c.revision, evaluations.c.data)
-    .where(evaluations.c.study_id == bindparam("study"), evaluations.c.revision > bindparam("cursor"))
-    .order_by(evaluations.c.revision)
-)
-_LAST_ATTEMPT = (
-    select(evaluations.c.attempt, evaluations.c.status)
-    .where(
-        evaluations.c.study_id == bindparam("study"),
-        evaluations.c.trial == bindparam("trial"),
-        evaluations.c.fingerprint == bindparam("fingerprint"),
-        evaluations.c.example_id == bindparam("example_id"),
-        evaluations.c.rollout == bindparam("rollout"),
-    )
-    .order_by(evaluations.c.attempt.desc())
-    .limit(1)
-)
-_READ_POOL = (
-    select(pool.c.revision, pool.c.path, pool.c.item, pool.c.data)
-    .where(pool.c.study_id == bindparam("study"), pool.c.revision > bindparam("cursor"))
-    .order_by(pool.c.revision)
-)
 
 
 class _Ticket:
@@ -152,12 +101,12 @@ class SQLStorage(Storage):
 
     def studies(self) -> list[StudyRecord]:
         with self._database.read() as connection:
-            found = connection.execute(_STUDY.order_by(studies.c.id)).all()
+            found = connection.execute(sql.STUDY.order_by(studies.c.id)).all()
         return [codec.study_record(*row) for row in found]
 
     def get_study(self, name: str) -> StudyRecord:
         with self._database.read() as connection:
-            row = connection.execute(_STUDY.where(studies.c.name == name)).first()
+            row = connection.execute(sql.STUDY.where(studies.c.name == name)).first()
             if row is None:
                 raise unknown_study(name, self._names(connection))
         return codec.study_record(*row)
@@ -172,7 +121,7 @@ class SQLStorage(Storage):
     def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
         with self._database.write() as connection:
             self._next_revision(connection, study_id)
-            row = connection.execute(_STUDY.where(studies.c.id == study_id)).one()
+            row = connection.execute(sql.STUDY.where(studies.c.id == study_id)).one()
             record = codec.study_record(*row)
             attributes = record.user_attrs if kind == "user" else record.system_attrs
             text = codec.encode_attrs_text({**attributes, key: value})
@@ -182,9 +131,7 @@ class SQLStorage(Storage):
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
             self._next_revision(connection, study_id)
-            connection.execute(
-                update(studies).where(studies.c.id == study_id).values(space=codec.dump(space))
-            )
+            connection.execute(update(studies).where(studies.c.id == study_id).values(space=codec.dump(space)))
 
     # Trials
 
@@ -193,7 +140,7 @@ class SQLStorage(Storage):
             return []
         with self._database.write() as connection:
             revision = self._next_revision(connection, study_id, by=len(new))
-            first = connection.execute(_COUNT_TRIALS, {"study": study_id}).scalar_one()
+            first = connection.execute(sql.COUNT_TRIALS, {"study": study_id}).scalar_one()
             added = [codec.numbered(trial, first + index) for index, trial in enumerate(new)]
             connection.execute(
                 insert(trials),
@@ -213,7 +160,7 @@ class SQLStorage(Storage):
     def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
         with self._database.write() as connection:
             revision = self._next_revision(connection, study_id)
-            row = connection.execute(_FIRST_WAITING, {"study": study_id}).first()
+            row = connection.execute(sql.FIRST_WAITING, {"study": study_id}).first()
             if row is None:
                 return None
             claimed = claim(codec.trial_from_text(row.number, row.data), owner)
@@ -225,12 +172,10 @@ class SQLStorage(Storage):
             revision = self._next_revision(connection, study_id)
             if not self._replace(connection, study_id, trial, expected, revision):
                 found = connection.execute(
-                    select(trials.c.state).where(
-                        trials.c.study_id == study_id, trials.c.number == trial.number
-                    )
+                    select(trials.c.state).where(trials.c.study_id == study_id, trials.c.number == trial.number)
                 ).scalar()
                 if found is None:
-                    count = connection.execute(_COUNT_TRIALS, {"study": study_id}).scalar_one()
+                    count = connection.execute(sql.COUNT_TRIALS, {"study": study_id}).scalar_one()
                     raise unknown_trial(trial.number, count)
                 raise not_in_state(trial.number, TrialState[found], expected)
 
@@ -238,7 +183,7 @@ class SQLStorage(Storage):
         self, connection: Connection, study_id: int, trial: FrozenTrial, expected: TrialState, revision: int
     ) -> bool:
         result = connection.execute(
-            _UPDATE_TRIAL,
+            sql.UPDATE_TRIAL,
             {
                 "study": study_id,
                 "trial": trial.number,
@@ -251,7 +196,7 @@ class SQLStorage(Storage):
         return result.rowcount == 1
 
     def read_trials(self, study_id: int, cursor: int = 0) -> tuple[list[FrozenTrial], int]:
-        found = self._read(_READ_TRIALS, study_id, cursor)
+        found = self._read(sql.READ_TRIALS, study_id, cursor)
         trials_found = [codec.trial_from_text(row.number, row.data) for row in found]
         return trials_found, found[-1].revision if found else cursor
 
@@ -305,7 +250,7 @@ class SQLStorage(Storage):
         revision = self._next_revision(connection, ticket.study_id, by=len(ticket.rows))
         for index, row in enumerate(ticket.rows):
             connection.execute(
-                _INSERT_EVALUATION,
+                sql.INSERT_EVALUATION,
                 {
                     "study_id": ticket.study_id,
                     "revision": revision + index,
@@ -317,7 +262,7 @@ class SQLStorage(Storage):
             )
 
     def _attempt(self, connection: Connection, study_id: int, row: Evaluation) -> int:
-        last = connection.execute(_LAST_ATTEMPT, {"study": study_id, **_key(row)}).first()
+        last = connection.execute(sql.LAST_ATTEMPT, {"study": study_id, **_key(row)}).first()
         if last is None:
             return 0
         if last.status == "ok":
@@ -326,7 +271,7 @@ class SQLStorage(Storage):
         return attempt
 
     def read_evaluations(self, study_id: int, cursor: int = 0) -> tuple[list[Evaluation], int]:
-        found = self._read(_READ_EVALUATIONS, study_id, cursor)
+        found = self._read(sql.READ_EVALUATIONS, study_id, cursor)
         rows = [codec.evaluation_from_text(row.data) for row in found]
         return rows, found[-1].revision if found else cursor
 
@@ -358,7 +303,7 @@ class SQLStorage(Storage):
                     )
 
     def read_pool(self, study_id: int, cursor: int = 0) -> tuple[list[PoolRecord], int]:
-        found = self._read(_READ_POOL, study_id, cursor)
+        found = self._read(sql.READ_POOL, study_id, cursor)
         items = [codec.pool_record(row.path, row.item, row.data) for row in found]
         return items, found[-1].revision if found else cursor
 
@@ -372,9 +317,7 @@ class SQLStorage(Storage):
 
     def last_beat(self, owner: str) -> float | None:
         with self._database.read() as connection:
-            seen: float | None = connection.execute(
-                select(owners.c.seen).where(owners.c.owner == owner)
-            ).scalar()
+            seen: float | None = connection.execute(select(owners.c.seen).where(owners.c.owner == owner)).scalar()
             return seen
 
     def close(self) -> None:
@@ -384,9 +327,9 @@ class SQLStorage(Storage):
 
     def _next_revision(self, connection: Connection, study_id: int, *, by: int = 1) -> int:
         """The first of ``by`` new revisions. Locks the study until the transaction ends."""
-        if not connection.execute(_RAISE_REVISION, {"study": study_id, "by": by}).rowcount:
+        if not connection.execute(sql.RAISE_REVISION, {"study": study_id, "by": by}).rowcount:
             raise unknown_study(study_id, self._names(connection))
-        last: int = connection.execute(_READ_REVISION, {"study": study_id}).scalar_one()
+        last: int = connection.execute(sql.READ_REVISION, {"study": study_id}).scalar_one()
         return last - by + 1
 
     def _names(self, connection: Connection) -> list[str]:
@@ -395,20 +338,9 @@ class SQLStorage(Storage):
     def _read(self, statement: Any, study_id: int, cursor: int) -> Sequence[Any]:
         with self._database.read() as connection:
             found = connection.execute(statement, {"study": study_id, "cursor": cursor}).all()
-            if not found and connection.execute(_READ_REVISION, {"study": study_id}).first() is None:
+            if not found and connection.execute(sql.READ_REVISION, {"study": study_id}).first() is None:
                 raise unknown_study(study_id, self._names(connection))
             return found
-
-
-_STUDY = select(
-    studies.c.id,
-    studies.c.name,
-    studies.c.directions,
-    studies.c.space,
-    studies.c.user_attrs,
-    studies.c.system_attrs,
-)
-_INSERT_EVALUATION = insert(evaluations)
 
 
 def _key(row: Evaluation) -> dict[str, Any]:

@@ -107,9 +107,7 @@ class Database:
 
 def _parse(url: str) -> URL:
     if not isinstance(url, str):
-        raise StorageError(
-            f"storage must be a URL such as 'sqlite:///study.db', got {url!r} ({type(url).__name__})"
-        )
+        raise StorageError(f"storage must be a URL such as 'sqlite:///study.db', got {url!r} ({type(url).__name__})")
     try:
         parsed = make_url(url)
     except ArgumentError:

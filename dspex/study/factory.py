@@ -92,9 +92,7 @@ def load_study(
         records = backend.studies()
         if len(records) != 1:
             names = ", ".join(repr(record.name) for record in records) or "none at all"
-            raise StudyError(
-                f"study_name is needed, because the storage does not have one study but: {names}"
-            )
+            raise StudyError(f"study_name is needed, because the storage does not have one study but: {names}")
         return _open(records[0], backend, sampler, pruner, space)
     return _open(backend.get_study(_name(study_name)), backend, sampler, pruner, space)
 
@@ -152,9 +150,7 @@ def _directions(
 
 def _name(study_name: object) -> str:
     if not isinstance(study_name, str) or not study_name:
-        raise StudyError(
-            f"study_name must be a non-empty text, got {study_name!r} ({type(study_name).__name__})"
-        )
+        raise StudyError(f"study_name must be a non-empty text, got {study_name!r} ({type(study_name).__name__})")
     return study_name
 
 
@@ -164,10 +160,6 @@ def _find(storage: Storage, name: str) -> StudyRecord | None:
 
 def _instance(argument: str, value: T, kind: type[Any]) -> T:
     if not isinstance(value, kind):
-        given = (
-            f"{value.__name__}()"
-            if isinstance(value, type) and issubclass(value, kind)
-            else f"a {kind.__name__}"
-        )
+        given = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else f"a {kind.__name__}"
         raise StudyError(f"{argument} must be a {kind.__name__}, got {value!r}; write {argument}={given}")
     return value

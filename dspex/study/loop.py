@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned
-from dspex.execution import Budget, context
+from dspex.execution import Budget, context, map_threads
 from dspex.study import telling
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, TrialState
@@ -46,16 +43,11 @@ def optimize(
     search = _Search(study, objective, n_trials, timeout, caught, callbacks, budget)
     study.requeue_interrupted()
     if n_jobs == 1:
-        search.work()
+        for _ in search.tickets():
+            search.run_one()
         return
-    with ThreadPoolExecutor(n_jobs, thread_name_prefix="dspex-trial") as executor:
-        # Each worker sees the settings that hold here.
-        workers = [executor.submit(copy_context().run, search.work) for _ in range(n_jobs)]
-        try:
-            for worker in workers:
-                worker.result()
-        finally:
-            search.ended.set()
+    # After an error the trials that have begun are finished, and it is raised then.
+    map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
 
 
 class _Search:
@@ -76,32 +68,31 @@ class _Search:
         self.catch = catch
         self.callbacks = callbacks
         self.budget = budget
-        self.ended = threading.Event()
-        self._left = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
+        self._ended = False
+        self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
         self._until = math.inf if timeout is None else time.monotonic() + timeout
-        self._lock = threading.Lock()
         study._stop.clear()
         if budget is not None:
             budget.start()
 
-    def work(self) -> None:
-        """Runs trials one after the other until the search ends."""
-        try:
-            while self._goes_on():
-                self._run_one()
-        except BaseException:
-            self.ended.set()  # the other workers finish the trials they have begun
-            raise
+    def tickets(self) -> Iterator[None]:
+        """One for each trial that may be begun."""
+        while self._goes_on():
+            yield
+
+    def end(self) -> None:
+        """Lets no further trial begin."""
+        self._ended = True
 
     def _goes_on(self) -> bool:
-        if self.ended.is_set() or self.study._stop.is_set() or time.monotonic() >= self._until:
+        if self._ended or self.study._stop.is_set() or time.monotonic() >= self._until:
             return False
         if self.budget is not None and self.budget.exhausted:
             return False
-        with self._lock:
-            return next(self._left, self) is not self
+        return next(self._left, self) is not self
 
-    def _run_one(self) -> None:
+    def run_one(self) -> None:
+        """Asks for a trial, runs the objective and tells what came of it."""
         trial = self.study.ask()
         try:
             value: Any = self._call(trial)
@@ -111,7 +102,7 @@ class _Search:
             # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
             _logger.info("Trial %d is put back: %s", trial.number, error)
             self.study.requeue(trial)
-            self.ended.set()
+            self.end()
             return
         except Exception as error:
             finished = telling.fail(trial, reason=f"{type(error).__name__}: {error}")
@@ -137,9 +128,7 @@ class _Search:
         except StudyError as error:
             if trial.frozen.state.is_finished:
                 return trial.frozen  # the objective told it itself
-            finished = telling.fail(
-                trial, reason=f"the objective returned {value!r} ({type(value).__name__})"
-            )
+            finished = telling.fail(trial, reason=f"the objective returned {value!r} ({type(value).__name__})")
             if isinstance(error, self.catch):
                 return finished
             raise StudyError(
@@ -157,16 +146,11 @@ def _check(objective: object, n_trials: object, timeout: object, n_jobs: object,
         )
     _whole("n_trials", n_trials, "None for no limit", none=True)
     _whole("n_jobs", n_jobs, "1", none=False)
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
-    ):
-        raise StudyError(
-            f"timeout must be a number of seconds > 0 or None, got {timeout!r} ({type(timeout).__name__})"
-        )
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0):
+        raise StudyError(f"timeout must be a number of seconds > 0 or None, got {timeout!r} ({type(timeout).__name__})")
     if budget is not None and not isinstance(budget, Budget):
         raise StudyError(
-            f"budget must be a Budget or None, got {budget!r} ({type(budget).__name__}); write "
-            "budget=Budget(usd=2.0)"
+            f"budget must be a Budget or None, got {budget!r} ({type(budget).__name__}); write budget=Budget(usd=2.0)"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,24 +11,22 @@ from typing import Any
 import attrs
 
 from dspex.data import Evaluation
-from dspex.errors import DspexError, StateError, StudyError
+from dspex.errors import DspexError, StudyError
 from dspex.execution import Budget
 from dspex.pruners import Pruner
 from dspex.samplers import Sampler
 from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
-from dspex.study import loop, telling
+from dspex.study import loop, queue, telling
 from dspex.study.best import best_of, pareto_front
 from dspex.study.mirror import Mirror
-from dspex.study.owners import Heartbeat, is_alive, this_process
+from dspex.study.owners import Heartbeat, this_process
 from dspex.study.pools import StudyPool
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Domain, Space, VariableState, decode, encode
 
 __all__ = ["Study"]
-
-_logger = logging.getLogger("dspex.study")
 
 
 class Study:
@@ -60,7 +57,6 @@ class Study:
         self.space = space
         self._mirror = Mirror(storage, record, space)
         self._heartbeat = Heartbeat(storage)
-        self._attrs_lock = threading.Lock()
         self._stop = threading.Event()
         self._mirror.sync()
         self._seed_pools()
@@ -278,9 +274,7 @@ class Study:
     ) -> list[Evaluation]:
         """Writes rows of the ledger, all of them or none; see `record`."""
         number, fingerprint = self._identify(trial)
-        rows = [
-            attrs.evolve(row, trial=number, fingerprint=row.fingerprint or fingerprint) for row in evaluations
-        ]
+        rows = [attrs.evolve(row, trial=number, fingerprint=row.fingerprint or fingerprint) for row in evaluations]
         self.storage.append_evaluations(self._mirror.record.id, rows)
         return rows
 
@@ -342,24 +336,7 @@ class Study:
 
         ``skip_if_exists`` leaves it out when a trial with these values is queued or has been run.
         """
-        given = decode(encode(dict(params)))
-        if skip_if_exists and any(self._has(trial, given) for trial in self.trials):
-            return
-        waiting = FrozenTrial(
-            number=-1,
-            state=TrialState.WAITING,
-            system_attrs={"fixed_params": given},
-            user_attrs=decode(encode(dict(user_attrs or {}))),
-        )
-        self.storage.append_trials(self._mirror.record.id, [waiting])
-
-    def _has(self, trial: FrozenTrial, given: Mapping[str, Any]) -> bool:
-        queued = trial.state is TrialState.WAITING and not trial.params
-        values = trial.fixed_params if queued else self.values(trial)
-        try:
-            return bool(encode(dict(values)) == encode(dict(given)))
-        except StateError:
-            return False  # values of a type that cannot be enqueued either
+        queue.enqueue(self, params, user_attrs=user_attrs or {}, skip_if_exists=skip_if_exists)
 
     def add_trial(self, trial: FrozenTrial) -> None:
         """Adds a trial that was run elsewhere; see `dspex.trials.create_trial`.
@@ -372,10 +349,7 @@ class Study:
 
     def interrupted(self) -> list[FrozenTrial]:
         """The running trials whose process is no longer there."""
-        self._mirror.sync()
-        running = [self._mirror.log[number] for number in sorted(self._mirror.running)]
-        alive = {owner: is_alive(owner, self.storage) for owner in {trial.owner for trial in running}}
-        return [trial for trial in running if not alive[trial.owner]]
+        return queue.interrupted(self)
 
     def requeue(self, trial: FrozenTrial | Trial) -> None:
         """Puts a running trial back in the queue: the next `ask` runs it again, with its number and its
@@ -383,22 +357,11 @@ class Study:
 
         The rows of the ledger that it has paid for stay its own, so that `study.ledger.lookup` finds them.
         """
-        frozen = trial.frozen if isinstance(trial, Trial) else trial
-        again = attrs.evolve(
-            frozen, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner=""
-        )
-        self.storage.update_trial(self._mirror.record.id, again, expected=TrialState.RUNNING)
+        queue.requeue(self, trial.frozen if isinstance(trial, Trial) else trial)
 
     def requeue_interrupted(self) -> list[FrozenTrial]:
         """Puts the `interrupted` trials back in the queue and gives them back."""
-        requeued = []
-        for trial in self.interrupted():
-            try:
-                self.requeue(trial)
-            except StudyError:
-                continue  # another process was faster
-            requeued.append(trial)
-        return requeued
+        return queue.requeue_interrupted(self)
 
     def pool(self, path: str, domain: Domain[Any] | None = None) -> StudyPool:
         """The candidates of an open-ended variable.
@@ -420,16 +383,13 @@ class Study:
         if path in self._mirror.domains:
             return self._mirror.domains[path][0]
         raise StudyError(
-            f"no variable {path!r} is known to this study; write study.pool({path!r}, Prompt()) to say what "
-            "it is"
+            f"no variable {path!r} is known to this study; write study.pool({path!r}, Prompt()) to say what it is"
         )
 
     def _only_objective(self, attribute: str, instead: str) -> None:
         count = len(self._mirror.record.directions)
         if count > 1:
-            raise StudyError(
-                f"the study has {count} objectives, so it has no {attribute}; write study.{instead}"
-            )
+            raise StudyError(f"the study has {count} objectives, so it has no {attribute}; write study.{instead}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.storage.shared:
@@ -441,8 +401,7 @@ class Study:
 
     def __repr__(self) -> str:
         return (
-            f"<Study {self.study_name!r}: {len(self._mirror.log)} trials, "
-            f"{', '.join(self._mirror.record.directions)}>"
+            f"<Study {self.study_name!r}: {len(self._mirror.log)} trials, {', '.join(self._mirror.record.directions)}>"
         )
 
 

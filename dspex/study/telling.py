@@ -44,9 +44,7 @@ def tell(
         state=state,
         values=told,
         datetime_complete=datetime.now(UTC),
-        fingerprint=trial.fingerprint
-        if isinstance(trial, Trial)
-        else frozen.fingerprint or fingerprint_of(frozen),
+        fingerprint=trial.fingerprint if isinstance(trial, Trial) else frozen.fingerprint or fingerprint_of(frozen),
     )
     study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
     if isinstance(trial, Trial):
@@ -58,9 +56,7 @@ def tell(
 def fail(trial: Trial, *, reason: str) -> FrozenTrial:
     """Finishes a trial as failed and notes why."""
     study = trial.study
-    trial._change(
-        lambda frozen: attrs.evolve(frozen, system_attrs={**frozen.system_attrs, "fail_reason": reason})
-    )
+    trial._change(lambda frozen: attrs.evolve(frozen, system_attrs={**frozen.system_attrs, "fail_reason": reason}))
     _logger.warning("Trial %d failed: %s", trial.number, reason)
     return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
 
@@ -97,8 +93,7 @@ def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
     if isinstance(trial, Trial):
         if trial.study.study_name != study.study_name or trial.study.storage is not study.storage:
             raise StudyError(
-                f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to "
-                f"{study.study_name!r}"
+                f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to {study.study_name!r}"
             )
         return trial.frozen
     number: Any = trial.number if isinstance(trial, FrozenTrial) else trial
@@ -134,8 +129,7 @@ def _settle(
         return state, values
     if state not in (TrialState.PRUNED, TrialState.FAIL):
         raise StudyError(
-            f"a trial is told as COMPLETE, PRUNED or FAIL, got {state!r}; to run it again write "
-            "study.requeue(trial)"
+            f"a trial is told as COMPLETE, PRUNED or FAIL, got {state!r}; to run it again write study.requeue(trial)"
         )
     if values is not None:
         raise StudyError(

@@ -135,9 +135,7 @@ class Trial(Suggestions):
         if name in self._plan and self._allowed(name, domain, self._plan[name]):
             return self._plan.pop(name)
         study = self.study
-        chosen = study.sampler.suggest(
-            study._mirror.view, self.number, name, domain, params=self._frozen.params
-        )
+        chosen = study.sampler.suggest(study._mirror.view, self.number, name, domain, params=self._frozen.params)
         self._plan.update(chosen)
         value = self._plan.pop(name)
         if not self._allowed(name, domain, value):
@@ -177,9 +175,7 @@ class Trial(Suggestions):
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
         number = as_float(value, "the reported value")
-        self._change(
-            lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: number})
-        )
+        self._change(lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: number}))
 
     def should_prune(self) -> bool:
         """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`."""

@@ -59,8 +59,7 @@ class FrozenTrial:
             return None
         if len(self.values) > 1:
             raise StudyError(
-                f"trial {self.number} has {len(self.values)} objectives, so it has no single value; "
-                "write trial.values"
+                f"trial {self.number} has {len(self.values)} objectives, so it has no single value; write trial.values"
             )
         return self.values[0]
 

@@ -51,9 +51,7 @@ class TrialLog(Sequence[FrozenTrial]):
         new = sorted((trial for trial in trials if trial.number >= known), key=lambda trial: trial.number)
         for index, trial in enumerate(new, start=known):
             if trial.number != index:
-                raise StorageError(
-                    f"trial {index} is missing from the study, though trial {trial.number} is there"
-                )
+                raise StorageError(f"trial {index} is missing from the study, though trial {trial.number} is there")
             self._trials.append(trial)
 
     def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:

@@ -63,9 +63,7 @@ class Suggestions(ABC):
         """One of the models, each as ``"provider/model"``."""
         return self.suggest(name, ModelChoice(*_sequence(name, "models", models)))
 
-    def suggest_prompt(
-        self, name: str, candidates: Sequence[str] = (), *, max_chars: int | None = None
-    ) -> str:
+    def suggest_prompt(self, name: str, candidates: Sequence[str] = (), *, max_chars: int | None = None) -> str:
         """A text from the study's pool for ``name``, to which ``candidates`` are added first."""
         domain = Prompt(max_chars=max_chars)
         self._extend_pool(name, domain, _sequence(name, "candidates", candidates))
@@ -97,7 +95,6 @@ def _sequence(name: str, argument: str, value: Sequence[T]) -> Sequence[T]:
     # A string is a sequence too, and its letters are never what was meant.
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise StudyError(
-            f"{argument} of {name!r} must be a list, got {value!r} ({type(value).__name__}); write "
-            f"[{value!r}]"
+            f"{argument} of {name!r} must be a list, got {value!r} ({type(value).__name__}); write [{value!r}]"
         )
     return tuple(value)

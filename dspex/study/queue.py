@@ -1,0 +1,67 @@
+"""Trials that wait to be run: queued by a user, put back, or left behind by a process that was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from dspex.errors import StateError, StudyError
+from dspex.study.owners import is_alive
+from dspex.trials import FrozenTrial, TrialState
+from dspex.variables import decode, encode
+
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted"]
+
+
+def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str, Any], skip_if_exists: bool) -> None:
+    """See `Study.enqueue_trial`."""
+    given = decode(encode(dict(params)))
+    if skip_if_exists and any(_has(study, trial, given) for trial in study.trials):
+        return
+    waiting = FrozenTrial(
+        number=-1,
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": given},
+        user_attrs=decode(encode(dict(user_attrs))),
+    )
+    study.storage.append_trials(study._mirror.record.id, [waiting])
+
+
+def _has(study: Study, trial: FrozenTrial, given: Mapping[str, Any]) -> bool:
+    queued = trial.state is TrialState.WAITING and not trial.params
+    values = trial.fixed_params if queued else study.values(trial)
+    try:
+        return bool(encode(dict(values)) == encode(dict(given)))
+    except StateError:
+        return False  # values of a type that cannot be enqueued either
+
+
+def interrupted(study: Study) -> list[FrozenTrial]:
+    """See `Study.interrupted`."""
+    study._mirror.sync()
+    running = [study._mirror.log[number] for number in sorted(study._mirror.running)]
+    alive = {owner: is_alive(owner, study.storage) for owner in {trial.owner for trial in running}}
+    return [trial for trial in running if not alive[trial.owner]]
+
+
+def requeue(study: Study, trial: FrozenTrial) -> None:
+    """See `Study.requeue`."""
+    again = attrs.evolve(trial, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner="")
+    study.storage.update_trial(study._mirror.record.id, again, expected=TrialState.RUNNING)
+
+
+def requeue_interrupted(study: Study) -> list[FrozenTrial]:
+    """See `Study.requeue_interrupted`."""
+    requeued = []
+    for trial in interrupted(study):
+        try:
+            requeue(study, trial)
+        except StudyError:
+            continue  # another process was faster
+        requeued.append(trial)
+    return requeued
