@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -171,17 +171,19 @@ def typed(
     where: str,
     timeout: float | None,
     has_key: bool,
-    secrets: Iterable[str],
+    secrets: Collection[str],
 ) -> LMError:
     """litellm's error as one of ours, with the secrets taken out of its message."""
     litellm = load()
     names = [type(link).__name__ for link in _chain(error)]
+    # litellm leaves codes of the provider out of its own message.
+    everything = " ".join(str(link) for link in _chain(error))
     status = getattr(error, "status_code", None)
     detail = scrub(_detail(error), secrets)
     retry_after = _retry_after(error)
-    if isinstance(error, litellm.ContextWindowExceededError):
+    if isinstance(error, litellm.ContextWindowExceededError) or "context_length_exceeded" in everything:
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
-    if isinstance(error, litellm.ContentPolicyViolationError):
+    if isinstance(error, litellm.ContentPolicyViolationError) or "content_policy_violation" in everything:
         return LMContentFilterError(f"the content filter of {model} stopped the call: {detail}", model=model)
     if isinstance(error, litellm.Timeout) or any("Timeout" in name for name in names):
         patience = "" if timeout is None else f" in {timeout:.3g} s"
@@ -191,8 +193,9 @@ def typed(
             retry_after=retry_after,
         )
     if any(name in _LOST for name in names):
+        detail = scrub(_root(error), secrets)
         return LMConnectionError(
-            f"{model} could not be reached at {where}: {detail}; is the server running, the network up and "
+            f"{model} could not be reached at {where} ({detail}); is the server running, the network up and "
             "api_base right?",
             model=model,
         )
@@ -204,7 +207,7 @@ def typed(
             f"{where} refused the credentials for {model}: {detail}; check api_key, or the variable it is in",
             model=model,
         )
-    if status == 402 or "insufficient_quota" in str(error):
+    if status == 402 or "insufficient_quota" in everything:
         return LMAuthError(f"the account that pays for {model} has nothing left: {detail}", model=model)
     if status == 429 or isinstance(error, litellm.RateLimitError):
         return LMRateLimitError(f"{model} is over its rate limit: {detail}", model=model, retry_after=retry_after)
@@ -260,6 +263,12 @@ _PREFIX = re.compile(r"^(litellm\.)?(\w*(Error|Exception|Timeout)\w*( Error)?\s*
 def _detail(error: Exception) -> str:
     text = _PREFIX.sub("", str(error)).strip()
     return (text or type(error).__name__)[:500]
+
+
+def _root(error: Exception) -> str:
+    """What the operating system said, at the end of the chain."""
+    texts = [str(link) for link in _chain(error) if str(link)]
+    return texts[-1][:200] if texts else type(error).__name__
 
 
 def _retry_after(error: Exception) -> float | None:
