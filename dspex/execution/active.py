@@ -12,9 +12,16 @@ from typing import Any
 
 from dspex.execution.run import Run
 
-__all__ = ["Activation", "active_run"]
+__all__ = ["Activation", "activate", "active_run", "deactivate"]
 
 _active: ContextVar[Run | None] = ContextVar("dspex_active_run", default=None)
+
+
+activate = _active.set
+"""``token = activate(run)`` makes ``run`` the active one until ``deactivate(token)``: what `Activation` does,
+for those who count microseconds."""
+
+deactivate = _active.reset
 
 
 def active_run() -> Run | None:

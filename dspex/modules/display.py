@@ -98,7 +98,5 @@ def tree(program: Module) -> Tree:
             at.add(f"{escape(name)} [dim]= derived from {', '.join((entry.inputs or {}).values())}[/dim]")
             continue
         mark = "[green]●[/green]" if entry.tunable else "[dim]○[/dim]"
-        at.add(
-            f"{mark} {escape(name)} = {escape(_short(entry.default))} [dim]{escape(repr(entry.domain))}[/dim]"
-        )
+        at.add(f"{mark} {escape(name)} = {escape(_short(entry.default))} [dim]{escape(repr(entry.domain))}[/dim]")
     return branches[""]

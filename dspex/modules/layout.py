@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERNAL", "Layout", "Node", "discover", "variable_path"]
 
-INTERNAL = frozenset(
-    {"_slots", "_run", "_path", "_stamp", "_parent", "_layout", "_things", "_links", "_space"}
-)
+INTERNAL = frozenset({"_slots", "_run", "_path", "_stamp", "_parent", "_layout", "_things", "_links", "_space"})
 """Attributes that dspex itself keeps in a module's ``__dict__``."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), type, range, slice})
@@ -60,14 +58,14 @@ class Node:
 class Layout:
     """The structure shared by a program and all its copies; made by `discover`."""
 
-    __slots__ = ("nodes", "parents", "rebuilds", "snapshots", "stamps")
+    __slots__ = ("holders", "nodes", "parents", "places", "rebuilds", "snapshots", "stamps")
 
     def __init__(
         self,
         nodes: tuple[Node, ...],
         parents: Mapping[int, int],
         rebuilds: tuple[tuple[int, Rebuild], ...],
-        stamps: tuple[Any, ...],
+        stamps: tuple[tuple[int, Any, Any], ...],
         snapshots: tuple[tuple[int, str | None, Any], ...],
     ) -> None:
         self.nodes = nodes
@@ -75,11 +73,14 @@ class Layout:
         self.rebuilds = rebuilds
         self.stamps = stamps
         self.snapshots = snapshots
+        # What every copy goes through, without the rest of the nodes.
+        self.places = tuple((node.index, node.path) for node in nodes)
+        self.holders = tuple((node.index, node.attributes) for node in nodes if node.attributes)
 
     def holds(self, things: Sequence[Any]) -> bool:
         """Whether ``things`` still have this structure: nothing assigned, opened, linked or appended since."""
-        for node, (stamp, slots) in zip(self.nodes, self.stamps, strict=True):
-            state = things[node.index].__dict__
+        for index, stamp, slots in self.stamps:
+            state = things[index].__dict__
             if state.get("_stamp") is not stamp or state.get("_slots") is not slots:
                 return False
         for index, attribute, snapshot in self.snapshots:
@@ -165,10 +166,8 @@ class _Discovery:
             node.conditions = self.settle_conditions(index, node.path)
         self.refuse_hidden_captures()
         nodes = tuple(self.nodes[index] for index in sorted(self.nodes))
-        stamps = tuple(
-            (self.things[n.index].__dict__.get("_stamp"), self.things[n.index].__dict__.get("_slots"))
-            for n in nodes
-        )
+        states = [(node.index, self.things[node.index].__dict__) for node in nodes]
+        stamps = tuple((index, state.get("_stamp"), state.get("_slots")) for index, state in states)
         layout = Layout(nodes, self.parents, tuple(self.rebuilds), stamps, tuple(self.snapshots))
         return layout, tuple(self.things)
 
@@ -261,9 +260,7 @@ class _Discovery:
                 held.append((name, found))
             elif isinstance(value, list | dict):
                 elements: Any = tuple(value.values() if isinstance(value, dict) else value)
-                self.snapshots.append(
-                    (index, name, elements if len(elements) <= _WATCHED_SIZE else len(elements))
-                )
+                self.snapshots.append((index, name, elements if len(elements) <= _WATCHED_SIZE else len(elements)))
         node.attributes = tuple(held)
         for base in type(module).__mro__:
             if base.__module__.partition(".")[0] != "dspex":
@@ -328,8 +325,7 @@ class _Discovery:
         index = self.rebuilt(value, functools.partial(rebuild, indices))
         elements = value.values() if isinstance(value, dict) else value
         snapshot = tuple(
-            element if found is None else _Ref(found)
-            for element, (_, found) in zip(elements, held, strict=True)
+            element if found is None else _Ref(found) for element, (_, found) in zip(elements, held, strict=True)
         )
         self.snapshots.append((index, None, snapshot))
         return index
@@ -437,9 +433,7 @@ def _function_rebuilder(
         # Cells that hold no module stay the same objects: what a closure shares by `nonlocal`, it goes on
         # sharing.
         closure = tuple(
-            types.CellType(copies[cells[name]])
-            if name in cells
-            else (types.CellType() if name in recursive else cell)
+            types.CellType(copies[cells[name]]) if name in cells else (types.CellType() if name in recursive else cell)
             for name, cell in zip(old.__code__.co_freevars, old.__closure__ or (), strict=True)
         )
         new = types.FunctionType(

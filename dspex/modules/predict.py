@@ -156,9 +156,7 @@ class Predict(Module):
         prediction = Prediction.from_fields(
             completions[0], completions=completions, usage=response.usage, latency=response.latency
         )
-        run.record(
-            TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage)
-        )
+        run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage))
         return prediction
 
     def _lm(self, run: Run) -> BaseLM:
@@ -180,9 +178,7 @@ class Predict(Module):
             return adapter_named(name)
         return self._own_adapter or run.settings.adapter or adapter_named("chat")
 
-    def _request(
-        self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], rollout_id: int
-    ) -> LMRequest:
+    def _request(self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], rollout_id: int) -> LMRequest:
         params = self.params
         if self.temperature is not None or self.max_tokens is not None or self.n != 1:
             params = dict(params)

@@ -74,9 +74,7 @@ class ReAct(Module):
                 set_tunable(self, ReAct.max_iters, False)
         names = (*self.tools, _FINISH)
         outputs = ", ".join(f"`{name}`" for name in asked.output_fields)
-        steps = Signature(
-            {name: (f.annotation, f) for name, f in asked.input_fields.items()}, _task(asked, self.tools)
-        )
+        steps = Signature({name: (f.annotation, f) for name, f in asked.input_fields.items()}, _task(asked, self.tools))
         for name, annotation, field in (
             ("trajectory", str, InputField(desc="thoughts, tool calls and observations so far")),
             ("thought", str, OutputField(desc="what is known and what to do next")),
@@ -131,9 +129,7 @@ def _named(tools: Sequence[Any] | Mapping[str, Any]) -> dict[str, Tool]:
             )
         named[tool.name] = tool
     if not named:
-        raise DefinitionError(
-            "ReAct needs at least one tool.\n  right:  ReAct('question -> answer', tools=[search])"
-        )
+        raise DefinitionError("ReAct needs at least one tool.\n  right:  ReAct('question -> answer', tools=[search])")
     return named
 
 

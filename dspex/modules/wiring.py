@@ -7,7 +7,7 @@ module, a free variable that all its readers share under the first reader's path
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError
@@ -19,7 +19,6 @@ from dspex.variables import (
     Handle,
     Space,
     constraints_of,
-    current_value,
     declared,
     effective_domain,
     link_of,
@@ -38,13 +37,19 @@ class Wiring:
     ``targets`` maps a variable's path to its readers, the source first, each as (thing index, attribute);
     ``links`` lists the readers that must be given another's value, as (reader, attribute, source,
     attribute); ``lookups`` names the enclosing variables that derived variables of a module ask for.
+    ``is_single`` says that there is one module and nothing to rebuild or resolve in a copy of it, and
+    ``space_seen`` is a space that was made of this wiring, whatever the values were then.
     """
 
-    __slots__ = ("_nodes", "layout", "links", "lookups", "paths", "space_hash", "targets")
+    __slots__ = (
+        "_nodes", "_sources", "is_single", "layout", "links", "lookups", "paths", "space_hash", "space_seen",
+        "targets",
+    )  # fmt: skip
 
     def __init__(self, layout: Layout, things: Sequence[Any]) -> None:
         self.layout = layout
         self.space_hash: str | None = None
+        self.space_seen: Space | None = None
         self.targets: dict[str, list[tuple[int, str]]] = {}
         self.links: list[tuple[int, str, int, str]] = []
         self.lookups: list[tuple[int, Handle, int, str]] = []
@@ -73,6 +78,10 @@ class Wiring:
             self.paths[reader, name] = path
         for node in layout.nodes:
             self._find_lookups(node, things)
+        self._sources = tuple(
+            (index, name, _default(things[index], name)) for (index, name), *_ in self.targets.values()
+        )
+        self.is_single = not (len(things) > 1 or layout.snapshots or self.links or self.lookups)
 
     def _source(
         self,
@@ -121,18 +130,13 @@ class Wiring:
         state = module.__dict__
         if name in state:
             return state[name]
-        variable = declared(type(module))[name]
-        if isinstance(variable, Derived):
+        if isinstance(declared(type(module))[name], Derived):
             return getattr(module, name)
-        link = link_of(module, variable)
-        return link.default_value() if link is not None else current_value(module, variable)
+        return _default(module, name)
 
-    def values(self, things: Sequence[Any]) -> Iterator[Any]:
+    def values(self, things: Sequence[Any]) -> list[Any]:
         """The current value of every path, in the order of ``space()``; None for a derived one."""
-        for (index, name), *_ in self.targets.values():
-            module = things[index]
-            derived = isinstance(declared(type(module))[name], Derived)
-            yield None if derived else self.value(module, name)
+        return [things[index].__dict__.get(name, default) for index, name, default in self._sources]
 
     def space(self, things: Sequence[Any]) -> Space:
         """The space of the program whose things these are; its defaults are the current values."""
@@ -149,17 +153,12 @@ class Wiring:
                 constraints.append(self._constraint(rule, node, things))
         return Space(entries, constraints)
 
-    def _entry(
-        self, path: str, node: Node, module: Module, name: str, variable: Any, things: Sequence[Any]
-    ) -> Entry:
+    def _entry(self, path: str, node: Node, module: Module, name: str, variable: Any, things: Sequence[Any]) -> Entry:
         readers = tuple(
-            variable_path(self._nodes[index].path, things[index], reader)
-            for index, reader in self.targets[path][1:]
+            variable_path(self._nodes[index].path, things[index], reader) for index, reader in self.targets[path][1:]
         )
         if isinstance(variable, Derived):
-            inputs = {
-                argument: self._input_path(asked, node, things) for argument, asked in variable.inputs.items()
-            }
+            inputs = {argument: self._input_path(asked, node, things) for argument, asked in variable.inputs.items()}
             return Entry(
                 path,
                 None,
@@ -198,6 +197,14 @@ class Wiring:
                 "enclosing module declares that variable"
             )
         return self.paths[owner, asked.name]
+
+
+def _default(module: Module, name: str) -> Any:
+    """What a source reads while nothing is assigned to it; None for a derived one."""
+    variable = declared(type(module))[name]
+    if isinstance(variable, Derived):
+        return None
+    return (link_of(module, variable) or variable).default_value()
 
 
 def enclosing_value(module: Module, variable: Handle) -> Any:
