@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 __all__ = ["LRU"]
@@ -32,8 +31,10 @@ class LRU(Generic[K, V]):
         """The value of ``key``, which is now the one used last; None when there is none."""
         value = self._entries.get(key)
         if value is not None:
-            with suppress(KeyError):  # another thread has put it out in between
+            try:  # noqa: SIM105 - `suppress` takes longer than all the rest
                 self._entries.move_to_end(key)
+            except KeyError:  # another thread has put it out in between
+                pass
         return value
 
     def put(self, key: K, value: V) -> None:
