@@ -15,6 +15,7 @@ from typing import Any
 from dspex.errors import StudyError
 from dspex.samplers.base import Sampler
 from dspex.trials import StudyView
+from dspex.trials.params import resolved
 from dspex.variables import Condition, Constraint, Domain, Space
 
 __all__ = ["BranchSampler"]
@@ -54,7 +55,9 @@ class BranchSampler(Sampler):
         for attempt in range(_ATTEMPTS):
             values = self._walk(view, number, space, fixed, attempt)
             if space.constraints:
-                violated = space.violated(with_candidates(view, space, values))
+                violated = space.violated(
+                    resolved(values, {path: domain_of(space, path) for path in values}, view.pools)
+                )
             if violated:
                 continue
             if repeats == _REPEATS or not self.is_repeat(view, space, values):
@@ -121,14 +124,6 @@ def _entered(space: Space, conditions: tuple[Condition, ...], values: Mapping[st
         if found != condition.value:
             return False
     return None if unknown else True
-
-
-def with_candidates(view: StudyView, space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with the ids of pool items replaced by the items."""
-    return {
-        path: view.pools[path][value].value if domain_of(space, path).open_ended else value
-        for path, value in values.items()
-    }
 
 
 def domain_of(space: Space, path: str) -> Domain[Any]:

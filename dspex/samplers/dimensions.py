@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dspex.errors import StateError
 from dspex.samplers.kernels import CategoryKernels, Kernels, OrderKernels, SubsetKernels
 from dspex.variables import Domain, Float, Int, Order, Pool, Subset, canonical_json
 
@@ -52,8 +53,8 @@ class NumberDimension(Dimension):
 
     def encode(self, value: Any) -> Sequence[float] | None:
         domain = self._domain
-        if not domain.low <= value <= domain.high:
-            return None  # from a trial whose bounds were wider
+        if value is None or not domain.low <= value <= domain.high:
+            return None  # unset, or from a trial whose bounds were wider
         if self.cells == 1:
             return (0.5,)
         if self._log:
@@ -113,7 +114,10 @@ class CategoryDimension(ListedDimension):
         return canonical_json(self._domain.encode(value))
 
     def encode(self, value: Any) -> Sequence[float] | None:
-        position = self._positions.get(self._key(value))
+        try:
+            position = self._positions.get(self._key(value))
+        except (StateError, TypeError):
+            return None  # unset, where None is no option
         return None if position is None else (position,)
 
     def decode(self, columns: Array) -> Any:
@@ -151,6 +155,8 @@ class SubsetDimension(ListedDimension):
         self._sizes = (domain.min_size, self.width if domain.max_size is None else domain.max_size)
 
     def encode(self, value: Any) -> Sequence[float] | None:
+        if value is None:
+            return None
         columns = [-1.0] * self.width
         for item in self._domain.encode(value):
             columns[self._positions[canonical_json(item)]] = 1.0
@@ -173,6 +179,8 @@ class OrderDimension(ListedDimension):
         self._positions = _positions(domain, self._options)
 
     def encode(self, value: Any) -> Sequence[float] | None:
+        if value is None:
+            return None
         columns = [0.0] * self.width
         for place, item in enumerate(self._domain.encode(value)):
             columns[self._positions[canonical_json(item)]] = float(place)

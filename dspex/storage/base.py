@@ -107,9 +107,8 @@ class Storage(ABC):
         """Adds rows to the ledger: all of them or none.
 
         Raises:
-            StudyError: when (trial, fingerprint, example, rollout) of a row has been measured already. A
-            failed
-                row does not count as measured.
+            StudyError: when (trial, fingerprint, example, rollout) of a row has been measured already; a
+                failed row does not count as measured.
         """
 
     @abstractmethod

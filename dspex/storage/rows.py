@@ -13,6 +13,7 @@ import attrs
 from dspex.data import Evaluation
 from dspex.errors import DspexError, StorageError
 from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.trials.params import decode_param, encode_param
 from dspex.variables import Domain, decode, encode
 
 __all__ = [
@@ -52,7 +53,7 @@ def trial_to_text(trial: FrozenTrial) -> str:
     return dump(
         {
             "state": trial.state.name,
-            "params": {path: _encode_param(domains[path], value) for path, value in params.items()},
+            "params": {path: encode_param(domains[path], value) for path, value in params.items()},
             "distributions": {path: _domain_to_json(domain) for path, domain in domains.items()},
             "values": trial.values,
             "intermediate_values": list(trial.intermediate_values.items()),
@@ -80,7 +81,7 @@ def trial_from_text(number: int, text: str) -> FrozenTrial:
         return FrozenTrial(
             number=number,
             state=TrialState[data["state"]],
-            params={path: _decode_param(domains[path], value) for path, value in data["params"].items()},
+            params={path: decode_param(domains[path], value) for path, value in data["params"].items()},
             distributions=domains,
             values=None if data["values"] is None else tuple(data["values"]),
             intermediate_values=dict(data["intermediate_values"]),
@@ -155,14 +156,6 @@ def pool_record(path: str, item_id: str, text: str) -> PoolRecord:
 def encode_attrs_text(attributes: Mapping[str, Any]) -> str:
     """A study's attributes as text."""
     return dump(_encode_attrs(attributes))
-
-
-def _encode_param(domain: Domain[Any], value: Any) -> Any:
-    return value if domain.open_ended else domain.encode(value)  # of an open-ended one it is a pool item's id
-
-
-def _decode_param(domain: Domain[Any], value: Any) -> Any:
-    return value if domain.open_ended else domain.decode(value)
 
 
 @lru_cache(maxsize=4096)

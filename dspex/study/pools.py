@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex.study.mirror import Mirror
 from dspex.trials import PoolRecord
 from dspex.variables import Domain, Pool, PoolItem, content_id, encode
 
-__all__ = ["StudyPool"]
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["StudyPool", "as_param"]
 
 
 class StudyPool:
@@ -108,3 +111,11 @@ class StudyPool:
 
 def _ids(parents: Iterable[str]) -> Iterable[str]:
     return (parents,) if isinstance(parents, str) else parents
+
+
+def as_param(study: Study, path: str, domain: Domain[Any], value: Any) -> Any:
+    """What is stored for a value that was given: of an open-ended variable the id of its candidate."""
+    if not domain.open_ended:
+        return domain.validate(value, name=path)
+    pool = study.pool(path, domain)
+    return value if isinstance(value, str) and value in pool else pool.add(value, source="user").id

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from dspex.data import Evaluation
-from dspex.errors import DspexError, StudyError
+from dspex.errors import StudyError
 from dspex.execution import Budget
 from dspex.pruners import Pruner
 from dspex.samplers import Sampler
 from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
-from dspex.study import loop, queue, telling
+from dspex.study import asking, loop, queue, telling
 from dspex.study.best import best_of, pareto_front
 from dspex.study.mirror import Mirror
-from dspex.study.owners import Heartbeat, this_process
+from dspex.study.owners import Heartbeat
 from dspex.study.pools import StudyPool
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, TrialState
+from dspex.trials.params import resolved
 from dspex.variables import Domain, Space, VariableState, decode, encode
 
 __all__ = ["Study"]
@@ -153,10 +153,7 @@ class Study:
     def values(self, trial: FrozenTrial | Trial) -> dict[str, Any]:
         """The values of a trial by path, with the items of pools in place of their ids."""
         frozen = trial.frozen if isinstance(trial, Trial) else trial
-        return {
-            path: self._mirror.pools[path][value].value if frozen.distributions[path].open_ended else value
-            for path, value in frozen.params.items()
-        }
+        return resolved(frozen.params, frozen.distributions, self._mirror.pools)
 
     def state(self, trial: FrozenTrial | Trial) -> VariableState:
         """The values of a trial as a state of the study's space, to bind a program to.
@@ -190,54 +187,7 @@ class Study:
         """
         if space is not None and not isinstance(space, Space):
             space = Space.of(**space)
-        space = self.space if space is None else space
-        self._heartbeat.start()
-        self._mirror.sync()
-        frozen = self._next(fixed or {})
-        trial = Trial(self, frozen, space)
-        if space is not None and not frozen.params:
-            try:
-                self._fill(trial, space)
-            except DspexError as error:
-                telling.fail(trial, reason=f"{type(error).__name__}: {error}")
-                raise
-        return trial
-
-    def _next(self, fixed: Mapping[str, Any]) -> FrozenTrial:
-        mirror, owner = self._mirror, this_process()
-        if mirror.waiting and not fixed:
-            claimed = self.storage.claim_waiting(mirror.record.id, owner)
-            if claimed is not None:
-                return claimed
-        new = FrozenTrial(
-            number=-1,
-            state=TrialState.RUNNING,
-            system_attrs={"fixed_params": dict(fixed)} if fixed else {},
-            datetime_start=datetime.now(UTC),
-            owner=owner,
-        )
-        return self.storage.append_trials(mirror.record.id, [new])[0]
-
-    def _fill(self, trial: Trial, space: Space) -> None:
-        fixed = {}
-        for path, value in trial.frozen.fixed_params.items():
-            if path not in space:
-                space.validate({path: value}, partial=True)  # raises, with the paths that are near
-            fixed[path] = self._as_param(path, domain_of(space, path), value)
-        for path in space.open_ended:
-            self.pool(path, domain_of(space, path))
-        params = self.sampler.sample(self._mirror.view, trial.number, space, fixed=fixed)
-        domains = {path: domain_of(space, path) for path in params}
-        for path, domain in domains.items():
-            self._mirror.check_domain(path, domain, trial.number)
-        trial._put(params, domains)
-
-    def _as_param(self, path: str, domain: Domain[Any], value: Any) -> Any:
-        """What is stored for a value that a user gave: of an open-ended variable the id of its candidate."""
-        if not domain.open_ended:
-            return domain.validate(value, name=path)
-        pool = self.pool(path, domain)
-        return value if isinstance(value, str) and value in pool else pool.add(value, source="user").id
+        return asking.ask(self, self.space if space is None else space, fixed or {})
 
     def tell(
         self,
@@ -253,8 +203,7 @@ class Study:
         last reported value.
 
         Raises:
-            StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are
-            no
+            StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are no
                 numbers or not as many as there are directions; the trial is left as it is then.
         """
         return telling.tell(self, trial, values, state=state, skip_if_finished=skip_if_finished)

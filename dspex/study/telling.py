@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from dspex.errors import StudyError
-from dspex.study.trial import Trial, as_float, fingerprint_of
+from dspex.study.trial import Trial, as_float
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 from dspex.trials.frozen import checked_trial
+from dspex.trials.params import fingerprint_of
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -44,7 +45,9 @@ def tell(
         state=state,
         values=told,
         datetime_complete=datetime.now(UTC),
-        fingerprint=trial.fingerprint if isinstance(trial, Trial) else frozen.fingerprint or fingerprint_of(frozen),
+        fingerprint=trial.fingerprint
+        if isinstance(trial, Trial)
+        else frozen.fingerprint or fingerprint_of(frozen.params, frozen.distributions),
     )
     study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
     if isinstance(trial, Trial):
@@ -80,7 +83,7 @@ def add(study: Study, trial: FrozenTrial) -> None:
                 f"{path}={trial.params[path]!r} is no candidate of the pool; add it first and use its id: "
                 f"study.pool({path!r}).add(...).id"
             )
-    fingerprint = trial.fingerprint or fingerprint_of(trial)
+    fingerprint = trial.fingerprint or fingerprint_of(trial.params, trial.distributions)
     study.storage.append_trials(study._mirror.record.id, [attrs.evolve(trial, fingerprint=fingerprint)])
 
 
@@ -104,6 +107,12 @@ def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
     if not 0 <= number < len(log):
         raise StudyError(f"there is no trial {number}; the study has {len(log)} trials")
     return log[number]
+
+
+def _fingerprint(trial: Trial | FrozenTrial | int, frozen: FrozenTrial) -> str:
+    if isinstance(trial, Trial):
+        return trial.fingerprint
+    return frozen.fingerprint or fingerprint_of(frozen.params, frozen.distributions)
 
 
 def _settle(

@@ -12,9 +12,11 @@ import attrs
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
+from dspex.study.pools import as_param
 from dspex.trials import FrozenTrial, TrialState
+from dspex.trials.params import fingerprint_of, resolved
 from dspex.trials.suggest import Suggestions
-from dspex.variables import Domain, Space, VariableState, content_id, decode, encode
+from dspex.variables import Domain, Space, VariableState, decode, encode
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -121,17 +123,13 @@ class Trial(Suggestions):
                 self._running()
                 self.study._mirror.check_domain(name, domain, self.number)
                 self._put({name: self._choose(name, domain)}, {name: domain})
-            value: T = self._value(name, domain)
+            value: T = resolved({name: self._frozen.params[name]}, {name: domain}, self.study._mirror.pools)[name]
             return value
-
-    def _value(self, name: str, domain: Domain[Any]) -> Any:
-        value = self._frozen.params[name]
-        return self.study._mirror.pools[name][value].value if domain.open_ended else value
 
     def _choose(self, name: str, domain: Domain[Any]) -> Any:
         fixed = self._frozen.fixed_params
         if name in fixed:
-            return self.study._as_param(name, domain, fixed[name])
+            return as_param(self.study, name, domain, fixed[name])
         if name in self._plan and self._allowed(name, domain, self._plan[name]):
             return self._plan.pop(name)
         study = self.study
@@ -222,19 +220,10 @@ class Trial(Suggestions):
         if self._space is not None:
             fingerprint: str = self.state.fingerprint
             return fingerprint
-        return fingerprint_of(self._frozen)
+        return fingerprint_of(self._frozen.params, self._frozen.distributions)
 
     def __repr__(self) -> str:
         return f"<Trial {self.number}: {self._frozen.state.name}, {self.params}>"
-
-
-def fingerprint_of(trial: FrozenTrial) -> str:
-    """The id of the values of a trial that declared them on the way."""
-    encoded = {
-        path: value if trial.distributions[path].open_ended else trial.distributions[path].encode(value)
-        for path, value in trial.params.items()
-    }
-    return content_id(encoded)
 
 
 def as_float(value: Any, what: str) -> float:

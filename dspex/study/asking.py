@@ -1,0 +1,75 @@
+"""Where the next trial comes from, and how the values of a declared space are put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import DspexError, StudyError
+from dspex.samplers.branches import domain_of
+from dspex.study import telling
+from dspex.study.owners import this_process
+from dspex.study.pools import as_param
+from dspex.study.trial import Trial
+from dspex.trials import FrozenTrial, TrialState
+from dspex.variables import Space, decode, encode
+
+if TYPE_CHECKING:
+    from dspex.study.study import Study
+
+__all__ = ["ask"]
+
+
+def ask(study: Study, space: Space | None, fixed: Mapping[str, Any]) -> Trial:
+    """See `Study.ask`."""
+    study._heartbeat.start()
+    study._mirror.sync()
+    trial = Trial(study, _next(study, fixed), space)
+    if space is not None and not trial.frozen.params:
+        try:
+            _fill(study, trial, space)
+        except DspexError as error:
+            telling.fail(trial, reason=f"{type(error).__name__}: {error}")
+            raise
+    return trial
+
+
+def _next(study: Study, fixed: Mapping[str, Any]) -> FrozenTrial:
+    mirror, owner = study._mirror, this_process()
+    if mirror.waiting and not fixed:
+        claimed = study.storage.claim_waiting(mirror.record.id, owner)
+        if claimed is not None:
+            return claimed
+    new = FrozenTrial(
+        number=-1,
+        state=TrialState.RUNNING,
+        system_attrs={"fixed_params": decode(encode(dict(fixed)))} if fixed else {},
+        datetime_start=datetime.now(UTC),
+        owner=owner,
+    )
+    return study.storage.append_trials(mirror.record.id, [new])[0]
+
+
+def _fill(study: Study, trial: Trial, space: Space) -> None:
+    fixed = {path: _given(study, space, path, value) for path, value in trial.frozen.fixed_params.items()}
+    for path in space.open_ended:
+        study.pool(path, domain_of(space, path))
+    params = study.sampler.sample(study._mirror.view, trial.number, space, fixed=fixed)
+    domains = {path: domain_of(space, path) for path in params}
+    for path, domain in domains.items():
+        study._mirror.check_domain(path, domain, trial.number)
+    trial._put(params, domains)
+
+
+def _given(study: Study, space: Space, path: str, value: Any) -> Any:
+    """What is stored for a value that was given for a variable of a declared space."""
+    entry = space[path]  # raises with the paths that are near
+    if not entry.tunable:
+        raise StudyError(
+            f"{path!r} is not searched, so no trial can be given a value for it; open it with "
+            f"space.unfreeze({path!r}) first"
+        )
+    if value is None and entry.optional:
+        return None
+    return as_param(study, path, domain_of(space, path), value)
