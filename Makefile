@@ -17,7 +17,8 @@ UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 PIP_INSTALL := uv pip install --quiet --python $(BIN)/python
 else
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Not compiled ahead: most of what is installed is never imported (litellm loads with its first call).
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 endif
 
 .PHONY: help demo test check bench setup clean
