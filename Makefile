@@ -33,9 +33,9 @@ test: $(VENV)/.check ## Run all tests, and the examples in the docstrings and do
 	$(BIN)/python -m pytest --doctest-modules tests dspex $(PYTEST_ARGS)
 
 check: $(VENV)/.check ## Lint, formatting and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@failed=0; for gate in 'ruff check .' 'ruff format --check .' mypy; do \
+	  echo "$$gate"; $(BIN)/$$gate || failed=1; \
+	done; exit $$failed
 
 bench: $(VENV)/.bench ## Measure the claims of speed against the peers
 	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
