@@ -212,8 +212,9 @@ class Cache:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
-        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        # The tables first: another process may be making them now, and they come together with the rest.
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
         if tables and application != _APPLICATION_ID:
             raise StorageError(
                 f"{self.path} is a database of another program, not a cache of dspex: name another file, "

@@ -1,0 +1,300 @@
+"""The cache: SQLite and JSON, shared by threads and processes, loud when it is damaged."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pickle
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.data import Usage
+from dspex.errors import DefinitionError, StorageError
+from dspex.execution import map_threads
+from dspex.lm import Cache, Completion, LMResponse, MockLM
+from dspex.lm.cache import default_cache
+
+
+def response(text: str, **usage: Any) -> LMResponse:
+    return LMResponse((Completion(text, "stop"),), Usage(calls=1, **usage), "mock/mock", latency=0.5)
+
+
+def forget(cache: Cache) -> None:
+    """What another process would see."""
+    cache._memory.clear()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "answers.db"
+
+
+def test_what_is_put_is_got_from_memory_and_from_the_file(path: Path) -> None:
+    cache = Cache(path)
+    answer = response("ü\n☃", prompt_tokens=3, completion_tokens=2, cost=None)
+    assert cache.get("k") is None
+    cache.put("k", answer)
+    assert cache.get("k") == answer
+    forget(cache)
+    assert cache.get("k") == answer
+    assert "k" in cache
+    assert "other" not in cache
+    assert 3 not in cache
+    assert len(cache) == 1
+
+
+def test_entries_are_immutable(path: Path) -> None:
+    cache = Cache(path)
+    cache.put("k", response("first"))
+    cache.put("k", response("second"))
+    assert cache.get("k") == response("first")
+    forget(cache)
+    assert cache.get("k") == response("first")
+
+
+def test_the_file_is_sql_and_json(path: Path) -> None:
+    Cache(path).put("k", response("hi", cost=0.25))
+    with sqlite3.connect(path) as connection:
+        ((key, model, text),) = connection.execute("SELECT key, model, response FROM answers").fetchall()
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert (key, model) == ("k", "mock/mock")
+    assert json.loads(text)["completions"] == [{"text": "hi", "finish_reason": "stop"}]
+    assert json.loads(text)["usage"] == {"calls": 1, "known_cost": 0.25}
+
+
+def test_the_memory_is_bounded_and_keeps_what_was_used_last(path: Path) -> None:
+    cache = Cache(path, memory_entries=3)
+    for number in range(3):
+        cache.put(str(number), response(str(number)))
+    cache.get("0")
+    cache.put("3", response("3"))
+    assert list(cache._memory) == ["2", "0", "3"]
+    assert cache.get("1") == response("1")  # from the file, and into memory again
+    assert list(cache._memory) == ["0", "3", "1"]
+
+
+def test_memory_only() -> None:
+    cache = Cache()
+    cache.put("k", response("x"))
+    assert cache.get("k") == response("x")
+    assert (len(cache), cache.path, repr(cache)) == (1, None, "Cache()")
+    cache.clear()
+    assert cache.get("k") is None
+    assert bool(cache)
+    cache.close()
+
+
+def test_one_path_is_one_cache(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.parent.mkdir()
+    monkeypatch.chdir(path.parent)
+    assert Cache(path) is Cache(str(path)) is Cache("answers.db")
+    assert Cache() is not Cache()
+    assert pickle.loads(pickle.dumps(Cache(path))) is Cache(path)
+    assert repr(Cache(path)) == f"Cache({str(path)!r})"
+
+
+def test_the_default_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_cache().path == tmp_path / "cache" / "cache.db"
+    monkeypatch.delenv("DSPEX_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_cache().path == tmp_path / "home" / ".cache" / "dspex" / "cache.db"
+    lm = MockLM(["x"], cache=True)
+    lm("?")
+    assert (tmp_path / "home" / ".cache" / "dspex" / "cache.db").exists()
+    assert MockLM(["x"]).cache is None
+    mine = Cache()
+    assert MockLM(["x"], cache=mine).cache is mine
+
+
+def test_clearing_and_closing(path: Path) -> None:
+    cache = Cache(path)
+    cache.put("k", response("x"))
+    cache.close()
+    cache.close()
+    forget(cache)
+    assert cache.get("k") == response("x")  # it opens again
+    cache.clear()
+    assert cache.get("k") is None
+    assert len(cache) == 0
+
+
+def test_threads_share_it(path: Path) -> None:
+    cache = Cache(path, memory_entries=5)
+
+    def work(number: int) -> bool:
+        key = str(number % 40)
+        if cache.get(key) is None:
+            cache.put(key, response(key))
+        return cache.get(key) == response(key)
+
+    assert all(map_threads(work, range(400), concurrency=8))
+    assert len(cache) == 40
+
+
+def write_and_read(path: str, worker: int) -> list[str]:
+    """Runs in other processes: everybody writes the same keys, and reads what the first has written."""
+    cache = Cache(path)
+    seen = []
+    for number in range(60):
+        key = str(number)
+        cache.put(key, response(f"{worker} {number}"))
+        cache._memory.clear()
+        found = cache.get(key)
+        assert found is not None
+        seen.append(found.text)
+    return seen
+
+
+def test_processes_share_it_from_its_first_moment(path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(3, mp_context=spawn) as pool:
+        results = list(pool.map(write_and_read, [str(path)] * 6, range(6)))
+    # Whoever wrote an entry first, all of them read the same.
+    assert all(result == results[0] for result in results)
+    assert len(Cache(path)) == 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_connection_and_locks_of_its_own(path: Path) -> None:
+    cache = Cache(path)
+    cache.put("k", response("x"))
+    with cache._file, cache._lock:  # as if another thread were in the middle of something
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                forget(cache)
+                cache.put("child", response("from the child"))
+                status = 0 if cache.get("k") == response("x") else 2
+            finally:
+                os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.get("child") == response("from the child")
+
+
+ADVICE = "It holds nothing but answers that can be asked for again: delete the file, name another"
+
+
+def test_a_damaged_file_is_refused_before_anything_is_paid_for(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database at all, but long enough to be looked at as one" * 40)
+    lm = MockLM(["x"], cache=Cache(path))
+    with pytest.raises(StorageError) as caught:
+        lm("?")
+    assert str(caught.value).startswith(f"the cache {path} cannot be used: file is not a database.")
+    assert ADVICE in str(caught.value)
+    assert "DSPEX_CACHE_DIR" in str(caught.value)
+    assert lm.calls == []
+    with pytest.raises(StorageError, match="cannot be used"):
+        len(Cache(path))
+    with pytest.raises(StorageError, match="cannot be used"):
+        Cache(path).clear()
+    path.unlink()
+    assert lm("?") == ["x"]
+
+
+def test_damage_in_the_middle_of_the_file(path: Path) -> None:
+    cache = Cache(path)
+    for number in range(300):
+        cache.put(str(number), response("x" * 500))
+    cache.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    forget(cache)
+
+    def read_all() -> None:
+        for number in range(300):
+            cache.get(str(number))
+
+    with pytest.raises(StorageError, match="cannot be used"):
+        read_all()
+
+
+@pytest.mark.parametrize(
+    "text", ["{not json", "[]", "{}", '{"completions": [{}], "usage": {}, "model": "m", "latency": 0}']
+)
+def test_an_entry_that_is_unreadable(path: Path, text: str) -> None:
+    cache = Cache(path)
+    cache.put("k" * 64, response("x"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE answers SET response = ?", (text,))
+    forget(cache)
+    with pytest.raises(StorageError, match=r"the answer kkkkkkkkkkkkkkkk... is unreadable"):
+        cache.get("k" * 64)
+
+
+def test_the_database_of_another_program(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE precious (x)")
+    with pytest.raises(StorageError, match="is a database of another program, not a cache of dspex"):
+        Cache(path).get("k")
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
+
+
+def test_a_cache_of_a_newer_version(path: Path) -> None:
+    Cache(path).put("k", response("x"))
+    Cache(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    forget(Cache(path))
+    with pytest.raises(
+        StorageError, match=r"was written by a newer dspex \(format 99, this one reads 1\): update dspex"
+    ):
+        Cache(path).get("k")
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"cannot be used: .*Not a directory|cannot be used: .*File exists"):
+        Cache(tmp_path / "file" / "cache.db").get("k")
+    with pytest.raises(StorageError, match="cannot be used"):
+        Cache(tmp_path).get("k")
+
+
+def test_an_answer_that_cannot_be_kept_is_still_given(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(path)
+    lm = MockLM({"": "x"}, cache=cache)
+    cache.get("k")
+    assert cache._connection is not None
+    cache._connection.execute("PRAGMA query_only = 1")  # what a full or read-only disk does
+    with pytest.warns(RuntimeWarning, match=f"answers are not kept in the cache {path}: attempt to write a readonly"):
+        assert lm("?") == ["x"]
+    assert lm("?") == ["x"]
+    assert len(lm.calls) == 1  # it is in memory all the same
+    lm("another")  # and it warns once
+
+
+@pytest.mark.parametrize("value", [3, b"x", 2.5])
+def test_paths_that_cannot_be_meant(value: Any) -> None:
+    with pytest.raises(DefinitionError, match="path must be a file name or None"):
+        Cache(value)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 2.5])
+def test_sizes_that_cannot_be_meant(number: Any) -> None:
+    with pytest.raises(DefinitionError, match="memory_entries must be a whole number, 1 or more"):
+        Cache(memory_entries=number)
+
+
+def test_a_busy_file_is_waited_for(path: Path) -> None:
+    cache = Cache(path)
+    cache.put("k", response("x"))
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, other.execute, ["COMMIT"]).start()
+    cache.put("later", response("y"))
+    forget(cache)
+    assert cache.get("later") == response("y")
+    other.close()
