@@ -119,6 +119,8 @@ class Predict(Module):
                 setattr(self, name, value)
                 if not isinstance(value, Domain | Variable):
                     set_tunable(self, getattr(Predict, name), False)
+            elif isinstance(own := getattr(type(self), name), Variable):
+                self.__dict__.setdefault(name, own.default)  # where `flow` finds it without asking the class
 
     def flow(self, *args: Any, **inputs: Any) -> Flow:
         """Ask the model once and read its answer.
@@ -160,7 +162,7 @@ class Predict(Module):
         return prediction
 
     def _lm(self, run: Run) -> BaseLM:
-        chosen = self.model
+        chosen = self._value("model")
         if chosen is not None:
             return lm_named(chosen) if isinstance(chosen, str) else chosen
         lm: BaseLM | None = self.lm or run.settings.lm
@@ -173,30 +175,41 @@ class Predict(Module):
         return lm
 
     def _adapter(self, run: Run) -> Adapter:
-        name = self.adapter
-        if name is not None:
-            return adapter_named(name)
-        return self._own_adapter or run.settings.adapter or adapter_named("chat")
+        name = self._value("adapter")
+        if name is None:
+            found: Adapter | None = self._own_adapter or run.settings.adapter
+            if found is not None:
+                return found
+        return adapter_named(name or "chat")
 
     def _request(self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], rollout_id: int) -> LMRequest:
-        params = self.params
-        if self.temperature is not None or self.max_tokens is not None or self.n != 1:
+        temperature, max_tokens = self._value("temperature"), self._value("max_tokens")
+        params, n = self.params, self.n
+        if temperature is not None or max_tokens is not None or n != 1:
             params = dict(params)
-            if self.temperature is not None:
-                params["temperature"] = self.temperature
-            if self.max_tokens is not None:
-                params["max_tokens"] = self.max_tokens
-            if self.n != 1:
-                params["n"] = self.n
+            if temperature is not None:
+                params["temperature"] = temperature
+            if max_tokens is not None:
+                params["max_tokens"] = max_tokens
+            if n != 1:
+                params["n"] = n
         return adapter.request(
             self.signature,
-            instructions=self.instructions,
-            demos=self.demos,
+            instructions=self._value("instructions"),
+            demos=self._value("demos"),
             inputs=inputs,
             capabilities=frozenset() if lm is None else lm.capabilities,
             params=params,
             rollout_id=rollout_id,
         )
+
+    def _value(self, name: str) -> Any:
+        # In a run nearly every variable has its value in the instance; asking the class's descriptor, which
+        # would find it there too, costs several times as much.
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            return getattr(self, name)
 
     def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
