@@ -25,7 +25,7 @@ from dspex.execution.active import active_run
 from dspex.execution.executor import in_thread
 from dspex.execution.run import Run
 from dspex.lm.cache import Cache, default_cache
-from dspex.lm.flow import Pause, flow
+from dspex.lm.flow import Pause, flow, seeded
 from dspex.lm.keys import Keys
 from dspex.lm.options import checked_cache, checked_price, checked_retries, checked_timeout, saved_options
 from dspex.lm.secrets import is_secret
@@ -140,6 +140,8 @@ class BaseLM(ABC):
         """
         if run is None:
             run = active_run()
+        if run is not None and run.seed is not None:
+            request = seeded(self, request, run.seed)
         steps = flow(self, request, run)
         try:
             step = next(steps)
@@ -166,6 +168,8 @@ class BaseLM(ABC):
 
         if run is None:
             run = active_run()
+        if run is not None and run.seed is not None:
+            request = seeded(self, request, run.seed)
         steps = flow(self, request, run)
         try:
             step = next(steps)

@@ -23,7 +23,7 @@ from dspex.lm.types import LMRequest, LMResponse
 if TYPE_CHECKING:
     from dspex.lm.base import BaseLM
 
-__all__ = ["Flow", "Pause", "flow"]
+__all__ = ["Flow", "Pause", "flow", "seeded"]
 
 _ONE_CALL = Usage(calls=1)
 
@@ -103,6 +103,14 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None) -> Flow:
         response.usage = usage + failed
     _remember(lm, request, response)
     return response
+
+
+def seeded(lm: BaseLM, request: LMRequest, seed: int) -> LMRequest:
+    """``request`` with the run's seed, unless it or the model has one."""
+    if "seed" in request.params or "seed" in lm.params:
+        return request
+    params = {**request.params, "seed": seed}
+    return LMRequest(request.head, request.tail, params, request.schema, request.grammar, request.rollout_id)
 
 
 def _hold(

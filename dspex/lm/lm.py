@@ -142,6 +142,8 @@ class LM(BaseLM):
             if request.schema.get("additionalProperties") is False:
                 schema["strict"] = True
             arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if "seed" in arguments and "seed" not in self.params and "seed" not in self.capabilities:
+            del arguments["seed"]  # it came with a run, for models that take one
         if request.grammar is not None:
             arguments["extra_body"] = {**arguments.get("extra_body", {}), "grammar": request.grammar}
         if not self._checked:

@@ -233,6 +233,15 @@ def test_a_call_outside_of_any_run_joins_the_one_that_is_going_on(call: Caller) 
     assert (run.usage.calls, other.usage.calls) == (2, 1)
 
 
+def test_the_seed_of_a_run_goes_to_the_model_and_into_the_key(call: Caller) -> None:
+    lm = MockLM(lambda messages, seed=None: str(seed), cache=True)
+    assert [call(lm, ASK, Run(seed=seed)).text for seed in (1, 2, 1, None)] == ["1", "2", "1", "None"]
+    assert len(lm.calls) == 3
+    assert call(lm, ASK.replace(params={"seed": 7}), Run(seed=1)).text == "7"
+    assert call(MockLM(lambda messages, seed=None: str(seed), seed=5), ASK, Run(seed=1)).text == "1"
+    assert call(lm.copy(seed=5), ASK, Run(seed=1)).text == "5"
+
+
 def test_the_configured_budget_counts_bare_calls(call: Caller) -> None:
     lm = MockLM(["x"], repeat=True)
     with context(budget=Budget(calls=2)):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ from dspex.errors import (
     StateError,
 )
 from dspex.execution import Budget, Run, map_async
-from dspex.lm import LM, BaseLM, LMRequest, LMResponse
+from dspex.lm import LM, BaseLM, LMRequest, LMResponse, MockLM
 from tests.lm.server import Server, answer, drop, refuse, send, slow
 
 KEY = "sk-secret-0123456789"
@@ -124,6 +125,15 @@ def test_schema_and_grammar_are_sent() -> None:
     assert "strict" not in first["response_format"]["json_schema"]
     assert second["response_format"]["json_schema"]["strict"] is True
     assert third["grammar"] == 'root ::= "yes"'
+
+
+def test_the_seed_of_a_run_is_sent_to_models_that_take_one() -> None:
+    with Server() as server:
+        run = Run(seed=11)
+        served(server).generate(ASK, run)
+        served(server, capabilities=()).generate(ASK, run)
+        served(server, capabilities=(), seed=3).generate(ASK, run)
+    assert [sent.get("seed") for sent in server.requests] == [11, None, 3]
 
 
 def test_capabilities_that_litellm_knows() -> None:
@@ -406,6 +416,20 @@ def test_options_that_cannot_be_meant(options: dict[str, Any], message: str) -> 
     with pytest.raises(DefinitionError) as caught:
         LM("openai/gpt-4o-mini", **options)
     assert message in str(caught.value)
+
+
+def test_a_local_name_gives_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LocalLM(MockLM):
+        def __init__(self, name: str, **options: Any) -> None:
+            super().__init__([f"{name} {options}"])
+
+    monkeypatch.setitem(sys.modules, "dspex.lm.local", types.SimpleNamespace(LocalLM=LocalLM))
+    lm = LM("local/smollm2-135m", temperature=0.5)
+    assert type(lm) is LocalLM
+    assert isinstance(lm, LM)
+    assert lm("?") == ["smollm2-135m {'temperature': 0.5}"]
+    assert isinstance(LM("openai/x"), LM)
+    assert not isinstance(MockLM(["x"]), LM)
 
 
 def test_familiar_spellings() -> None:
