@@ -192,14 +192,17 @@ Did you mean 'depth'?
         if not isinstance(values, Mapping):
             raise StateError(f"{shown(values)} are no values. Write a mapping such as {{'depth': 3}}.")
         entries = self._entries
-        valid: dict[str, Any] = {} if partial else dict(self._structure.defaults)
+        defaults = self._structure.defaults
+        valid: dict[str, Any] = {} if partial else dict(defaults)
         for path, value in values.items():
+            if path in valid and value is defaults[path]:
+                continue  # which was validated when the entry was made
             entry = entries.get(path)
             if entry is None:
                 raise unknown_path(path, entries)
             valid[path] = entry.validate(value)
         if self._structure.constraints:
-            complete = {**self._structure.defaults, **valid}
+            complete = {**defaults, **valid}
             self._check_constraints(complete, set(valid) if partial else None)
         return valid
 

@@ -155,9 +155,9 @@ class VariableState(Mapping[str, Any]):
         """
         cached, values = self._fingerprint, self._values
         if cached is None or cached[0] is not values:  # each version has a dict of its own
-            entries = self.space._entries
-            active = self.space._structure.active(values)[1]
-            json = {path: entries[path].encode(value) for path, value in values.items() if path in active}
+            structure = self.space._structure
+            active = structure.active(values)[1]
+            json = {path: structure.encode(path, value) for path, value in values.items() if path in active}
             cached = (values, content_id(json))
             self._fingerprint = cached
         return cached[1]

@@ -5,12 +5,13 @@ A space is immutable, so all of this is done when it is made, and a question abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
 
 from dspex.errors import DefinitionError, StateError
+from dspex.variables.codec import Json
 from dspex.variables.entries import Condition, Constraint, Entry
 from dspex.variables.messages import did_you_mean, shown
 from dspex.variables.values import same
@@ -38,7 +39,9 @@ class Structure:
         "_cacheable",
         "_checked",
         "_conditional",
+        "_encoded",
         "_selectors",
+        "_untyped",
         "constraints",
         "defaults",
         "derived",
@@ -58,7 +61,8 @@ class Structure:
             "is active only under a condition on itself",
         )
         self.derived = self._rules()
-        self.defaults = {path: entry.default for path, entry in found.items() if not entry.is_derived}
+        self.defaults: dict[str, Any] = {path: entry.default for path, entry in found.items() if not entry.is_derived}
+        self._encoded: dict[str, Json] = {}
         self.constraints = self._checked_constraints(constraints)
         wanted = {path for _, paths in self.constraints for path in paths}
         # Whatever a derived input is itself derived from comes along when it is computed.
@@ -74,6 +78,8 @@ class Structure:
         self._selectors = tuple(dict.fromkeys(parent for parent, _ in values))
         # Inside of containers, a dict key does not tell 1 from True.
         self._cacheable = not any(isinstance(value, tuple | list | dict) for _, value in values)
+        # Nothing else is equal to a string, so among strings the types need not be told apart.
+        self._untyped = all(type(value) is str for _, value in values)
         self._active_cache: dict[Any, tuple[tuple[str, ...], frozenset[str]]] = {}
 
     def _rules(self) -> dict[str, Rule]:
@@ -109,14 +115,24 @@ class Structure:
                     )
         return tuple((constraint, tuple(constraint.inputs.values())) for constraint in constraints)
 
+    def encode(self, path: str, value: Any) -> Json:
+        """Return a value as JSON; that of a default is worked out once."""
+        if value is not self.defaults[path]:
+            return self.entries[path].encode(value)
+        if path not in self._encoded:
+            self._encoded[path] = self.entries[path].encode(value)
+        return self._encoded[path]
+
     def active(self, values: Mapping[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
         """Return the active paths, in the space's order and as a set."""
-        if not self._conditional:
-            key: Any = ()
+        get, defaults = values.get, self.defaults
+        chosen = [get(path, defaults[path]) for path in self._selectors]
+        if self._untyped:
+            key: Any = tuple(chosen)
+        elif self._cacheable:
+            key = (*chosen, *map(type, chosen))
         else:
-            get, defaults = values.get, self.defaults
-            chosen = [get(path, defaults[path]) for path in self._selectors]
-            key = (*chosen, *map(type, chosen)) if self._cacheable else [chosen]
+            return self._compute_active(values)
         try:
             found = self._active_cache.get(key)
         except TypeError:  # a choice between lists or dicts
@@ -236,9 +252,15 @@ def _checked_condition(entry: Entry, condition: Condition, entries: Mapping[str,
     return condition if same(value, condition.value) else Condition(condition.path, value)
 
 
-def _sorted(needs: Mapping[str, Iterable[str]], wrong: str) -> tuple[str, ...]:
+def _sorted(needs: Mapping[str, Sequence[str]], wrong: str) -> tuple[str, ...]:
     """Return the paths so that each comes after those it needs, otherwise in their given order."""
     done: dict[str, None] = {}
+    for path, needed in needs.items():
+        if not all(need in done for need in needed):
+            break
+        done[path] = None
+    else:
+        return tuple(done)  # as it usually is: parents come first
     for start in needs:
         stack: list[tuple[str, bool]] = [(start, False)]
         trail: list[str] = []
@@ -255,5 +277,5 @@ def _sorted(needs: Mapping[str, Iterable[str]], wrong: str) -> tuple[str, ...]:
                 raise DefinitionError(f"{path} {wrong}: {cycle}.")
             trail.append(path)
             stack.append((path, True))
-            stack.extend((need, False) for need in reversed(list(needs[path])) if need not in done)
+            stack.extend((need, False) for need in reversed(needs[path]) if need not in done)
     return tuple(done)
