@@ -17,6 +17,7 @@ from dspex.samplers.base import Sampler
 from dspex.trials import StudyView
 from dspex.trials.params import resolved
 from dspex.variables import Condition, Constraint, Domain, Space
+from dspex.variables.values import same
 
 __all__ = ["BranchSampler"]
 
@@ -103,27 +104,31 @@ def entered(space: Space, values: Mapping[str, Any]) -> Iterator[dict[str, Domai
 @lru_cache(maxsize=64)
 def branches(space: Space) -> tuple[Branch, ...]:
     """The tunable variables of ``space`` by the conditions they are active under, in the space's order."""
-    found: dict[tuple[Condition, ...], dict[str, Domain[Any]]] = {}
+    found: dict[str, Branch] = {}
     for path in space.tunable:
-        found.setdefault(space[path].conditions, {})[path] = domain_of(space, path)
-    return tuple(found.items())
+        conditions = space[path].conditions
+        # By their text, because values need not be hashable, and 1 and True are two.
+        found.setdefault(repr(conditions), (conditions, {}))[1][path] = domain_of(space, path)
+    return tuple(found.values())
 
 
 def _entered(space: Space, conditions: tuple[Condition, ...], values: Mapping[str, Any]) -> bool | None:
     """Whether the conditions hold; ``None`` while a value they name has not been chosen."""
-    unknown = False
+    verdict: bool | None = True
     for condition in conditions:
         entry = space[condition.path]
         if condition.path in values:
-            found = values[condition.path]
+            holds: bool | None = same(values[condition.path], condition.value)
         elif entry.tunable:
-            unknown = True
-            continue
+            holds = None
         else:
-            found = entry.default
-        if found != condition.value:
+            # It has its default, where it is active itself.
+            holds = same(entry.default, condition.value) and _entered(space, entry.conditions, values)
+        if holds is False:
             return False
-    return None if unknown else True
+        if holds is None:
+            verdict = None
+    return verdict
 
 
 def domain_of(space: Space, path: str) -> Domain[Any]:

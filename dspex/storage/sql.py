@@ -6,7 +6,7 @@ Nothing here is imported before a study is opened by URL: SQLAlchemy takes longe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -222,7 +222,7 @@ class SQLStorage(Storage):
             try:
                 with self._database.write() as connection:
                     for ticket in batch:
-                        self._insert_evaluations(connection, ticket, lambda row: 0)
+                        self._insert_evaluations(connection, ticket, [0] * len(ticket.rows))
             except (IntegrityError, StudyError):
                 # Somebody's row was there before, as failed or as measured. One by one, to tell them apart.
                 for ticket in batch:
@@ -238,37 +238,47 @@ class SQLStorage(Storage):
     def _write_carefully(self, ticket: _Ticket) -> None:
         try:
             with self._database.write() as connection:
-                self._insert_evaluations(
-                    connection, ticket, lambda row: self._attempt(connection, ticket.study_id, row)
-                )
+                attempts = self._attempts(connection, ticket)
+                self._insert_evaluations(connection, ticket, attempts)
         except StudyError as error:
             ticket.error = error
 
-    def _insert_evaluations(
-        self, connection: Connection, ticket: _Ticket, attempt: Callable[[Evaluation], int]
-    ) -> None:
+    def _insert_evaluations(self, connection: Connection, ticket: _Ticket, attempts: Sequence[int]) -> None:
         revision = self._next_revision(connection, ticket.study_id, by=len(ticket.rows))
-        for index, row in enumerate(ticket.rows):
-            connection.execute(
-                sql.INSERT_EVALUATION,
+        connection.execute(
+            sql.INSERT_EVALUATION,
+            [
                 {
                     "study_id": ticket.study_id,
                     "revision": revision + index,
                     **_key(row),
-                    "attempt": attempt(row),
+                    "attempt": attempt,
                     "status": row.status,
                     "data": codec.dump(row.to_json()),
-                },
-            )
+                }
+                for index, (row, attempt) in enumerate(zip(ticket.rows, attempts, strict=True))
+            ],
+        )
 
-    def _attempt(self, connection: Connection, study_id: int, row: Evaluation) -> int:
-        last = connection.execute(sql.LAST_ATTEMPT, {"study": study_id, **_key(row)}).first()
-        if last is None:
-            return 0
-        if last.status == "ok":
-            raise already_recorded(row)
-        attempt: int = last.attempt + 1
-        return attempt
+    def _attempts(self, connection: Connection, ticket: _Ticket) -> list[int]:
+        """How many failed rows stand before each row.
+
+        Raises:
+            StudyError: when a measured one does.
+        """
+        attempts: list[int] = []
+        before: dict[tuple[Any, ...], tuple[int, str]] = {}
+        for row in ticket.rows:
+            key = _key(row)
+            last = before.get(tuple(key.values()))
+            if last is None:
+                found = connection.execute(sql.LAST_ATTEMPT, {"study": ticket.study_id, **key}).first()
+                last = (-1, "failed") if found is None else (found.attempt, found.status)
+            if last[1] == "ok":
+                raise already_recorded(row)
+            attempts.append(last[0] + 1)
+            before[tuple(key.values())] = (last[0] + 1, row.status)
+        return attempts
 
     def read_evaluations(self, study_id: int, cursor: int = 0) -> tuple[list[Evaluation], int]:
         found = self._read(sql.READ_EVALUATIONS, study_id, cursor)

@@ -165,8 +165,8 @@ def _prepare(engine: Engine, shown: str) -> None:
                     connection.execute(insert(meta), {"key": "schema", "value": str(SCHEMA_VERSION)})
                     found = str(SCHEMA_VERSION)
             break
-        except DBAPIError:
-            if attempt == 9:
+        except DBAPIError as error:
+            if attempt == 9 or not _another_was_first(error):
                 raise
             time.sleep(0.05 * (attempt + 1))
     if found != str(SCHEMA_VERSION):
@@ -174,3 +174,9 @@ def _prepare(engine: Engine, shown: str) -> None:
             f"{shown} was written by another version of dspex (its tables are version {found}, this one "
             f"reads version {SCHEMA_VERSION}). Upgrade dspex, or keep this study in another file"
         )
+
+
+def _another_was_first(error: DBAPIError) -> bool:
+    """Whether a statement failed because another process was creating the same tables."""
+    text = str(error.orig).lower()
+    return "locked" in text or "already exists" in text or "duplicate" in text or "unique" in text

@@ -1,0 +1,446 @@
+"""What every storage has to do, as tests that a backend of one's own can be put through too.
+
+They need pytest and hypothesis, which come with the ``test`` extra. In a test module::
+
+    class TestMine(StorageSuite):
+        def open(self) -> Storage:
+            return MyStorage(...)  # a new, empty one
+
+    TestAgreement = agreement(lambda: MyStorage(...)).TestCase
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from dspex.data import Evaluation, Usage
+from dspex.errors import StudyError
+from dspex.storage import InMemoryStorage, Storage
+from dspex.storage.rows import trial_to_text
+from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.variables import Choice, Float, Int, Prompt, Subset
+
+__all__ = ["StorageSuite", "agreement"]
+
+MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+
+
+def running(**changes: Any) -> FrozenTrial:
+    """A trial that has been started."""
+    return attrs.evolve(FrozenTrial(number=-1, state=TrialState.RUNNING, owner="me"), **changes)
+
+
+def row(example: str = "e1", **changes: Any) -> Evaluation:
+    """A measured row."""
+    known: dict[str, Any] = {"status": "ok", "scores": {"score": 1.0}, "trial": 0, "fingerprint": "ab"}
+    return Evaluation(example_id=example, **{**known, **changes})
+
+
+def everything() -> FrozenTrial:
+    """A trial that has something in each of its fields."""
+    return FrozenTrial(
+        number=-1,
+        state=TrialState.COMPLETE,
+        params={"x": 0.1, "k": 3, "c": ("a", 1), "s": ("p", "q"), "prompt": "64fb0968bd4b1c29", "unset": None},
+        distributions={
+            "x": Float(0.0, 1.0),
+            "k": Int(1, 9),
+            "c": Choice(("a", 1), None, True),
+            "s": Subset("p", "q", "r"),
+            "prompt": Prompt(max_chars=10),
+            "unset": Float(0.0, 2.0),
+        },
+        values=(1.5, math.inf),
+        intermediate_values={1: 0.5, 10: math.nan},
+        constraints={"cost": -1.0},
+        user_attrs={"note": "schön", "pair": (1, 2), "nested": {"a": [1, None]}},
+        system_attrs={"fixed_params": {"x": 0.1}},
+        datetime_start=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+        datetime_complete=datetime(2026, 1, 2, 3, 5, tzinfo=UTC),
+        fingerprint="0123456789abcdef",
+        owner="host/1/2/3",
+    )
+
+
+class StorageSuite(ABC):
+    """The tests; a subclass whose name starts with ``Test`` says how a storage is opened."""
+
+    @abstractmethod
+    def open(self) -> Storage:
+        """A new, empty storage."""
+
+    @pytest.fixture
+    def storage(self) -> Storage:
+        return self.open()
+
+    @pytest.fixture
+    def study(self, storage: Storage) -> StudyRecord:
+        return storage.create_study("study", [MINIMIZE])
+
+    # Studies
+
+    def test_a_study_is_found_as_it_was_created(self, storage: Storage) -> None:
+        created = storage.create_study("one", [MINIMIZE, MAXIMIZE], space={"a": [1, "ü"]})
+        storage.create_study("two", [MAXIMIZE])
+        assert storage.get_study("one") == created
+        assert created.directions == (MINIMIZE, MAXIMIZE)
+        assert created.space == {"a": [1, "ü"]}
+        assert [record.name for record in storage.studies()] == ["one", "two"]
+
+    def test_a_name_is_taken_once(self, storage: Storage, study: StudyRecord) -> None:
+        with pytest.raises(StudyError, match=r"there is a study named 'study' already.*load_if_exists=True"):
+            storage.create_study("study", [MINIMIZE])
+
+    def test_an_unknown_study_is_named_with_the_known_ones(self, storage: Storage, study: StudyRecord) -> None:
+        with pytest.raises(StudyError, match=r"no study named 'stduy' in this storage; there are: 'study'"):
+            storage.get_study("stduy")
+
+    def test_a_deleted_study_is_gone_with_all_it_had(self, storage: Storage, study: StudyRecord) -> None:
+        other = storage.create_study("other", [MINIMIZE])
+        for record in (study, other):
+            storage.append_trials(record.id, [running()])
+            storage.append_evaluations(record.id, [row()])
+        storage.delete_study(study.id)
+        assert [record.name for record in storage.studies()] == ["other"]
+        assert len(storage.read_trials(other.id)[0]) == len(storage.read_evaluations(other.id)[0]) == 1
+        for call in (
+            lambda: storage.read_trials(study.id),
+            lambda: storage.append_trials(study.id, [running()]),
+            lambda: storage.append_evaluations(study.id, [row()]),
+            lambda: storage.read_pool(study.id),
+            lambda: storage.delete_study(study.id),
+            lambda: storage.set_study_attr(study.id, "user", "a", 1),
+        ):
+            with pytest.raises(StudyError, match="there is no study"):
+                call()
+        again = storage.create_study("study", [MINIMIZE])
+        assert storage.read_trials(again.id)[0] == []
+
+    def test_attributes_and_space_are_kept(self, storage: Storage, study: StudyRecord) -> None:
+        storage.set_study_attr(study.id, "user", "note", {"a": (1, 2)})
+        storage.set_study_attr(study.id, "user", "note", [None, "ß"])
+        storage.set_study_attr(study.id, "user", "more", 1)
+        storage.set_study_attr(study.id, "system", "note", True)
+        storage.set_space(study.id, {"entries": []})
+        found = storage.get_study("study")
+        assert found.user_attrs == {"note": [None, "ß"], "more": 1}
+        assert found.system_attrs == {"note": True}
+        assert found.space == {"entries": []}
+
+    # Trials
+
+    def test_trials_are_numbered_without_gaps(self, storage: Storage, study: StudyRecord) -> None:
+        first = storage.append_trials(study.id, [running(), running()])
+        second = storage.append_trials(study.id, [running()])
+        assert [trial.number for trial in first + second] == [0, 1, 2]
+        other = storage.create_study("other", [MINIMIZE])
+        assert storage.append_trials(other.id, [running()])[0].number == 0
+        assert storage.append_trials(other.id, []) == []
+
+    def test_every_field_of_a_trial_survives(self, storage: Storage, study: StudyRecord) -> None:
+        added = storage.append_trials(study.id, [everything()])[0]
+        found = storage.read_trials(study.id)[0][0]
+        assert trial_to_text(found) == trial_to_text(added)  # as text, because NaN is not equal to itself
+        assert (found.number, dict(found.params)) == (0, dict(added.params))
+        assert type(found.params["c"]) is tuple
+        assert math.isnan(found.intermediate_values[10])
+
+    def test_an_update_replaces_the_trial(self, storage: Storage, study: StudyRecord) -> None:
+        trial = storage.append_trials(study.id, [running()])[0]
+        changed = attrs.evolve(trial, params={"k": 2}, distributions={"k": Int(1, 5)})
+        storage.update_trial(study.id, changed, expected=TrialState.RUNNING)
+        assert storage.read_trials(study.id)[0] == [changed]
+
+    def test_a_finished_trial_is_final(self, storage: Storage, study: StudyRecord) -> None:
+        trial = storage.append_trials(study.id, [running()])[0]
+        done = attrs.evolve(trial, state=TrialState.COMPLETE, values=(1.0,))
+        storage.update_trial(study.id, done, expected=TrialState.RUNNING)
+        with pytest.raises(StudyError, match=r"trial 0 has finished already \(COMPLETE\)"):
+            storage.update_trial(study.id, trial, expected=TrialState.RUNNING)
+        assert storage.read_trials(study.id)[0] == [done]
+
+    def test_an_unknown_trial_is_not_updated(self, storage: Storage, study: StudyRecord) -> None:
+        with pytest.raises(StudyError, match=r"there is no trial 7; the study has 0 trials"):
+            storage.update_trial(study.id, running(number=7), expected=TrialState.RUNNING)
+
+    def test_a_cursor_reads_each_change_once(self, storage: Storage, study: StudyRecord) -> None:
+        storage.append_trials(study.id, [running(), running(), running()])
+        trials, cursor = storage.read_trials(study.id)
+        assert [trial.number for trial in trials] == [0, 1, 2]
+        assert storage.read_trials(study.id, cursor) == ([], cursor)
+        storage.update_trial(study.id, attrs.evolve(trials[1], user_attrs={"a": 1}), expected=TrialState.RUNNING)
+        storage.update_trial(study.id, attrs.evolve(trials[0], user_attrs={"a": 2}), expected=TrialState.RUNNING)
+        changed, cursor = storage.read_trials(study.id, cursor)
+        assert [(trial.number, dict(trial.user_attrs)) for trial in changed] == [(1, {"a": 1}), (0, {"a": 2})]
+        assert storage.read_trials(study.id, cursor)[0] == []
+
+    def test_waiting_trials_are_claimed_once_each_smallest_first(self, storage: Storage, study: StudyRecord) -> None:
+        waiting = running(state=TrialState.WAITING, owner="", system_attrs={"fixed_params": {"k": 1}})
+        storage.append_trials(study.id, [running(), waiting, waiting])
+        claimed = [storage.claim_waiting(study.id, owner) for owner in ("a", "b", "c")]
+        assert [None if trial is None else (trial.number, trial.owner) for trial in claimed] == [
+            (1, "a"),
+            (2, "b"),
+            None,
+        ]
+        assert claimed[0] is not None
+        assert claimed[0].state is TrialState.RUNNING
+        assert claimed[0].datetime_start is not None
+        assert claimed[0].fixed_params == {"k": 1}
+
+    def test_a_trial_that_was_put_back_is_claimed_again(self, storage: Storage, study: StudyRecord) -> None:
+        trial = storage.append_trials(study.id, [running(params={"k": 2}, distributions={"k": Int(1, 5)})])[0]
+        storage.update_trial(study.id, attrs.evolve(trial, state=TrialState.WAITING), expected=TrialState.RUNNING)
+        claimed = storage.claim_waiting(study.id, "other")
+        assert claimed is not None
+        assert (claimed.number, claimed.params, claimed.owner) == (0, {"k": 2}, "other")
+        with pytest.raises(StudyError, match="trial 0 is RUNNING, not WAITING"):
+            storage.update_trial(study.id, trial, expected=TrialState.WAITING)
+
+    def test_threads_get_different_numbers_and_claims(self, storage: Storage, study: StudyRecord) -> None:
+        waiting = running(state=TrialState.WAITING)
+        storage.append_trials(study.id, [waiting] * 8)
+        numbers: list[int] = []
+        claims: list[int] = []
+
+        def work() -> None:
+            for _ in range(4):
+                numbers.extend(trial.number for trial in storage.append_trials(study.id, [running(), running()]))
+                claimed = storage.claim_waiting(study.id, threading.current_thread().name)
+                if claimed is not None:
+                    claims.append(claimed.number)
+
+        _in_threads(work, 4)
+        assert sorted(numbers) == list(range(8, 40))
+        assert sorted(claims) == list(range(8))
+        assert len(storage.read_trials(study.id)[0]) == 40
+
+    # Evaluations
+
+    def test_rows_come_back_as_they_were(self, storage: Storage, study: StudyRecord) -> None:
+        rows = [
+            row(feedback="naïve", latency=0.25, usage=Usage(calls=2, prompt_tokens=10, cost=None), output={"a": [1]}),
+            row("e2", trial=None, scores={"score": 0.1, "cost": math.inf}),
+            row("e3", status="failed", scores={}, error="LMTimeoutError: late"),
+        ]
+        storage.append_evaluations(study.id, rows[:2])
+        storage.append_evaluations(study.id, [])
+        storage.append_evaluations(study.id, rows[2:])
+        found, cursor = storage.read_evaluations(study.id)
+        assert [item.to_json() for item in found] == [item.to_json() for item in rows]
+        assert storage.read_evaluations(study.id, cursor) == ([], cursor)
+        storage.append_evaluations(study.id, [row("e4")])
+        assert [item.example_id for item in storage.read_evaluations(study.id, cursor)[0]] == ["e4"]
+
+    def test_a_measured_row_is_final_and_a_failed_one_is_not(self, storage: Storage, study: StudyRecord) -> None:
+        failed = row(status="failed", scores={})
+        storage.append_evaluations(study.id, [failed])
+        storage.append_evaluations(study.id, [failed, row("e2")])
+        storage.append_evaluations(study.id, [row()])
+        with pytest.raises(StudyError, match=r"trial 0 has been measured on example 'e1' \(rollout 0\) already"):
+            storage.append_evaluations(study.id, [row("e3"), row()])
+        with pytest.raises(StudyError, match="already"):
+            storage.append_evaluations(study.id, [row("e5"), row("e5")])
+        storage.append_evaluations(study.id, [attrs.evolve(failed, example_id="e6"), row("e6")])
+        storage.append_evaluations(study.id, [row(rollout=1), row(trial=1), row(trial=None), row(fingerprint="cd")])
+        found = [(item.example_id, item.status) for item in storage.read_evaluations(study.id)[0]]
+        assert found[:4] == [("e1", "failed"), ("e1", "failed"), ("e2", "ok"), ("e1", "ok")]
+        assert len(found) == 10
+
+    def test_threads_lose_no_row_and_write_none_twice(self, storage: Storage, study: StudyRecord) -> None:
+        refused: list[str] = []
+
+        def work(worker: int = 0) -> None:
+            for index in range(10):
+                storage.append_evaluations(study.id, [row(f"{threading.current_thread().name}-{index}")])
+                try:
+                    storage.append_evaluations(study.id, [row(f"shared-{index}")])
+                except StudyError:
+                    refused.append(f"shared-{index}")
+
+        _in_threads(work, 4)
+        found = [item.example_id for item in storage.read_evaluations(study.id)[0]]
+        assert len(found) == len(set(found)) == 50
+        assert len(refused) == 30
+
+    # Pools
+
+    def test_candidates_are_kept_once_and_in_order(self, storage: Storage, study: StudyRecord) -> None:
+        first = PoolRecord(path="p", id="1", domain={"type": "Prompt"}, value="eins")
+        second = PoolRecord(
+            path="p", id="2", domain={"type": "Prompt"}, value="zwei", parents=("1",), source="lm", note="n",
+            metadata={"a": 1},
+        )  # fmt: skip
+        elsewhere = attrs.evolve(first, path="q")
+        storage.append_pool(study.id, [first, first])
+        storage.append_pool(study.id, [])
+        found, cursor = storage.read_pool(study.id)
+        assert found == [first]
+        storage.append_pool(study.id, [attrs.evolve(first, note="changed"), second, elsewhere])
+        assert storage.read_pool(study.id, cursor)[0] == [second, elsewhere]
+        assert storage.read_pool(study.id)[0] == [first, second, elsewhere]
+
+    # Owners
+
+    def test_the_last_beat_is_kept(self, storage: Storage) -> None:
+        assert storage.last_beat("me") is None
+        storage.beat("me", 1.5)
+        storage.beat("me", 2.5)
+        storage.beat("you", 9.0)
+        assert storage.last_beat("me") == 2.5
+
+    def test_it_opens_again_after_it_was_closed(self, storage: Storage, study: StudyRecord) -> None:
+        storage.close()
+        storage.close()
+        assert storage.append_trials(study.id, [running()])[0].number == 0
+
+
+def _in_threads(work: Callable[[], None], count: int) -> None:
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, name=f"worker-{index}") for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
+    """A hypothesis machine that does the same to a new storage and to an in-memory one, and compares them."""
+
+    class Agreement(RuleBasedStateMachine):
+        studies = Bundle("studies")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mine, self.model = make(), InMemoryStorage()
+            self.ids: dict[str, tuple[int, int]] = {}
+            self.cursors: dict[tuple[str, str], tuple[int, int]] = {}
+
+        def both(self, call: Callable[[Storage, int], Any], name: str) -> Any:
+            outcomes: list[Any] = []
+            for storage, study_id in zip((self.mine, self.model), self.ids[name], strict=True):
+                try:
+                    outcomes.append(call(storage, study_id))
+                except StudyError as error:
+                    outcomes.append(str(error))
+            mine, model = outcomes
+            assert _comparable(mine) == _comparable(model)
+            return mine
+
+        @rule(target=studies, name=st.sampled_from("abc"), two=st.booleans())
+        def create(self, name: str, two: bool) -> str:
+            directions = [MINIMIZE, MAXIMIZE] if two else [MAXIMIZE]
+            if name in self.ids:
+                for storage in (self.mine, self.model):
+                    with pytest.raises(StudyError):
+                        storage.create_study(name, directions)
+                return name
+            records = [storage.create_study(name, directions) for storage in (self.mine, self.model)]
+            self.ids[name] = (records[0].id, records[1].id)
+            return name
+
+        @rule(name=consumes(studies))
+        def delete(self, name: str) -> None:
+            if name in self.ids:
+                self.both(lambda storage, study: storage.delete_study(study), name)
+                del self.ids[name]
+                self.cursors = {key: value for key, value in self.cursors.items() if key[0] != name}
+
+        @rule(name=studies, key=st.sampled_from("xy"), value=st.integers() | st.text(), user=st.booleans())
+        def attribute(self, name: str, key: str, value: Any, user: bool) -> None:
+            if name in self.ids:
+                self.both(
+                    lambda storage, study: storage.set_study_attr(study, "user" if user else "system", key, value), name
+                )
+
+        @rule(name=studies, states=st.lists(st.sampled_from(TrialState), max_size=3), full=st.booleans())
+        def append(self, name: str, states: list[TrialState], full: bool) -> None:
+            if name in self.ids:
+                base = everything() if full else running()
+                trials = [attrs.evolve(base, state=state) for state in states]
+                self.both(lambda storage, study: storage.append_trials(study, trials), name)
+
+        @rule(name=studies, number=st.integers(0, 6), old=st.sampled_from(TrialState), new=st.sampled_from(TrialState))
+        def update(self, name: str, number: int, old: TrialState, new: TrialState) -> None:
+            if name in self.ids:
+                trial = running(number=number, state=new, user_attrs={"old": old.name})
+                self.both(lambda storage, study: storage.update_trial(study, trial, expected=old), name)
+
+        @rule(name=studies, owner=st.sampled_from(["me", "you"]))
+        def claim(self, name: str, owner: str) -> None:
+            if name in self.ids:
+                self.both(lambda storage, study: storage.claim_waiting(study, owner), name)
+
+        @rule(
+            name=studies,
+            keys=st.lists(
+                st.tuples(st.sampled_from("de"), st.integers(0, 1), st.booleans(), st.sampled_from([0, 1, None])),
+                max_size=3,
+            ),
+        )
+        def record(self, name: str, keys: list[tuple[str, int, bool, int | None]]) -> None:
+            if name in self.ids:
+                rows = [
+                    row(example, rollout=rollout, status="ok" if ok else "failed", trial=trial, started=0.0)
+                    for example, rollout, ok, trial in keys
+                ]
+                self.both(lambda storage, study: storage.append_evaluations(study, rows), name)
+
+        @rule(name=studies, keys=st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("123")), max_size=3))
+        def extend(self, name: str, keys: list[tuple[str, str]]) -> None:
+            if name in self.ids:
+                items = [PoolRecord(path=path, id=item, domain={}, value=item) for path, item in keys]
+                self.both(lambda storage, study: storage.append_pool(study, items), name)
+
+        @rule(name=studies, what=st.sampled_from(["read_trials", "read_evaluations", "read_pool"]))
+        def read_on(self, name: str, what: str) -> None:
+            if name in self.ids:
+                cursors = self.cursors.get((name, what), (0, 0))
+                mine, model = (
+                    getattr(storage, what)(study, cursor)
+                    for storage, study, cursor in zip((self.mine, self.model), self.ids[name], cursors, strict=True)
+                )
+                assert _comparable(mine[0]) == _comparable(model[0])
+                self.cursors[name, what] = (mine[1], model[1])
+
+        @invariant()
+        def they_agree(self) -> None:
+            listed = [
+                [attrs.evolve(record, id=0) for record in storage.studies()] for storage in (self.mine, self.model)
+            ]
+            assert listed[0] == listed[1]
+
+        def teardown(self) -> None:
+            self.mine.close()
+
+    return Agreement
+
+
+def _comparable(outcome: Any) -> Any:
+    """Without what differs by right: the moment at which a trial was claimed, NaN not being itself."""
+    if isinstance(outcome, FrozenTrial):
+        return outcome.number, trial_to_text(attrs.evolve(outcome, datetime_start=None))
+    if isinstance(outcome, list):
+        return [_comparable(item) for item in outcome]
+    if isinstance(outcome, Evaluation):
+        return outcome.to_json()
+    return outcome
