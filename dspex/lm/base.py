@@ -295,9 +295,25 @@ class BaseLM(ABC):
     # Identity, copies, saving.
 
     @property
-    def history(self) -> list[tuple[LMRequest, LMResponse]]:
-        """Its last calls that were answered, oldest first; 64 at most."""
-        return list(self.recent)
+    def history(self) -> list[dict[str, Any]]:
+        """Its last calls that were answered, oldest first, 64 at most; each a dict with DSPy's keys.
+
+        These are ``messages``, ``kwargs``, ``response``, ``outputs``, ``usage``, ``cost`` and ``model``.
+        """
+        return [
+            {
+                "messages": request.messages,
+                "kwargs": {
+                    name: value for name, value in self.effective_params(request).items() if not is_secret(name)
+                },
+                "response": response,
+                "outputs": [completion.text for completion in response.completions],
+                "usage": response.usage,
+                "cost": response.usage.cost,
+                "model": response.model,
+            }
+            for request, response in self.recent
+        ]
 
     def inspect_history(self, n: int = 1) -> Transcript:
         """Its last ``n`` calls as text that a person can read.
@@ -311,7 +327,7 @@ class BaseLM(ABC):
         [answer of mock/mock: 1 call, 7 tokens, $0]
         Paris
         """
-        return Transcript.of(self.history[-n:])
+        return Transcript.of(list(self.recent)[-n:])
 
     def copy(self, **params: Any) -> BaseLM:
         """The same model with some parameters changed; ``None`` unsets one.

@@ -7,6 +7,7 @@ a cache can be deleted at any time.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import threading
@@ -277,6 +278,13 @@ def _after_fork() -> None:
 
 
 _inherited: list[Any] = []
+
+
+@atexit.register
+def _close_all() -> None:
+    for cache in list(Cache._shared.values()):
+        cache.close()
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -142,6 +142,7 @@ class LM(BaseLM):
             if request.schema.get("additionalProperties") is False:
                 schema["strict"] = True
             arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        arguments.pop("rollout_id", None)  # tells calls apart in the cache; no provider knows it
         if "seed" in arguments and "seed" not in self.params and "seed" not in self.capabilities:
             del arguments["seed"]  # it came with a run, for models that take one
         if request.grammar is not None:

@@ -10,7 +10,7 @@ from dspex.errors import DefinitionError, LMTimeoutError, StateError
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.options import saved_options
-from dspex.lm.scripts import Counter, Failures, Script, failure_plan, script_of, written
+from dspex.lm.scripts import Counter, Failures, Script, failure_plan, script_of, signed, written
 from dspex.lm.types import Completion, LMRequest, LMResponse, characters
 
 __all__ = ["MockLM"]
@@ -82,9 +82,9 @@ class MockLM(BaseLM):
         capabilities: Iterable[str] | None = None,
         **params: Any,
     ) -> None:
+        self._script = script
         super().__init__(model, cache=cache, retries=retries, timeout=timeout, price=price, params=params)
         self._capabilities = _CAPABILITIES if capabilities is None else frozenset(capabilities)
-        self._script = script
         self._repeat = repeat
         self._latency = _checked_latency(latency)
         self._failures = failures
@@ -150,6 +150,10 @@ class MockLM(BaseLM):
             completion_tokens=_tokens(size),
         )
         return LMResponse(completions, usage, self.model)
+
+    def _identify(self) -> dict[str, Any]:
+        # So that one script's answers are not found in the cache for another's.
+        return {"model": self.model, "script": signed(self._script)}
 
     def _output_bound(self) -> int:
         return _LONGEST_ANSWER

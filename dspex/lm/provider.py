@@ -185,14 +185,15 @@ def typed(
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
     if isinstance(error, litellm.ContentPolicyViolationError) or "content_policy_violation" in everything:
         return LMContentFilterError(f"the content filter of {model} stopped the call: {detail}", model=model)
-    if isinstance(error, litellm.Timeout) or any("Timeout" in name for name in names):
+    unsent = any(name in _NEVER_SENT for name in names)
+    if not unsent and (isinstance(error, litellm.Timeout) or any("Timeout" in name for name in names)):
         patience = "" if timeout is None else f" in {timeout:.3g} s"
         return LMTimeoutError(
             f"{model} did not answer{patience}: {detail}; give it more time with dspex.LM(..., timeout=...)",
             model=model,
             retry_after=retry_after,
         )
-    if any(name in _LOST for name in names):
+    if unsent or any(name in _LOST for name in names):
         detail = scrub(_root(error), secrets)
         return LMConnectionError(
             f"{model} could not be reached at {where} ({detail}); is the server running, the network up and "
@@ -234,8 +235,15 @@ def was_sent(error: BaseException) -> bool:
 
 
 # By name, so that httpx and aiohttp need not be imported to look.
-_NEVER_SENT = {"ConnectError", "ConnectTimeout", "ClientConnectorError", "ConnectionRefusedError", "gaierror"}
-_LOST = _NEVER_SENT | {
+_NEVER_SENT = {
+    "ClientConnectorError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionRefusedError",
+    "ConnectionTimeoutError",
+    "gaierror",
+}
+_LOST = {
     "APIConnectionError",
     "BrokenPipeError",
     "ClientOSError",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from dspex.errors import DefinitionError, LMError, LMRequestError, LMServerError
-from dspex.lm.types import LMRequest
+from dspex.lm.types import LMRequest, canonical, digest
 
-__all__ = ["Answer", "Failure", "Failures", "Script", "failure_plan", "script_of", "written"]
+__all__ = ["Answer", "Failure", "Failures", "Script", "failure_plan", "script_of", "signed", "written"]
 
 Fields: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = str | Fields | Sequence[str | Fields]
@@ -148,6 +148,21 @@ class _Patterns:
             f"no pattern of the MockLM's script ({known}) is found in {text!r:.200}; "
             'add one for it, or "" for whatever is left'
         )
+
+
+def signed(script: Any) -> str:
+    """A short name for a script: the same for the same data, and for functions of the same name."""
+    return digest(canonical(_unwritten(script)))[:16]
+
+
+def _unwritten(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _unwritten(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_unwritten(part) for part in value]
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
 def written(answer: str | Fields, as_json: bool) -> str:

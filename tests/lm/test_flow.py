@@ -313,7 +313,10 @@ def test_history() -> None:
     lm = MockLM({"a": "A", "b": "B"})
     lm(messages=[{"role": "system", "content": "s"}, {"role": "user", "content": "a"}])
     asyncio.run(lm.acall("b"))
-    assert [response.text for _, response in lm.history] == ["A", "B"]
+    assert [call["outputs"] for call in lm.history] == [["A"], ["B"]]
+    last = lm.history[-1]
+    assert last["messages"] == [{"role": "user", "content": "b"}]
+    assert (last["model"], last["kwargs"], last["cost"], last["usage"].calls) == ("mock/mock", {}, 0.0, 1)
     assert lm.inspect_history(2) == (
         "[system]\ns\n[user]\na\n[answer of mock/mock: 1 call, 2 tokens, $0]\nA\n\n"
         "[user]\nb\n[answer of mock/mock: 1 call, 2 tokens, $0]\nB"

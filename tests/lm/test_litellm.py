@@ -33,7 +33,7 @@ from dspex.errors import (
     StateError,
 )
 from dspex.execution import Budget, Run, map_async
-from dspex.lm import LM, BaseLM, LMRequest, LMResponse, MockLM
+from dspex.lm import LM, BaseLM, LMRequest, LMResponse, MockLM, provider
 from tests.lm.server import Server, answer, drop, refuse, send, slow
 
 KEY = "sk-secret-0123456789"
@@ -527,6 +527,34 @@ def test_saving_and_the_address_a_file_may_not_decide() -> None:
     plain = LM("openai/gpt-4o-mini", max_tokens=5)
     assert BaseLM.from_json(plain.to_json()) == plain
     assert plain != lm
+
+
+def test_a_connection_that_is_not_made_in_time_was_not_sent() -> None:
+    class ConnectTimeout(Exception):  # noqa: N818 - httpx's name
+        pass
+
+    litellm = provider.load()
+    error = litellm.Timeout("timed out", model="served", llm_provider="openai")
+    error.__cause__ = ConnectTimeout("nobody there")
+    typed = provider.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
+    assert isinstance(typed, LMConnectionError)
+    typed.__cause__ = error
+    assert not LM("openai/served").may_be_billed(typed)
+    error.__cause__ = None
+    typed = provider.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
+    assert isinstance(typed, LMTimeoutError)
+    assert LM("openai/served").may_be_billed(typed)
+
+
+def test_rollouts_are_told_apart_and_not_sent() -> None:
+    with Server() as server:
+        lm = served(server, cache=True)
+        lm("?", rollout_id=1)
+        lm("?", rollout_id=2)
+        lm.copy(rollout_id=3)("?")
+        lm.copy(rollout_id=3)("?")
+        assert len(server.requests) == 3
+        assert not [sent for sent in server.requests if "rollout_id" in sent]
 
 
 def test_copies_keep_the_key() -> None:

@@ -291,6 +291,18 @@ def test_it_survives_into_a_spawned_process() -> None:
         assert pool.submit(ask_twice, MockLM({"o": "with o"}, cache=True)).result(120) == ["with o"] * 2
 
 
+def test_scripts_do_not_answer_for_each_other_from_a_cache() -> None:
+    assert MockLM(["a"], cache=True)("?") == ["a"]
+    assert MockLM(["b"], cache=True)("?") == ["b"]
+    assert MockLM(shout, cache=True)("?") == ["?"]
+    assert MockLM({"": "p"}, cache=True)("?") == ["p"]
+    again = MockLM(["a"], cache=True)
+    assert again("?") == ["a"]
+    assert again.calls == []
+    assert MockLM(["a"]) == MockLM(["a"])
+    assert MockLM(["a"]) != MockLM(["b"])
+
+
 def test_pickling_leaves_records_and_locks_behind() -> None:
     lm = MockLM(shout, cache=True)
     lm("x")
