@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# Type checkers read them; they are never run.
+collect_ignore_glob = ["tests/typing_examples/*"]
+
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 _LOCAL_NAMES = {"localhost", "", None}
 
