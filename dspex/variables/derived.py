@@ -20,20 +20,43 @@ Input: TypeAlias = str | Handle
 """What an argument stands for: the name of a variable of the same class, or a handle of any class."""
 
 
+class FunctionOf(Generic[T]):
+    """The function of a declaration as a callable that pickles by where it was declared, as lambdas do not."""
+
+    __slots__ = ("_declaration", "_function")
+
+    def __init__(self, declaration: Derived[T] | ConstraintDeclaration, function: Callable[..., T]) -> None:
+        self._declaration = declaration
+        self._function = function
+
+    def __call__(self, **values: Any) -> T:
+        return self._function(**values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._declaration.owner is None:
+            return (_itself, (self._function,))
+        return (getattr, (self._declaration, "fn"))
+
+
+def _itself(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
 class Derived(Handle, Generic[T]):
     """A read-only variable computed from others; made by `derived`.
 
-    ``inputs`` maps the function's arguments to names of the same class, or to handles of other classes.
+    ``inputs`` maps the arguments of ``fn`` to names of the same class, or to handles of other classes.
     """
 
-    __slots__ = ("fn", "inputs")
+    __slots__ = ("_function", "fn", "inputs")
 
     fn: Callable[..., T]
     inputs: Mapping[str, Input]
 
     def __init__(self, fn: Callable[..., T], inputs: Mapping[str, Input], doc: str) -> None:
         super().__init__(doc)
-        self.fn = fn
+        self._function = fn
+        self.fn = FunctionOf(self, fn)
         self.inputs = MappingProxyType(dict(inputs))
 
     def default_value(self) -> T:
@@ -42,7 +65,7 @@ class Derived(Handle, Generic[T]):
         for argument, source in self.inputs.items():
             handle: Any = getattr(self.owner, source) if isinstance(source, str) else source
             values[argument] = handle.default_value()
-        return self.fn(**values)
+        return self._function(**values)
 
     @overload
     def __get__(self, obj: None, owner: type[Any]) -> Derived[T]: ...
@@ -51,7 +74,7 @@ class Derived(Handle, Generic[T]):
     def __get__(self, obj: object | None, owner: type[Any] | None = None) -> Derived[T] | T:
         if obj is None:
             return self
-        return self.fn(**{argument: read_input(obj, source) for argument, source in self.inputs.items()})
+        return self._function(**{argument: read_input(obj, source) for argument, source in self.inputs.items()})
 
     def __set__(self, obj: object, value: Any) -> None:
         raise StateError(
@@ -71,27 +94,35 @@ class Derived(Handle, Generic[T]):
         return f"<Derived {self.label} from {self._sources()}>"
 
     def _rebuild(self) -> tuple[Any, ...]:
-        return (Derived, (self.fn, dict(self.inputs), self.doc))
+        return (Derived, (self._function, dict(self.inputs), self.doc))
 
 
 class ConstraintDeclaration:
     """A condition between variables of a class, as declared; made by `constraint`."""
 
-    __slots__ = ("fn", "inputs", "name", "reason")
+    __slots__ = ("_function", "fn", "inputs", "name", "owner", "reason")
 
     fn: Callable[..., bool]
     inputs: Mapping[str, Input]
     reason: str
     name: str
+    owner: type[Any] | None
 
     def __init__(self, fn: Callable[..., bool], inputs: Mapping[str, Input], reason: str) -> None:
-        self.fn = fn
+        self._function = fn
+        self.fn = FunctionOf(self, fn)
         self.inputs = MappingProxyType(dict(inputs))
         self.reason = reason
         self.name = ""
+        self.owner = None
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
-        self.name = name
+        self.owner, self.name = owner, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.owner is not None:
+            return (getattr, (self.owner, self.name))
+        return (ConstraintDeclaration, (self._function, dict(self.inputs), self.reason))
 
     def __repr__(self) -> str:
         return f"<constraint {self.name or '(free)'}: {self.reason}>"

@@ -38,12 +38,12 @@ class Domain(ABC, Generic[T]):
     True
     """
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_text",)
 
     open_ended: ClassVar[bool] = False
     """Whether the values cannot be listed or drawn, and are searched through a `Pool` instead."""
 
-    _hash: int
+    _text: str
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -181,15 +181,15 @@ class Domain(ABC, Generic[T]):
         return isinstance(other, Domain) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._set(_hash=hash((type(self).__name__, self._identity())))
-            return self._hash
+        return hash((type(self).__name__, self._identity()))
 
     def _identity(self) -> str:
         # JSON tells 1, 1.0 and True apart, which == does not.
-        return canonical_json(self._json())
+        try:
+            return self._text
+        except AttributeError:
+            self._set(_text=canonical_json(self._json()))
+            return self._text
 
     def __reduce__(self) -> tuple[Any, ...]:
         positional, keywords = self._arguments()

@@ -66,6 +66,12 @@ Int(1, 5): write a whole number from 1 to 5.
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
             raise DefinitionError(f"Entry({self.path!r}, ...): a path is a string such as 'answer.temperature'.")
+        for condition in self.conditions:
+            if not isinstance(condition, Condition):
+                raise DefinitionError(
+                    f"Entry({self.path!r}, ...): {shown(condition)} is no condition. Write "
+                    f"conditions=[Condition('answer', 'direct')]."
+                )
         if self.domain is None:
             if self.inputs is None:
                 raise DefinitionError(

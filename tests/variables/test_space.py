@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import random
 from typing import Any
 
@@ -29,6 +30,16 @@ from dspex.variables import (
     derived,
     variable,
 )
+
+
+def is_finite(low: int) -> bool:
+    return math.isfinite(low)
+
+
+class Ordered:
+    low = variable(Int(0, 9))
+    twice = derived(lambda low: 2 * low)
+    small = constraint(lambda low: low < 5, reason="has to be small")
 
 
 def support() -> Space:
@@ -228,6 +239,18 @@ class TestDerived:
         space = Space.of(a=Int(0, 5), b=derived(lambda a: 1 // a))
         with pytest.raises(StateError, match=r"b could not be derived from a = 0 \(int\): ZeroDivisionError"):
             space.compute({})
+
+    def test_functions_travel_by_where_they_were_declared(self) -> None:
+        space = Space(
+            [Entry("low", Int(0, 9), 0), Entry("twice", None, inputs={"low": "low"}, compute=Ordered.twice.fn)],
+            [Constraint("small", {"low": "low"}, Ordered.small.reason, Ordered.small.fn)],
+        )
+        state = pickle.loads(pickle.dumps(space.state(low=3)))
+        assert state["twice"] == 6
+        with pytest.raises(StateError, match="has to be small"):
+            state["low"] = 9
+        free = pickle.loads(pickle.dumps(Space.of(constraint(is_finite, reason="finite"), low=Int(0, 9))))
+        assert free.violated({}) == []
 
     def test_json_does_not_carry_functions(self) -> None:
         space = Space.from_json(Space.of(a=Int(0, 5), b=derived(lambda a: 2 * a)).to_json())
@@ -473,6 +496,10 @@ class TestWrongSpaces:
             (lambda: Entry("a", None), r"a variable has a domain, and a derived one has inputs"),
             (lambda: Entry("a", Bool(), inputs={"b": "b"}), "a derived variable has inputs but no domain"),
             (lambda: Entry("a", 3), r"Entry\('a', 3 \(int\)\): this is no domain"),
+            (
+                lambda: Entry("a", Bool(), False, conditions=[("b", True)]),
+                r"\('b', True\) \(tuple\) is no condition\. Write conditions=\[Condition\('answer', 'direct'\)\]",
+            ),
             (lambda: Entry("a", Int(1, 5), 9), r"the default of a = 9 \(int\) does not fit Int\(1, 5\)"),
         ],
     )
