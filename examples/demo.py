@@ -1,8 +1,8 @@
 """The main job on the embedded model: US addresses in, city, state and ZIP code out.
 
-A 135-million-parameter model reads a labelled address badly when it is only told to. This program leaves open how it is
-asked (JSON that the decoder enforces, or one line a field), with which examples, instruction and temperature; the search
-finds out, on real data, under a hard budget, and the gain is measured on addresses it has never seen.
+A model of 135 million parameters reads addresses badly when it is only told to. This program leaves open how it is
+asked (JSON that the decoder enforces, or a line for each field), with which examples, instruction and temperature; the
+search finds out, on real data, under a hard budget, and the gain is measured on addresses it has never seen.
 
     python examples/demo.py                   # a few minutes on two cores; interrupt it and run it again to go on
     python examples/demo.py --address "12 Main St, Springfield, IL 62701"      # ask the saved program
@@ -23,7 +23,7 @@ DATA = HERE / "data" / "addresses.jsonl"
 OUT = Path(".dspex") / "demo"
 FIELDS = ("city", "state", "zip_code")
 
-# Three short templates make a prompt format of one's own: fewer tokens to write than JSON, and a small model pays for each.
+# Three short templates make a prompt format of one's own; this one has the model write fewer tokens than JSON does.
 LINES = dspex.ChatAdapter(
     templates={
         "system": "{{ instructions }}\nAnswer with one line each:{% for f in outputs %} {{ f.name }}{% endfor %}.",

