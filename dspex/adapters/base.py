@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dspex.adapters.layout import Layout, Output, joined
 from dspex.adapters.lru import LRU
 from dspex.adapters.recovery import recovered
-from dspex.adapters.sections import escaped
 from dspex.adapters.templating import (
     TEMPLATE_VARIABLES,
     Template,
@@ -35,25 +34,26 @@ _NONE: Final[frozenset[str]] = frozenset()
 class _Head:
     """A rendered head and what it was rendered from, which it keeps alive, so that their ids stay theirs."""
 
-    __slots__ = ("block", "demos", "layout")
+    __slots__ = ("block", "demos", "layout", "shows_format")
 
     def __init__(self, layout: Layout, demos: Sequence[Any], block: MessageBlock) -> None:
         self.layout = layout
         self.demos = demos
         self.block = block
+        self.shows_format = len(block) > 1
 
 
 class Adapter(ABC):
     """How a signature becomes messages, and an answer the signature's outputs.
 
     ``templates`` replaces some of the three Jinja2 templates that the prompt is made of: ``system`` (may use
-    ``instructions``, ``inputs``, ``outputs``, ``examples``), ``user`` (``inputs``, ``outputs``, ``final``)
+    ``instructions``, ``inputs``, ``outputs``, ``examples``), ``user`` (``inputs``, ``outputs``, ``remind``)
     and ``assistant`` (``outputs``); a `Path`, a str that ends in ``.j2``, or the text itself. They run in a
     sandbox, and an undefined name is an error.
 
     Adapters are immutable, equal when their templates are, and safe to share between threads. To write one,
-    subclass, name it, put ``<name>_system.j2`` and so on into ``templates=`` and implement `_quick`,
-    `_answer_value` and, if needed, `_schema`.
+    subclass it, give it a ``name`` and templates, and implement `_quick`, `_answer_value`, `_guarded` and
+    `_unguarded`.
 
     Raises `DefinitionError` for a template that cannot be read or parsed, naming its line.
     """
@@ -103,7 +103,7 @@ class Adapter(ABC):
             head = self._head(signature, instructions, demos)
         return LMRequest(
             head.block,
-            ({"role": "user", "content": self._question(head.layout, inputs)},),
+            ({"role": "user", "content": self._question(head, inputs)},),
             params,
             self._schema(head.layout) if "json_schema" in capabilities else None,
             None,
@@ -162,45 +162,46 @@ class Adapter(ABC):
 
     def _known_fields(self, layout: Layout, demo: Mapping[str, Any]) -> list[TemplateField]:
         given = [
-            view.with_value(escaped(input_text(demo[view.name], view.name)))
+            view.with_value(self._guarded(layout, input_text(demo[view.name], view.name)))
             for view in layout.inputs
             if view.name in demo
         ]
         known = [
-            output.view.with_value(escaped(output_text(output.field, demo[output.name], output.value)))
+            output.view.with_value(self._guarded(layout, output_text(output.field, demo[output.name], output.value)))
             for output in layout.outputs
             if output.name in demo
         ]
         return given + known
 
     def _demo_question(self, layout: Layout, demo: Mapping[str, Any]) -> str:
-        texts = [escaped(input_text(demo[name], name)) for name in layout.input_names]
+        texts = [self._guarded(layout, input_text(demo[name], name)) for name in layout.input_names]
         if layout.demo is not None:
             return joined(layout.demo, texts)
-        return self._rendered_question(layout, texts, final=False)
+        return self._rendered_question(layout, texts, remind=False)
 
-    def _question(self, layout: Layout, inputs: Mapping[str, Any]) -> str:
+    def _question(self, head: _Head, inputs: Mapping[str, Any]) -> str:
+        layout = head.layout
         names = layout.input_names
         if len(inputs) != len(names):
             inputs = _completed(layout, inputs)
         try:
             texts = [
-                value if type(value := inputs[name]) is str and "##" not in value
-                else escaped(input_text(value, name))
+                self._guarded(layout, value if type(value := inputs[name]) is str else input_text(value, name))
                 for name in names
-            ]  # fmt: skip
+            ]
         except KeyError:
-            return self._question(layout, _completed(layout, inputs))
-        pieces = layout.question
+            return self._question(head, _completed(layout, inputs))
+        # Where demos show the format, a reminder would only make the question look unlike theirs.
+        pieces = layout.demo if head.shows_format else layout.question
         if pieces is None:
-            return self._rendered_question(layout, texts, final=True)
+            return self._rendered_question(layout, texts, remind=not head.shows_format)
         if len(texts) == 1:
             return pieces[0] + texts[0] + pieces[1]
         return joined(pieces, texts)
 
-    def _rendered_question(self, layout: Layout, texts: Sequence[str], *, final: bool) -> str:
+    def _rendered_question(self, layout: Layout, texts: Sequence[str], *, remind: bool) -> str:
         fields = [view.with_value(text) for view, text in zip(layout.inputs, texts, strict=True)]
-        return self._user.render(inputs=fields, outputs=layout.views, final=final)
+        return self._user.render(inputs=fields, outputs=layout.views, remind=remind)
 
     def render_answer(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
         """An answer as a model should write it, from which `parse` reads ``values`` back.
@@ -217,7 +218,7 @@ class Adapter(ABC):
         return self._answer(layout, values)
 
     def _answer(self, layout: Layout, values: Mapping[str, Any]) -> str:
-        texts = [self._answer_value(output, values[output.name]) for output in layout.outputs]
+        texts = [self._answer_value(layout, output, values[output.name]) for output in layout.outputs]
         if layout.answer is not None:
             return joined(layout.answer, texts)
         fields = [view.with_value(text) for view, text in zip(layout.views, texts, strict=True)]
@@ -248,7 +249,7 @@ class Adapter(ABC):
                 "the model returned no text.",
                 adapter=self.name,
             )
-        return recovered(layout, text, adapter=self.name, json_first=self.json_first)
+        return recovered(layout, text, adapter=self.name, json_first=self.json_first, unguarded=self._unguarded)
 
     # -- what makes an adapter -------------------------------------------------------------------------
 
@@ -257,8 +258,16 @@ class Adapter(ABC):
         """The values of a well-formed answer; None, or any exception, when it is not one."""
 
     @abstractmethod
-    def _answer_value(self, output: Output, value: Any) -> str:
+    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
         """A value as it stands in an answer."""
+
+    @abstractmethod
+    def _guarded(self, layout: Layout, text: str) -> str:
+        """``text`` changed, if need be, so that nothing in it can be taken for the header of a field."""
+
+    @abstractmethod
+    def _unguarded(self, layout: Layout, text: str) -> str:
+        """The text that was guarded."""
 
     def _schema(self, layout: Layout) -> dict[str, Any] | None:
         """The JSON schema that a model able to follow one is given, if the format is JSON."""

@@ -56,11 +56,17 @@ class ChatAdapter(Adapter):
                 return None
             if "[\\" in content:
                 content = unescaped(content)
-            values[output.name] = content if output.read is None else output.read(content)
+            values[output.name] = content if output.read is None else output.value(content)
             end = start
         if end and "```" in text[:end]:
             return None
         return {output.name: values[output.name] for output in outputs} if len(outputs) > 1 else values
 
-    def _answer_value(self, output: Output, value: Any) -> str:
+    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
         return escaped(output_text(output.field, value, output.value))
+
+    def _guarded(self, layout: Layout, text: str) -> str:
+        return escaped(text)
+
+    def _unguarded(self, layout: Layout, text: str) -> str:
+        return unescaped(text)

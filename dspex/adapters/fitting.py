@@ -75,9 +75,9 @@ def read_value(annotation: Any, adapter: TypeAdapter[Any], value: Any) -> Any:
                 # What is wrong with the best guess says more than what is wrong with the bare text.
                 reason, settled = _reason(error), candidate is not value
         except RecursionError:
-            reason = "it is nested too deeply"
+            reason, settled = "it is nested too deeply", True
         except Exception as error:  # of a validator of the user's own, which may raise anything
-            reason = f"its validator raised {type(error).__name__}: {error}"
+            reason, settled = f"its validator raised {type(error).__name__}: {error}", True
     if isinstance(value, str) and "%" in value and _kind(annotation) is _number:
         return _percentage(adapter, value, reason)
     raise Unreadable(reason or "there is nothing that could be read")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from dspex.adapters.base import Adapter
 from dspex.adapters.layout import Layout, Output
+from dspex.adapters.sections import escaped, unescaped
 from dspex.adapters.values import json_text, output_data
 
 __all__ = ["JSONAdapter"]
@@ -40,8 +41,14 @@ class JSONAdapter(Adapter):
                 values[output.name] = output.check(value)
         return values
 
-    def _answer_value(self, output: Output, value: Any) -> str:
+    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
         return json_text(output_data(output.field, value))
+
+    def _guarded(self, layout: Layout, text: str) -> str:
+        return escaped(text)
+
+    def _unguarded(self, layout: Layout, text: str) -> str:
+        return unescaped(text)
 
     def _schema(self, layout: Layout) -> dict[str, Any] | None:
         return layout.schema

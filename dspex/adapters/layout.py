@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from dspex.adapters.describe import json_shape, value_hint
+from dspex.adapters.fitting import read_value
 from dspex.adapters.lines import normal_key
-from dspex.adapters.sections import Headers, header
+from dspex.adapters.sections import FieldLines, Headers, header
 from dspex.adapters.templating import Template, TemplateField, stood_in
 from dspex.adapters.values import quick_reader
 
@@ -41,15 +42,20 @@ class Output:
         self.placeholder = self.view.placeholder
 
     def value(self, text: str) -> Any:
-        """The value of a well-formed section."""
-        return text if self.read is None else self.read(text)
+        """The value of a section; raises `Unreadable` when it has none."""
+        if self.read is None:
+            return text
+        try:
+            return self.read(text)
+        except Exception:  # not well-formed, or refused by a validator of the user's own: `read_value` is the judge
+            return read_value(self.field.annotation, self.field.adapter, text)
 
 
 class Layout:
     """The inputs and outputs of one signature as an adapter and its templates use them."""
 
     __slots__ = (
-        "_headers", "_schema", "answer", "demo", "input_fields", "input_names", "inputs", "names", "outputs",
+        "_headers", "_lines", "_schema", "answer", "demo", "input_fields", "input_names", "inputs", "names", "outputs",
         "question", "signature", "views",
     )  # fmt: skip
 
@@ -67,11 +73,12 @@ class Layout:
         self.answer: tuple[str, ...] | None = None
         if not user.own:
             fields, outputs = stood_in(self.inputs), self.views
-            self.question = user.pieces(len(fields), inputs=fields, outputs=outputs, final=True)
-            self.demo = user.pieces(len(fields), inputs=fields, outputs=outputs, final=False)
+            self.question = user.pieces(len(fields), inputs=fields, outputs=outputs, remind=True)
+            self.demo = user.pieces(len(fields), inputs=fields, outputs=outputs, remind=False)
         if not assistant.own:
             self.answer = assistant.pieces(len(self.views), outputs=stood_in(self.views))
         self._headers: Headers | None = None
+        self._lines: FieldLines | None = None
         self._schema: dict[str, Any] | None = None
 
     @property
@@ -82,6 +89,13 @@ class Layout:
             titles = [(field.name, field.prefix.strip().rstrip(":")) for field in fields if field.prefix.strip()]
             self._headers = Headers([output.name for output in self.outputs], self.input_names, titles=titles)
         return self._headers
+
+    @property
+    def lines(self) -> FieldLines:
+        """Finds the lines that begin with the name of a field."""
+        if self._lines is None:
+            self._lines = FieldLines(self.signature.fields)
+        return self._lines
 
     @property
     def schema(self) -> dict[str, Any]:

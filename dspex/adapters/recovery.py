@@ -9,12 +9,11 @@ the first find that does is the value.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dspex.adapters.fitting import Unreadable, is_structured, read_value
 from dspex.adapters.repair import json_values
-from dspex.adapters.sections import unescaped
 from dspex.errors import ParseError
 
 if TYPE_CHECKING:
@@ -32,18 +31,24 @@ class _Text(str):
     __slots__ = ()
 
 
-def recovered(layout: Layout, text: str, *, adapter: str, json_first: bool) -> dict[str, Any]:
+def recovered(
+    layout: Layout, text: str, *, adapter: str, json_first: bool, unguarded: Callable[[Layout, str], str]
+) -> dict[str, Any]:
     """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
     headers = layout.headers
     objects = _objects(text)
-    in_json, in_sections = _in_json(layout, objects), _texts(headers.strict(text))
+
+    def texts(found: dict[str, list[str]]) -> _Finds:
+        return {name: [_Text(unguarded(layout, one)) for one in each] for name, each in found.items()}
+
+    in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text))
     finds = [in_json, in_sections] if json_first else [in_sections, in_json]
     if not any(layout.names <= found.keys() for found in finds):
-        finds.append(_texts(headers.loose(text)))
+        finds.append(texts(headers.loose(text)))
     finds.sort(key=lambda found: not layout.names <= found.keys())
     missing = [name for name in layout.names if not any(name in found for found in finds)]
     if missing:
-        finds += _last_resorts(layout, text, missing, objects)
+        finds += _last_resorts(layout, text, missing, objects, texts)
     values: dict[str, Any] = {}
     problems: list[str] = []
     for output in layout.outputs:
@@ -95,10 +100,6 @@ def _read(output: Output, candidate: Any) -> Any:
     return text if output.read is None else read_value(output.field.annotation, output.field.adapter, text)
 
 
-def _texts(found: dict[str, list[str]]) -> _Finds:
-    return {name: [_Text(unescaped(text)) for text in texts] for name, texts in found.items()}
-
-
 def _in_json(layout: Layout, objects: list[dict[Any, Any]]) -> _Finds:
     """What JSON objects hold under the outputs' names, the most complete object first."""
     maps = []
@@ -127,18 +128,24 @@ def _objects(text: str) -> list[dict[Any, Any]]:
     return found
 
 
-def _last_resorts(layout: Layout, text: str, missing: list[str], objects: list[dict[Any, Any]]) -> list[_Finds]:
+def _last_resorts(
+    layout: Layout,
+    text: str,
+    missing: list[str],
+    objects: list[dict[Any, Any]],
+    texts: Callable[[dict[str, list[str]]], _Finds],
+) -> list[_Finds]:
     """Where outputs may be that have no header and no key: at most one guess each, and only a safe one."""
     first = layout.outputs[0]
-    finds = [_texts(layout.headers.renamed(text, missing))]
+    finds = [texts(layout.headers.renamed(text, missing))]
     if len(layout.outputs) == 1:
         if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
             finds.append({first.name: list(objects[0].values())})
-        finds.append({first.name: [_Text(unescaped(text.strip()))]})
+        finds.append(texts({first.name: [text.strip()]}))
         return finds
     lead = layout.headers.lead(text)
     if first.name in missing and lead and not is_structured(first.field.annotation):
-        finds.append({first.name: [_Text(unescaped(lead))]})
+        finds.append(texts({first.name: [lead]}))
     if len(missing) < len(layout.outputs):
         # Nothing was said about an output that may be null.
         unsaid = [output for output in layout.outputs if output.name in missing and _nullable(output)]

@@ -10,6 +10,7 @@ from typing import Any
 from dspex.adapters.base import Adapter
 from dspex.adapters.chat import ChatAdapter
 from dspex.adapters.json_adapter import JSONAdapter
+from dspex.adapters.lines_adapter import LinesAdapter
 from dspex.errors import DefinitionError, StateError
 
 __all__ = ["adapter_from_json", "adapter_named", "register_adapter"]
@@ -79,3 +80,4 @@ def _class_named(name: str) -> type[Adapter]:
 
 register_adapter(ChatAdapter)
 register_adapter(JSONAdapter)
+register_adapter(LinesAdapter)

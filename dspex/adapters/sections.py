@@ -17,7 +17,7 @@ from typing import Final
 
 from dspex.adapters.lines import normal_key
 
-__all__ = ["COMPLETED", "Headers", "escaped", "header", "unescaped"]
+__all__ = ["COMPLETED", "FieldLines", "Headers", "escaped", "flexible_name", "header", "unescaped"]
 
 COMPLETED: Final = "completed"
 """The name of a section that some models, taught by other libraries, end with."""
@@ -91,7 +91,7 @@ class Headers:
         plain = [(name, name) for name in (*self._outputs, *others, COMPLETED)]
         for name, title in (*plain, *titles):
             if normal_key(title) and self._names.setdefault(normal_key(title), name) == name:
-                spelled.add(_flexible(title))
+                spelled.add(flexible_name(title))
         names = "|".join(sorted(spelled, key=len, reverse=True))
         self._levels = tuple(
             tuple(
@@ -186,6 +186,38 @@ _LEVELS: Final = (
 """Kinds of headers, the most exact first."""
 
 
+class FieldLines:
+    """Finds and guards lines like ``answer: ...`` in the text of a signature with these fields.
+
+    >>> lines = FieldLines(["question", "answer"])
+    >>> print(lines.guarded("He said:\\n- Answer: 4"))
+    He said:
+    - \\Answer: 4
+    >>> lines.unguarded("He said:\\n- \\\\Answer: 4") == "He said:\\n- Answer: 4"
+    True
+    """
+
+    __slots__ = ("_guard", "_unguard", "starts")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        exact = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+        spelled = "|".join(sorted(map(flexible_name, names), key=len, reverse=True))
+        self.starts = re.compile(rf"^({exact}):", re.MULTILINE)
+        """Where a line begins with the name of a field, which is the first group."""
+        mark = r"^([ \t>*_`\"'#•-]*(?:\d{1,2}[.)])?[ \t*_`\"']*)"
+        start = rf"(?:{_ARTICLE}(?:{spelled})[ \t*_`\"']*[:：=])"
+        self._guard = re.compile(rf"{mark}(\\*{start})", re.IGNORECASE | re.MULTILINE)
+        self._unguard = re.compile(rf"{mark}\\(\\*{start})", re.IGNORECASE | re.MULTILINE)
+
+    def guarded(self, text: str) -> str:
+        """``text`` with a backslash where a line of it begins like a field; one line alone cannot."""
+        return self._guard.sub(r"\1\\\2", text) if "\n" in text else text
+
+    def unguarded(self, text: str) -> str:
+        """The text that was `guarded`."""
+        return self._unguard.sub(r"\1\2", text) if "\n" in text else text
+
+
 def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
     kept: list[_Mark] = []
     for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
@@ -207,7 +239,7 @@ def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
         yield mark, content
 
 
-def _flexible(name: str) -> str:
-    """A pattern for ``name`` with spaces, hyphens or nothing between its words."""
+def flexible_name(name: str) -> str:
+    """A pattern for ``name`` with spaces, hyphens or nothing between its words (to be matched without case)."""
     words = [re.escape(word) for word in re.split(r"[\W_]+", _CAMEL.sub("_", name)) if word]
     return r"[\s_-]{0,3}".join(words)

@@ -27,7 +27,7 @@ __all__ = ["TEMPLATE_VARIABLES", "Template", "TemplateField", "shipped_template"
 
 TEMPLATE_VARIABLES: Final = {
     "system": ("instructions", "inputs", "outputs", "examples"),
-    "user": ("inputs", "outputs", "final"),
+    "user": ("inputs", "outputs", "remind"),
     "assistant": ("outputs",),
 }
 """The templates of an adapter and what each of them may use."""

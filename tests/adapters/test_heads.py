@@ -110,7 +110,7 @@ def test_many_threads_share_an_adapter() -> None:
                 system, *_, answer, question = request.messages
                 assert system["content"].startswith(f"{word}\n")
                 assert answer["content"] == f"[[ ## answer ## ]]\n{word}"
-                assert question["content"].startswith(f"[[ ## question ## ]]\n{word}\n")
+                assert question["content"].startswith(f"[[ ## question ## ]]\n{word}")
                 assert adapter.parse(QA, answer["content"]) == {"answer": word}
         except BaseException as error:
             failures.append(error)

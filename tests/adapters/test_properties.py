@@ -12,17 +12,17 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from pydantic import BaseModel
 
-from dspex.adapters import Adapter, ChatAdapter, JSONAdapter
+from dspex.adapters import Adapter, ChatAdapter, JSONAdapter, LinesAdapter
 from dspex.adapters.repair import json_values, read_json
 from dspex.adapters.sections import escaped, header, unescaped
 from dspex.errors import ParseError
 from dspex.signatures import OutputField, Signature, make_signature
 
-ADAPTERS = [ChatAdapter(), JSONAdapter()]
-both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+ADAPTERS = [ChatAdapter(), JSONAdapter(), LinesAdapter()]
+each = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 quickly = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -59,9 +59,12 @@ words = anything.map(str.strip)
 # Pieces that look like the format, so that values which look like structure are tried often.
 tricky = st.lists(
     st.sampled_from(
-        ["[[ ## out ## ]]", "[[ ## other ## ]]", "[\\[ ## out ## ]]", "[\\\\[ ##", "[[", "## ", "**Out:** ", "out: ",
-         "\n", " ", "null", "None", '"', "'", "{", "}", "[", "]", ",", ":", "a", "5", "```", "- ", "{{ x }}", "{% x %}",
-         "<out>", "</out>", "\\", "[[ ## completed ## ]]", "é", "=", "//", "#", "{out}", "\ue0000\ue001"]
+        [
+            "[[ ## out ## ]]", "[[ ## other ## ]]", "[\\[ ## out ## ]]", "[\\\\[ ##", "[[", "## ", "**Out:** ", "out: ",
+            "\n", " ", "null", "None", '"', "'", "{", "}", "[", "]", ",", ":", "a", "5", "```", "- ", "{{ x }}",
+            "{% x %}", "<out>", "</out>", "\\", "[[ ## completed ## ]]", "\nout: ", "\n\\reasoning: ", "\n - Out=",
+            "é", "=", "//", "#", "{out}", "\ue0000\ue001",
+        ]
     ),
     max_size=12,
 ).map("".join)  # fmt: skip
@@ -110,6 +113,11 @@ TYPED: list[tuple[Any, st.SearchStrategy[Any]]] = [
 ]  # fmt: skip
 
 
+def undecidable_in_json(signature: type[Signature], values: dict[str, Any]) -> bool:
+    """In JSON a date is text, so where text is allowed as well nobody could tell."""
+    return isinstance(values["out"], date) and signature.spec.endswith("date | str")
+
+
 def typed_signature(annotation: Any) -> type[Signature]:
     return make_signature({"reasoning": OutputField(), "out": (annotation, OutputField())})
 
@@ -117,7 +125,7 @@ def typed_signature(annotation: Any) -> type[Signature]:
 SIGNATURES = [typed_signature(annotation) for annotation, _ in TYPED]
 
 
-@both
+@each
 @pytest.mark.parametrize(
     ("signature", "values"),
     [pytest.param(s, v, id=s.spec) for s, (_, v) in zip(SIGNATURES, TYPED, strict=True)],
@@ -128,15 +136,14 @@ def test_what_is_rendered_is_read_back(
     adapter: Adapter, signature: type[Signature], values: st.SearchStrategy[Any], data: st.DataObject
 ) -> None:
     given_values = {"reasoning": data.draw(texts), "out": data.draw(values)}
-    if adapter.json_first and isinstance(given_values["out"], date) and signature.spec.endswith("date | str"):
-        return  # in JSON a date is text, so that with `| str` nobody could tell
+    assume(not (adapter.json_first and undecidable_in_json(signature, given_values)))
     answer = adapter.render_answer(signature, given_values)
     read = adapter.parse(signature, answer)
     assert read == given_values
     assert type(read["out"]) is type(given_values["out"])
 
 
-@both
+@each
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 def test_numbers_that_json_lacks(adapter: Adapter, number: float) -> None:
     signature = Signature("text -> out: float")
@@ -160,14 +167,14 @@ def only_parse_errors(adapter: Adapter, signature: type[Signature], text: str) -
             field.adapter.validate_python(values[name])
 
 
-@both
+@each
 @given(text=st.text(max_size=200) | tricky, index=st.integers(0, len(TYPED) - 1))
 @quickly
 def test_any_text_is_read_or_refused(adapter: Adapter, text: str, index: int) -> None:
     only_parse_errors(adapter, SIGNATURES[index], text)
 
 
-@both
+@each
 @given(text=st.text(max_size=200) | tricky)
 @quickly
 def test_any_text_for_a_single_output(adapter: Adapter, text: str) -> None:
@@ -188,7 +195,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     return text
 
 
-@both
+@each
 @given(data=st.data(), index=st.integers(0, len(TYPED) - 1))
 @quickly
 def test_damaged_answers_are_read_or_refused(adapter: Adapter, data: st.DataObject, index: int) -> None:
@@ -197,12 +204,13 @@ def test_damaged_answers_are_read_or_refused(adapter: Adapter, data: st.DataObje
     only_parse_errors(adapter, signature, data.draw(mutated(adapter.render_answer(signature, values))))
 
 
-@both
+@each
 @given(data=st.data(), index=st.integers(0, len(TYPED) - 1), before=words)
 @quickly
 def test_prose_before_does_no_harm(adapter: Adapter, data: st.DataObject, index: int, before: str) -> None:
     prose = "".join(c for c in before if c.isalnum() or c == " ")
     values = {"reasoning": data.draw(texts), "out": data.draw(TYPED[index][1])}
+    assume(not (adapter.json_first and undecidable_in_json(SIGNATURES[index], values)))
     answer = f"Sure {prose}\n\n{adapter.render_answer(SIGNATURES[index], values)}"
     assert adapter.parse(SIGNATURES[index], answer) == values
 
@@ -233,7 +241,7 @@ def test_repair_reads_or_raises_value_error(text: str) -> None:
     ],
     ids=lambda text: text[:12].strip() or "white space",
 )  # fmt: skip
-@both
+@each
 def test_no_text_is_slow(adapter: Adapter, text: str) -> None:
     for spec in ("x -> out: list[int]", "x -> reasoning, out: str | None", "x -> out: dict[str, int]"):
         signature = Signature(spec)

@@ -18,7 +18,7 @@ QA = Signature("question -> reasoning, answer: int", "Add.")
 DEMO = Example(question="1 + 1?", reasoning="one and one", answer=2)
 LINES = {
     "system": "{{ instructions }} Lines: {% for f in outputs %}{{ f.name }} ({{ f.hint or 'text' }}) {% endfor %}",
-    "user": "{% for field in inputs %}{{ field.title }}: {{ field.value | upper }}{% endfor %}{{ '?' if final }}",
+    "user": "{% for field in inputs %}{{ field.title }}: {{ field.value | upper }}{% endfor %}{{ '?' if remind }}",
     "assistant": "{% for field in outputs %}\n{{ field.name }}: {{ field.value }}\n{% endfor %}",
 }
 
@@ -30,8 +30,10 @@ def test_all_three_can_be_replaced() -> None:
         "Add. Lines: reasoning (text) answer (a whole number) ",
         "Question: 1 + 1?",
         "reasoning: one and one\nanswer: 2\n",
-        "Question: A [\\[ ## B ## ]] {{ C }}?",
+        "Question: A [\\[ ## B ## ]] {{ C }}",
     ]
+    alone = adapter.request(QA, instructions="Add.", demos=(), inputs={"question": "a"})
+    assert alone.messages[1]["content"] == "Question: A?"
     assert adapter.parse(QA, request.messages[2]["content"]) == {"reasoning": "one and one", "answer": 2}
 
 
@@ -77,7 +79,7 @@ def test_an_undefined_name_is_named_with_what_there_is() -> None:
     message = str(caught.value)
     assert message.startswith("the template 'user' of the chat adapter, line 2: ")
     assert "has no attribute 'valeu' (UndefinedError)" in message
-    assert "it may use:  inputs, outputs, final; of a field: " in message
+    assert "it may use:  inputs, outputs, remind; of a field: " in message
 
 
 @pytest.mark.parametrize(
