@@ -47,7 +47,7 @@ class Bool(Domain[bool]):
         return bool(value)
 
     def decode(self, json: Json) -> bool:
-        return self.validate(json)
+        return self.validate(json, name="the saved value")
 
     def candidates(self) -> tuple[bool, ...] | None:
         return (False, True)

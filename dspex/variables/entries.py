@@ -124,7 +124,10 @@ Int(1, 5): write a whole number from 1 to 5.
             return None
         if self.domain is None:
             return self.validate(json)
-        return self.domain.decode(json)
+        try:
+            return self.domain.decode(json)
+        except StateError as error:
+            raise StateError(f"{self.path}: {error}") from error
 
 
 @attrs.frozen

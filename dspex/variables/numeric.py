@@ -150,7 +150,7 @@ Float(1e-05, 1, log=True).
         return float(value)
 
     def decode(self, json: Json) -> float:
-        return self.validate(json)
+        return self.validate(json, name="the saved value")
 
     def candidates(self) -> tuple[float, ...] | None:
         if self.low == self.high:
@@ -265,7 +265,7 @@ class Int(Domain[int]):
         return int(value)
 
     def decode(self, json: Json) -> int:
-        return self.validate(json)
+        return self.validate(json, name="the saved value")
 
     def candidates(self) -> tuple[int, ...] | None:
         if self.size() > MAX_CANDIDATES:

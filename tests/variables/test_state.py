@@ -320,7 +320,7 @@ class TestJson:
         ("change", "message"),
         [
             ({"schema": 9}, "This state was written as schema 9, and this dspex reads schema 1"),
-            ({"values": {"low": "x"}}, r"= 'x' \(str\) does not fit Int\(0, 9\)"),
+            ({"values": {"low": "x"}}, r"low: the saved value = 'x' \(str\) does not fit Int\(0, 9\)"),
             ({"values": 3}, "The JSON of a state is damaged: AttributeError"),
             ({"values": {"nope": 3}}, "No variable at path 'nope'"),
         ],
