@@ -108,7 +108,7 @@ class Run:
         seed: int | None = None,
     ) -> None:
         self.settings = settings = current() if settings is None else settings
-        self.deadline = Deadline(deadline) if isinstance(deadline, (int, float)) else deadline
+        self.deadline = None if deadline is None else deadline if isinstance(deadline, Deadline) else Deadline(deadline)
         self.budget = settings.budget if budget is None else budget
         self.rollout_id = rollout_id
         self.seed = seed

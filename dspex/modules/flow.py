@@ -14,7 +14,7 @@ flow means the same on both sides. There are no twin implementations to keep in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dspex.execution import map_async, map_threads
@@ -32,7 +32,7 @@ class Need(Protocol):
 
     def perform(self, run: Run) -> Any: ...
 
-    async def aperform(self, run: Run) -> Any: ...
+    def aperform(self, run: Run) -> Awaitable[Any]: ...
 
 
 Flow: TypeAlias = Generator[Need, Any, Any]
@@ -51,8 +51,8 @@ class Generate:
     def perform(self, run: Run) -> Any:
         return self.lm.generate(self.request, run)
 
-    async def aperform(self, run: Run) -> Any:
-        return await self.lm.agenerate(self.request, run)
+    def aperform(self, run: Run) -> Awaitable[Any]:
+        return self.lm.agenerate(self.request, run)
 
 
 class Invoke:
@@ -85,8 +85,9 @@ class Call:
     def perform(self, run: Run) -> Any:
         return self.module(**self.inputs)
 
-    async def aperform(self, run: Run) -> Any:
-        return await self.module.acall(**self.inputs)  # type: ignore[attr-defined]  # modules have acall
+    def aperform(self, run: Run) -> Awaitable[Any]:
+        found: Awaitable[Any] = self.module.acall(**self.inputs)  # type: ignore[attr-defined]  # modules have acall
+        return found
 
 
 class Gather:

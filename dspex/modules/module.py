@@ -19,7 +19,7 @@ import inspect
 import itertools
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from dspex.data import Prediction
@@ -262,9 +262,9 @@ class Module:
         """Run a copy of the program within ``run``, which keeps its trace and usage even when it fails."""
         return self._execute(run, (), inputs)
 
-    async def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+    def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Coroutine[Any, Any, Any]:
         """The async side of `execute`."""
-        return await self._aexecute(run, (), inputs)
+        return self._aexecute(run, (), inputs)
 
     def _execute(self, run: Run | None, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         if run is None:
@@ -298,13 +298,14 @@ class Module:
             return self.forward(*args, **inputs)
         return run_blocking(self.forward(*args, **inputs))
 
-    async def _ainvoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
+    def _ainvoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Awaitable[Any]:
         kind = self._kind
         if kind == "flow":
-            return await adrive(self.flow(*args, **inputs), run)  # type: ignore[attr-defined]  # as above
+            return adrive(self.flow(*args, **inputs), run)  # type: ignore[attr-defined]  # as above
         if kind == "forward":
-            return await in_thread(functools.partial(self.forward, *args, **inputs))
-        return await self.forward(*args, **inputs)
+            return in_thread(functools.partial(self.forward, *args, **inputs))
+        awaitable: Awaitable[Any] = self.forward(*args, **inputs)
+        return awaitable
 
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """What the program does; subclasses write it (sync or async), or a ``flow``."""
