@@ -21,7 +21,7 @@ from dspex.variables.values import same
 
 __all__ = ["BranchSampler"]
 
-_ATTEMPTS = 200  # draws before a sampler gives up on the space's constraints
+_ATTEMPTS = 1000  # draws before a sampler gives up on the space's constraints
 _REPEATS = 5  # draws that were had already before one of them is taken after all
 
 Branch = tuple[tuple[Condition, ...], dict[str, Domain[Any]]]

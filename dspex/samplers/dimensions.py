@@ -108,16 +108,19 @@ class CategoryDimension(ListedDimension):
     def __init__(self, domain: Domain[Any], options: Sequence[Any]) -> None:
         self._domain = domain
         self._options = tuple(options)
+        self._has_none = any(option is None for option in options)
         self._positions = {self._key(option): float(index) for index, option in enumerate(options)}
 
     def _key(self, value: Any) -> str:
         return canonical_json(self._domain.encode(value))
 
     def encode(self, value: Any) -> Sequence[float] | None:
+        if value is None and not self._has_none:
+            return None
         try:
             position = self._positions.get(self._key(value))
-        except (StateError, TypeError):
-            return None  # unset, where None is no option
+        except StateError:
+            return None
         return None if position is None else (position,)
 
     def decode(self, columns: Array) -> Any:

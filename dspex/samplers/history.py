@@ -84,7 +84,8 @@ class BranchHistory:
         is_good[np.searchsorted(numbers, self._ranking.best(good))] = True
         others = np.flatnonzero(~is_good)
         if len(others) > most:
-            recent, older = others[-(most // 2) :], others[: -(most // 2)]
+            middle = len(others) - most // 2
+            older, recent = others[:middle], others[middle:]
             spread = np.linspace(0, len(older) - 1, most - len(recent)).astype(np.intp)
             others = np.concatenate([older[spread], recent])
         running = [row for number, row in sorted(self._running.items()) if number != asking]

@@ -45,6 +45,7 @@ MOST_OTHERS = 512
 
 _RECENT = 25  # trials that weigh fully; older ones weigh less the older they are
 _MOST_BRANCHES = 256
+_PATIENCE = 50  # draws that violated a constraint before drawing at random
 
 
 class _Book:
@@ -206,10 +207,12 @@ class TPESampler(BranchSampler):
                 if untried and rng.random() < self.explore:
                     fixed[path] = untried[int(rng.integers(len(untried)))]
         history = book.history(view, branch)
-        if history.count < 2 or not history.dimensions:
+        # When a draw was not taken, the next one is not compared with others: the ratio is largest where nobody has
+        # been, and that may be just where a constraint lets nobody go.
+        if history.count < 2 or not history.dimensions or attempt > _PATIENCE:
             values = self._random.propose(view, number, branch, given=fixed, attempt=attempt)
         else:
-            values = self._best_draw(history, number, fixed, rng)
+            values = self._best_draw(history, number, fixed, rng, draws=1 if attempt else self.n_ei_candidates)
             unmodelled = {path: domain for path, domain in branch.items() if path not in values}
             values |= self._random.propose(view, number, unmodelled, given=fixed, attempt=attempt)
         return values
@@ -220,15 +223,17 @@ class TPESampler(BranchSampler):
         number: int,
         fixed: Mapping[str, Any],
         rng: np.random.Generator,
+        *,
+        draws: int,
     ) -> dict[str, Any]:
         good = min(math.ceil(0.1 * history.count), MOST_GOOD)
         below, above = history.split(good, MOST_OTHERS, asking=number)
         dimensions = list(history.dimensions.values())
         likely = Mixture(dimensions, below, _weights(len(below)))
         unlikely = Mixture(dimensions, above, _weights(len(above)))
-        draws = likely.draw(self.n_ei_candidates, rng)
-        _hold(draws, history, fixed)
-        best = draws[int(np.argmax(likely.log_density(draws) - unlikely.log_density(draws)))]
+        points = likely.draw(draws, rng)
+        _hold(points, history, fixed)
+        best = points[int(np.argmax(likely.log_density(points) - unlikely.log_density(points)))]
         values: dict[str, Any] = {}
         start = 0
         for path, dimension in history.dimensions.items():
@@ -244,13 +249,13 @@ class TPESampler(BranchSampler):
         )
 
 
-def _hold(draws: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> None:
+def _hold(points: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> None:
     """Writes the values that are decided into all draws, so that the others are compared beside them."""
     start = 0
     for path, dimension in history.dimensions.items():
         columns = dimension.encode(fixed[path]) if path in fixed else None
         if columns is not None:
-            draws[:, start : start + dimension.width] = columns
+            points[:, start : start + dimension.width] = columns
         start += dimension.width
 
 

@@ -30,9 +30,13 @@ __all__ = [
 ]
 
 
+# ASCII, because a model may write half of a surrogate pair, which no database takes.
+_dump = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
 def dump(data: Any) -> str:
-    """Compact JSON. Infinite numbers and NaN are written as Python's `json` spells them."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    """Compact ASCII JSON. Infinite numbers and NaN are written as Python's `json` spells them."""
+    return _dump(data)
 
 
 def load(text: str, *, what: str) -> Any:

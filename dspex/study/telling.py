@@ -45,9 +45,7 @@ def tell(
         state=state,
         values=told,
         datetime_complete=datetime.now(UTC),
-        fingerprint=trial.fingerprint
-        if isinstance(trial, Trial)
-        else frozen.fingerprint or fingerprint_of(frozen.params, frozen.distributions),
+        fingerprint=_fingerprint(trial, frozen),
     )
     study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
     if isinstance(trial, Trial):
@@ -110,9 +108,9 @@ def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
 
 
 def _fingerprint(trial: Trial | FrozenTrial | int, frozen: FrozenTrial) -> str:
-    if isinstance(trial, Trial):
-        return trial.fingerprint
-    return frozen.fingerprint or fingerprint_of(frozen.params, frozen.distributions)
+    if not frozen.params or frozen.fingerprint:
+        return frozen.fingerprint  # it was never given values, or is known already
+    return trial.fingerprint if isinstance(trial, Trial) else fingerprint_of(frozen.params, frozen.distributions)
 
 
 def _settle(

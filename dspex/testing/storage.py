@@ -229,7 +229,12 @@ class StorageSuite(ABC):
 
     def test_rows_come_back_as_they_were(self, storage: Storage, study: StudyRecord) -> None:
         rows = [
-            row(feedback="naïve", latency=0.25, usage=Usage(calls=2, prompt_tokens=10, cost=None), output={"a": [1]}),
+            row(
+                feedback="naïve \x00 \ud800",
+                latency=0.25,
+                usage=Usage(calls=2, prompt_tokens=10, cost=None),
+                output={"a": [1]},
+            ),
             row("e2", trial=None, scores={"score": 0.1, "cost": math.inf}),
             row("e3", status="failed", scores={}, error="LMTimeoutError: late"),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -67,10 +68,8 @@ def _record(url: str, worker: int, rows: int) -> None:
         trial = storage.append_trials(study.id, [FrozenTrial(number=-1, state=TrialState.RUNNING)])[0]
         row = Evaluation(example_id=f"{worker}-{index}", status="ok", trial=trial.number, fingerprint="f")
         storage.append_evaluations(study.id, [row])
-        try:
+        with contextlib.suppress(StudyError):
             storage.append_evaluations(study.id, [Evaluation(example_id=f"shared-{index}", status="ok")])
-        except StudyError:
-            pass
         storage.update_trial(study.id, attrs.evolve(trial, state=TrialState.FAIL), expected=TrialState.RUNNING)
 
 

@@ -1,0 +1,127 @@
+"""The kernels are densities: they sum to one, and what is drawn follows them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+
+from dspex.samplers.dimensions import dimension_of
+from dspex.samplers.kernels import CategoryKernels, Kernels, NumberKernels, OrderKernels, SubsetKernels
+from dspex.samplers.parzen import Mixture
+from dspex.variables import Bool, Choice, Domain, Float, Int, ModelChoice, Order, Subset
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("points", [[0.5], [0.0, 1.0], [0.3, 0.3, 0.3], [0.01, 0.02, 0.5, 0.99]])
+def test_a_number_has_mass_one(points: list[float]) -> None:
+    kernels = NumberKernels(np.array(points)[:, None], [0])
+    grid = ((np.arange(20000) + 0.5) / 20000)[:, None]
+    mass = np.exp(kernels.log_density(grid)).mean(axis=0)
+    assert mass == pytest.approx(np.ones(len(points) + 1), abs=1e-3)
+
+
+def test_two_numbers_are_the_product() -> None:
+    points = np.array([[0.2, 0.9], [0.4, 0.1], [0.7, 0.5]])
+    at = np.array([[0.25, 0.8], [0.9, 0.0]])
+    both = NumberKernels(points, [0, 10]).log_density(at)
+    apart = sum(NumberKernels(points[:, [i]], [cells]).log_density(at[:, [i]]) for i, cells in ((0, 0), (1, 10)))
+    assert both == pytest.approx(apart)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "values"),
+    [
+        (CategoryKernels(np.array([0.0, 2.0, 2.0]), 4), [[float(i)] for i in range(4)]),
+        (
+            SubsetKernels(np.array([[1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), 0, 3),
+            list(itertools.product([-1.0, 1.0], repeat=3)),
+        ),
+        (
+            OrderKernels(np.array([[0.0, 1.0, 2.0, 3.0], [3.0, 1.0, 0.0, 2.0]])),
+            [[float(place) for place in order] for order in itertools.permutations(range(4))],
+        ),
+    ],
+    ids=["category", "subset", "order"],
+)
+def test_draws_follow_the_density(kernels: Kernels, values: list[list[float]]) -> None:
+    density = np.exp(kernels.log_density(np.array(values)))
+    assert density.sum(axis=0) == pytest.approx(np.ones(kernels.count + 1))
+    for kernel in range(kernels.count + 1):
+        drawn = kernels.draw(np.full(4000, kernel), RNG)
+        share = [(drawn == np.array(value)).all(axis=1).mean() for value in values]
+        assert share == pytest.approx(density[:, kernel], abs=0.03)
+
+
+def test_draws_of_numbers_follow_the_density() -> None:
+    kernels = NumberKernels(np.array([[0.05], [0.6], [0.9]]), [0])
+    edges = np.linspace(0, 1, 11)
+    fine = ((np.arange(2000) + 0.5) / 2000)[:, None]
+    density = np.exp(kernels.log_density(fine)).reshape(10, 200, 4).mean(axis=1) / 10
+    for kernel in range(4):
+        drawn = kernels.draw(np.full(20000, kernel), RNG)[:, 0]
+        assert np.histogram(drawn, edges)[0] / 20000 == pytest.approx(density[:, kernel], abs=0.015)
+
+
+def test_a_subset_keeps_to_its_sizes() -> None:
+    kernels = SubsetKernels(np.array([[1.0, 1.0, -1.0, -1.0]]), 1, 2)
+    drawn = kernels.draw(RNG.integers(0, 2, 2000), RNG)
+    assert set((drawn > 0).sum(axis=1)) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Float(-3.0, 7.0),
+        Float(1e-9, 1e9, log=True),
+        Float(0.0, 1.0, step=0.1),
+        Float(-1e308, 1e308),
+        Int(-3, 12),
+        Int(0, 10**12, step=7),
+        Int(1, 10**6, log=True),
+        Bool(),
+        Choice("a", None, 1, 1.0, True, [1], {"b": (2,)}),
+        ModelChoice("openai/a", "local/b"),
+        Subset(*"abcde", min_size=1, max_size=3),
+        Order(*"abcde"),
+    ],
+    ids=repr,
+)
+def test_columns_and_back(domain: Domain[object]) -> None:
+    dimension = dimension_of(domain, None)
+    assert dimension is not None
+    rng = random.Random(0)
+    for _ in range(50):
+        value = domain.sample(rng)
+        columns = dimension.encode(value)
+        assert columns is not None
+        assert len(columns) == dimension.width
+        back = dimension.decode(np.array(columns))
+        if isinstance(value, float):
+            assert back == pytest.approx(value, rel=1e-9, abs=1e-300)
+        else:
+            assert domain.encode(back) == domain.encode(value)  # which tells 1 and True apart
+    assert dimension.encode(None) is None or domain.contains(None)
+
+
+def test_what_is_outside_the_domain_is_left_out() -> None:
+    for domain, value in ((Float(0.0, 1.0), 2.0), (Int(1, 3), 9), (Choice("a"), "b")):
+        dimension = dimension_of(domain, None)
+        assert dimension is not None
+        assert dimension.encode(value) is None
+
+
+def test_a_mixture_weighs_its_rows() -> None:
+    dimension = dimension_of(Choice("a", "b"), None)
+    assert dimension is not None
+    mixture = Mixture([dimension], np.array([[0.0], [1.0]]), np.array([8.0, 1.0]))
+    drawn = mixture.draw(10000, RNG)
+    density = np.exp(mixture.log_density(np.array([[0.0], [1.0]])))
+    assert density.sum() == pytest.approx(1.0)
+    assert (drawn[:, 0] == 0).mean() == pytest.approx(density[0], abs=0.02)
+    assert density[0] > 0.6
+    assert not math.isnan(density[1])
