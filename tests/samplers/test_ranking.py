@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dspex.samplers.companions import Companions
 from dspex.samplers.dimensions import dimension_of
