@@ -170,11 +170,11 @@ class Space(Mapping[str, Entry]):
 
     def active(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the active paths in the space's order; a missing value counts as the default."""
-        return self._structure.active(values)[0]
+        return self._structure.active(values).paths
 
     def is_active(self, path: str, values: Mapping[str, Any]) -> bool:
         """Whether the variable at ``path`` is active."""
-        return self[path].path in self._structure.active(values)[1]
+        return self[path].path in self._structure.active(values).members
 
     def validate(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """Return the values in their normal form, with defaults for the missing ones unless ``partial``.

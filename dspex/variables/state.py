@@ -151,13 +151,13 @@ class VariableState(Mapping[str, Any]):
     def fingerprint(self) -> str:
         """16 hex digits that name the configuration: equal when all active values are equal.
 
-        Inactive and derived values do not count. Computed once per version.
+        Inactive values do not count, unless an active derived variable is computed from them. Computed once per
+        version.
         """
         cached, values = self._fingerprint, self._values
         if cached is None or cached[0] is not values:  # each version has a dict of its own
             structure = self.space._structure
-            active = structure.active(values)[1]
-            json = {path: structure.encode(path, value) for path, value in values.items() if path in active}
+            json = {path: structure.encode(path, values[path]) for path in structure.active(values).counted}
             cached = (values, content_id(json))
             self._fingerprint = cached
         return cached[1]

@@ -28,6 +28,19 @@ class Rule(NamedTuple):
     inputs: tuple[tuple[str, str], ...]
 
 
+class Active(NamedTuple):
+    """What is active under some values."""
+
+    paths: tuple[str, ...]
+    """In the space's order."""
+
+    members: frozenset[str]
+    """The same, to look paths up in."""
+
+    counted: tuple[str, ...]
+    """The paths that can be set and make a difference: the active ones, and what active derived ones read."""
+
+
 class Structure:
     """The index of a space's entries; see `Space` for what the questions mean.
 
@@ -80,7 +93,7 @@ class Structure:
         self._cacheable = not any(isinstance(value, tuple | list | dict) for _, value in values)
         # Nothing else is equal to a string, so among strings the types need not be told apart.
         self._untyped = all(type(value) is str for _, value in values)
-        self._active_cache: dict[Any, tuple[tuple[str, ...], frozenset[str]]] = {}
+        self._active_cache: dict[Any, Active] = {}
 
     def _rules(self) -> dict[str, Rule]:
         needs: dict[str, list[str]] = {}
@@ -123,8 +136,8 @@ class Structure:
             self._encoded[path] = self.entries[path].encode(value)
         return self._encoded[path]
 
-    def active(self, values: Mapping[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
-        """Return the active paths, in the space's order and as a set."""
+    def active(self, values: Mapping[str, Any]) -> Active:
+        """Return what is active; a missing value counts as the default."""
         get, defaults = values.get, self.defaults
         chosen = [get(path, defaults[path]) for path in self._selectors]
         if self._untyped:
@@ -144,7 +157,7 @@ class Structure:
             self._active_cache[key] = found
         return found
 
-    def _compute_active(self, values: Mapping[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
+    def _compute_active(self, values: Mapping[str, Any]) -> Active:
         inactive: set[str] = set()
         for path, conditions in self._conditional:
             for parent, wanted in conditions:
@@ -152,7 +165,8 @@ class Structure:
                     inactive.add(path)
                     break
         paths = tuple([path for path in self.paths if path not in inactive]) if inactive else self.paths
-        return paths, frozenset(paths)
+        sources = self.sources(paths)
+        return Active(paths, frozenset(paths), tuple([path for path in self.defaults if path in sources]))
 
     def compute(self, path: str, values: Mapping[str, Any]) -> Any:
         """Return the value of the derived variable at ``path`` for complete values."""
@@ -192,7 +206,7 @@ class Structure:
         """Return the constraints that apply to these complete values and do not hold."""
         if not self.constraints:
             return []
-        active = self.active(values)[1]
+        active = self.active(values).members
         complete = self.with_checked(values)
         return [
             constraint

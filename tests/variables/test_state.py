@@ -248,6 +248,14 @@ class TestFingerprint:
         assert space.state(t=0.25).fingerprint != base
         assert len(base) == 16
 
+    def test_what_an_active_derived_variable_reads_counts(self) -> None:
+        entries = [
+            *self.space().values(),
+            Entry("more", None, inputs={"k": "kind.b.k"}, compute=lambda k: k + 1),
+        ]
+        space = Space(entries)
+        assert space.state({"kind.b.k": 5}).fingerprint != space.state().fingerprint
+
     def test_it_is_of_the_configuration_and_not_of_its_history(self) -> None:
         one = self.space().state()
         base = one.fingerprint
