@@ -34,7 +34,7 @@ Interval = tuple[float, float]
 _EVERYTHING: Interval = (-math.inf, math.inf)
 # How many different sums the exact permutation distribution may have before it is simulated instead.
 # Differences of 0/1 scores collapse to n + 1 sums, so they are exact for any number of examples.
-_EXACT_SUMS = 1 << 17
+_EXACT_SUMS = 1 << 15
 
 
 def mean_interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
@@ -135,7 +135,7 @@ def paired_test(
     """Whether ``new`` beats ``old``, where the i-th values of both belong to the same example.
 
     The p-value is Fisher's sign-flip permutation test on the differences: computed exactly as long as the
-    sums of flipped differences take few enough values (always so for 0/1 scores, otherwise up to some 17
+    sums of flipped differences take few enough values (always so for 0/1 scores, otherwise up to some 15
     examples that differ), simulated with ``resamples`` draws from ``seed`` beyond. The interval of the mean
     difference is Bonett and Price's for 0/1 scores (it stays honest when all examples agree); otherwise a
     bootstrap percentile interval over examples, widened for small samples.
