@@ -62,15 +62,15 @@ def right_fields(example: dspex.Example, prediction: dspex.Prediction) -> float:
     return sum(normalize(example[name]) == normalize(prediction[name]) for name in FIELDS) / len(FIELDS)
 
 
-def search(lm: Any, seconds: float = 330.0, examples: int = 160) -> dspex.OptimizationResult:
+def search(lm: Any, seconds: float = 330.0, examples: int = 108) -> dspex.OptimizationResult:
     addresses = dspex.data.load_jsonl(DATA, inputs=["address"])[:examples]
     optimizer = dspex.JointSearch(
-        trials=16,
-        width=8,
+        trials=14,
+        width=7,
         concurrency=4,
         proposers=[
             dspex.proposers.LabeledDemos(sizes=[4, 8], sets=3),
-            dspex.proposers.GroundedInstructions(count=2),
+            dspex.proposers.GroundedInstructions(count=2, max_tokens=80),
         ],
     )
     return optimizer.optimize(
@@ -84,7 +84,7 @@ def search(lm: Any, seconds: float = 330.0, examples: int = 160) -> dspex.Optimi
     )
 
 
-def main(lm: Any = None, seconds: float = 330.0, examples: int = 160) -> dspex.OptimizationResult:
+def main(lm: Any = None, seconds: float = 330.0, examples: int = 108) -> dspex.OptimizationResult:
     OUT.mkdir(parents=True, exist_ok=True)
     result = search(lm or dspex.LM("local/smollm2-135m"), seconds, examples)
     print()

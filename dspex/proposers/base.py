@@ -86,9 +86,7 @@ class Proposer(ABC):
         }
 
 
-def predictor_variables(
-    bench: Workbench, kind: type[Prompt] | type[Demos]
-) -> Iterator[tuple[str, str, Predict]]:
+def predictor_variables(bench: Workbench, kind: type[Prompt] | type[Demos]) -> Iterator[tuple[str, str, Predict]]:
     """The searched open-ended variables of ``kind`` that a predictor owns: (path, predictor path, predictor)."""
     predictors = dict(bench.program.named_predictors())
     attribute = "instructions" if kind is Prompt else "demos"

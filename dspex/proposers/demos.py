@@ -32,9 +32,7 @@ class LabeledDemos(Proposer):
         for path, owner, predictor in predictor_variables(bench, Demos):
             fields = predictor.signature.fields
             required = {
-                name
-                for name in fields
-                if not (name == "reasoning" and name in predictor.signature.output_fields)
+                name for name in fields if not (name == "reasoning" and name in predictor.signature.output_fields)
             }
             usable = [example for example in bench.trainset if required <= example.keys()]
             if not usable:
@@ -117,6 +115,4 @@ def add_sets(
     for size in sizes:
         if size <= min(limit, len(demos)):
             for _ in range(sets):
-                bench.pool(path).add(
-                    tuple(rng.sample(list(demos), size)), source=source, note=f"{size} demos"
-                )
+                bench.pool(path).add(tuple(rng.sample(list(demos), size)), source=source, note=f"{size} demos")

@@ -31,13 +31,15 @@ class GroundedInstructions(Proposer):
         count: candidates per instruction and round.
         lm: the model that writes; ``None`` is the model of the search.
         temperature: of the writing.
+        max_tokens: the longest answer of the writer.
 
     Source: Opsahl-Ong et al. 2024, "Optimizing Instructions and Demonstrations for Multi-Stage Language Model
     Programs", section 3.1 (grounding and tips).
     """
 
-    def __init__(self, *, count: int = 4, lm: Any = None, temperature: float = 0.9) -> None:
+    def __init__(self, *, count: int = 4, lm: Any = None, temperature: float = 0.9, max_tokens: int = 300) -> None:
         self.count = count
+        self.max_tokens = max_tokens
         self.lm = lm
         self.temperature = temperature
 
@@ -54,6 +56,7 @@ class GroundedInstructions(Proposer):
                 "fields. Write the instruction only.",
             ),
             temperature=self.temperature,
+            max_tokens=self.max_tokens,
             lm=self.lm,
         )
         for path, owner, predictor in predictor_variables(bench, Prompt):
@@ -97,11 +100,10 @@ def _fields(signature: type[Signature]) -> str:
     for heading, fields in (("Inputs", signature.input_fields), ("Outputs", signature.output_fields)):
         lines.append(f"{heading}:")
         lines += [
-            f"- {name} ({field.type_name}){': ' + field.desc if field.desc else ''}"
-            for name, field in fields.items()
+            f"- {name} ({field.type_name}){': ' + field.desc if field.desc else ''}" for name, field in fields.items()
         ]
     return "\n".join(lines)
 
 
 def _spell(example: Example) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in example.items())
+    return "\n".join(f"{name}: {value}" for name, value in example.to_dict().items())
