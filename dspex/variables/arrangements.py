@@ -20,8 +20,7 @@ T = TypeVar("T")
 
 
 class Subset(Domain[tuple[T, ...]]):
-    """Some of the given options: a tuple in declared order, of at least ``min_size`` and at most
-    ``max_size``.
+    """Some of the given options: a tuple in declared order, of ``min_size`` to ``max_size`` of them.
 
     Values may be given as any list, tuple or set of options. The first value is the smallest subset: empty,
     or the first ``min_size`` options.

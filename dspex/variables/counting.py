@@ -1,6 +1,4 @@
-"""How many configurations a space has: a product over independent variables, a sum over what a choice
-activates.
-"""
+"""How many configurations a space has: independent variables multiply, the branches of a choice add."""
 
 from __future__ import annotations
 

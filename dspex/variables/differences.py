@@ -48,8 +48,7 @@ class SpaceDiff:
 
 @attrs.frozen
 class StateDiff:
-    """The values that differ between two states: path → (in this state, in the other); true when there are
-    any.
+    """The values that differ between two states, path → (in this one, in the other); true when there are any.
 
     ``added`` and ``removed`` are paths that only the other, or only this state has, when their spaces differ.
 

@@ -135,7 +135,8 @@ class Constraint:
     """What has to hold between the variables at some paths, and why.
 
     ``inputs`` maps the arguments of ``check`` to paths. It does not apply while one of them is inactive, and
-    is not checked when ``check`` is None (in a space that was read from JSON)."""
+    is not checked when ``check`` is None (in a space that was read from JSON).
+    """
 
     name: str
     inputs: Mapping[str, str] = attrs.field(hash=False)

@@ -1,6 +1,4 @@
-"""What a declared variable and a derived one have in common: a name, the class it belongs to, and one
-identity.
-"""
+"""What a declared variable and a derived one have in common: a name, an owner and one identity."""
 
 from __future__ import annotations
 
@@ -13,7 +11,8 @@ class Handle:
     """The handle of a declaration, as read on its class; one object, compared by identity, never copied.
 
     ``name`` and ``owner`` are set when it is the attribute of a class; a *free* handle has the name ``""``
-    and no owner."""
+    and no owner.
+    """
 
     __slots__ = ("alias", "doc", "name", "owner")
 

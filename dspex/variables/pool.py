@@ -164,8 +164,9 @@ class Pool:
 
     @classmethod
     def from_json(cls, json: Mapping[str, Any]) -> Pool:
-        """Return the pool that `to_json` was called on; raises `StateError` when an id does not fit its
-        value.
+        """Return the pool that `to_json` was called on.
+
+        Raises `StateError` for damaged JSON, and when an id does not fit its value.
         """
         try:
             pool = cls(json["path"], Domain.from_json(json["domain"]))

@@ -231,7 +231,8 @@ Did you mean 'depth'?
         """Draw values for the tunable variables that are active under them; the same ``rng`` draws the same.
 
         An open-ended variable takes the value of an item of its pool, or its default without one. Constraints
-        are met by drawing again; raises `StateError` when that does not succeed."""
+        are met by drawing again; raises `StateError` when that does not succeed.
+        """
         broken: dict[str, int] = {}
         for _ in range(_ATTEMPTS):
             drawn = self._draw(rng, pools or {})
@@ -355,7 +356,8 @@ Did you mean 'depth'?
         """16 hex digits that name what decides whether a state fits; the same in every process.
 
         They cover paths, domains, conditions, inputs and constraints. Defaults, docs, the order of the paths
-        and what is frozen do not count."""
+        and what is frozen do not count.
+        """
         if self._hash is None:
             self._hash = space_hash(self._entries, self.constraints)
         return self._hash
@@ -366,8 +368,7 @@ Did you mean 'depth'?
 
     @staticmethod
     def from_json(json: Mapping[str, Any]) -> Space:
-        """Return the space that `to_json` was called on, without the functions of derived variables and
-        constraints.
+        """Return the space that `to_json` was called on; functions (derived, constraints) stay behind.
 
         Raises `StateError` for damaged JSON and for that of another schema.
         """

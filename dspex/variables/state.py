@@ -166,7 +166,8 @@ class VariableState(Mapping[str, Any]):
         """Return the values that are different in ``other``; derived ones are left out.
 
         ``state.update({path: new for path, (_, new) in state.diff(other).changed.items()})`` makes it like
-        ``other``."""
+        ``other``.
+        """
         mine = self._values
         theirs = other._values if isinstance(other, VariableState) else self.space.validate(other)
         return StateDiff(
@@ -190,7 +191,8 @@ class VariableState(Mapping[str, Any]):
         With ``expected_version`` it is refused when the state has changed since. An update that changes
         nothing makes no version and wakes no watcher. Raises `StateError` and changes nothing for an unknown
         path, a value that does not fit, a locked path, a violated constraint and another version than
-        expected."""
+        expected.
+        """
         entries = self.space._entries
         valid: dict[str, Any] = {}
         for path, value in values.items():
@@ -256,7 +258,8 @@ class VariableState(Mapping[str, Any]):
 
         It is called once per update, after it, with the matching changes only, derived variables included;
         what it raises reaches whoever made the update, which stays made. Returns a function that ends the
-        watch. Raises `StateError` for a pattern that matches nothing."""
+        watch. Raises `StateError` for a pattern that matches nothing.
+        """
         watcher = _Watcher(frozenset(self.space.select(pattern)), callback)
         with self._lock:
             self._watchers = (*self._watchers, watcher)
@@ -363,7 +366,8 @@ class VariableState(Mapping[str, Any]):
         """Return the state that was written, as version 0.
 
         Raises `StateError` for damaged JSON, that of another schema, and that of another space, saying what
-        is different there."""
+        is different there.
+        """
         try:
             if json["schema"] != SCHEMA:
                 raise StateError(

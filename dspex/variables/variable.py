@@ -250,7 +250,8 @@ def read_link(obj: Any, source: Handle) -> Any:
     """Return the value that ``source`` has where ``obj`` stands.
 
     A module finds the nearest enclosing module of the source's class; anything else gets the source's
-    default."""
+    default.
+    """
     resolve = getattr(obj, "_resolve_link", None)
     if resolve is not None:
         return resolve(source)
