@@ -147,7 +147,8 @@ class Ledger(Sequence[Evaluation]):
         return self._rows[index]
 
     def __repr__(self) -> str:
-        return f"<Ledger: {len(self._rows)} evaluations of {len(self._by_trial)} trials, {self.usage()}>"
+        trials = len(self._by_trial.keys() - {None})
+        return f"<Ledger: {len(self._rows)} evaluations of {trials} trials, {self.usage()}>"
 
 
 def already_recorded(row: Evaluation) -> StudyError:
