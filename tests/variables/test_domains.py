@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspex.data import Example
 from dspex.errors import DefinitionError, StateError
 from dspex.variables import (
     Bool,
@@ -392,6 +394,13 @@ class TestOptionsThatAreObjects:
         assert domain.decode("a/large") is large
         assert domain.index(large) == 1
         assert Domain.from_json(domain.to_json()) == domain == ModelChoice("a/small", "a/large")
+
+
+class TestExamplesAsDemos:
+    def test_they_travel_as_examples(self) -> None:
+        demos = Demos().validate([Example(question="1+1", answer="2").with_inputs("question")])
+        assert Demos().decode(json.loads(json.dumps(Demos().encode(demos)))) == demos
+        assert isinstance(demos[0], Example)
 
 
 class TestModelChoiceOfAnyModel:

@@ -248,6 +248,14 @@ class TestFingerprint:
         assert space.state(t=0.25).fingerprint != base
         assert len(base) == 16
 
+    def test_it_is_computed_once_per_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[Any] = []
+        monkeypatch.setattr("dspex.variables.state.content_id", lambda json: calls.append(json) or str(len(calls)))
+        one = self.space().state()
+        assert [one.fingerprint for _ in range(3)] == ["1"] * 3
+        one["t"] = 0.25
+        assert [one.fingerprint for _ in range(3)] == ["2"] * 3
+
     def test_what_an_active_derived_variable_reads_counts(self) -> None:
         entries = [
             *self.space().values(),
