@@ -35,7 +35,7 @@ CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Norway": "Os
 
 def model(messages: list[dict[str, str]], **params: Any) -> dict[str, str]:
     """A scripted model that answers well once it is shown two demos, and less well when it runs hot."""
-    country = next(c for c in CAPITALS if messages[-1]["content"].split("## ]]")[1].strip().startswith(f"{c}\n"))
+    country = max((c for c in CAPITALS if c in messages[-1]["content"]), key=len)
     answer = CAPITALS[country] if len(messages) > 4 else "I do not know"
     hot = (params.get("temperature") or 0) > 0.8
     return {"capital": answer.upper() if hot and len(country) % 3 == 0 else answer}

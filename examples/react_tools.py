@@ -1,7 +1,7 @@
 """A ReAct program over plain functions: the tools are tuned with the program, and their errors are observations.
 
-    python examples/react_tools.py                 # a scripted model, no key needed
-    OPENAI_API_KEY=... python examples/react_tools.py openai/gpt-4o-mini
+python examples/react_tools.py                 # a scripted model, no key needed
+OPENAI_API_KEY=... python examples/react_tools.py openai/gpt-4o-mini
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Geographer(dspex.Module):
     digits = dspex.variable(dspex.Int(0, 6), default=2, doc="digits that ratios are rounded to")
 
     def __init__(self) -> None:
-        self.agent = dspex.ReAct("question -> answer: float", tools=[population, self.ratio], max_iters=dspex.Int(5, 12))
+        self.agent = dspex.ReAct(
+            "question -> answer: float", tools=[population, self.ratio], max_iters=dspex.Int(5, 12)
+        )
 
     def ratio(self, a: float, b: float) -> float:
         """How many times b goes into a."""

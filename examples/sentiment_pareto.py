@@ -16,12 +16,18 @@ import dspex
 DATA = Path(__file__).parent / "data" / "sentiment.jsonl"
 
 
+class Judge(dspex.Signature):
+    """Say whether the review is positive or negative."""
+
+    review: str = dspex.InputField()
+    sentiment: Literal["positive", "negative"] = dspex.OutputField()
+
+
 class Sentiment(dspex.Module):
     """Is a review positive or negative?"""
 
     def __init__(self) -> None:
-        signature = dspex.Signature({"review": str, "sentiment": (Literal["positive", "negative"], dspex.OutputField())})
-        self.judge = dspex.Predict(signature, demos=dspex.Demos(max_demos=6), temperature=0.0, max_tokens=24)
+        self.judge = dspex.Predict(Judge, demos=dspex.Demos(max_demos=6), temperature=0.0, max_tokens=24)
 
     def forward(self, review: str) -> dspex.Prediction:
         return self.judge(review=review)

@@ -364,8 +364,7 @@ def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:
     for name, direction in objectives.items():
         if direction not in ("maximize", "minimize"):
             raise DefinitionError(
-                f"objectives[{name!r}] must be 'maximize' or 'minimize', got {direction!r} "
-                f"({type(direction).__name__})"
+                f"objectives[{name!r}] must be 'maximize' or 'minimize', got {direction!r} ({type(direction).__name__})"
             )
     return dict(objectives)
 

@@ -71,9 +71,7 @@ class JointSearch(Optimizer):
         self.min_examples = min_examples
         self.patience = patience
         self.proposers: tuple[Proposer, ...] = (
-            (LabeledDemos(), BootstrappedDemos(), GroundedInstructions())
-            if proposers is None
-            else tuple(proposers)
+            (LabeledDemos(), BootstrappedDemos(), GroundedInstructions()) if proposers is None else tuple(proposers)
         )
         self._sampler = sampler
 
@@ -126,26 +124,39 @@ class JointSearch(Optimizer):
             bracket += 1
         return None if task.best is None else task.best.state
 
-    def _halve(
-        self, task: Task, states: list[VariableState], order: Sequence[Any], rungs: Sequence[int]
-    ) -> None:
+    def _halve(self, task: Task, states: list[VariableState], order: Sequence[Any], rungs: Sequence[int]) -> None:
         for rung, size in enumerate(rungs):
             scored = [task.evaluate(state, order[:size]) for state in states]
             if size == len(order):
                 return
-            ranked = sorted(scored, key=lambda scores: self._rank(task, scores))
+            ranked = self._ranked(task, scored)
             kept = max(1, math.ceil(len(ranked) / self.eta))
             for scores in ranked[kept:]:
                 task.finish(scores.state, scores)
             states = [scores.state for scores in ranked[:kept]]
-            task.watcher.phase(
-                f"  rung {rung + 2}: {kept} of {len(ranked)} go on to {rungs[rung + 1]} examples"
-            )
+            task.watcher.phase(f"  rung {rung + 2}: {kept} of {len(ranked)} go on to {rungs[rung + 1]} examples")
 
-    def _rank(self, task: Task, scores: Scores) -> tuple[Any, ...]:
-        """Best first: by the first objective, then by the others in their order; unscored ones last."""
-        key: list[Any] = []
-        for name, direction in task.objectives.items():
-            value = scores.mean(name)
-            key += [math.isnan(value), -value if direction == "maximize" else value]
-        return tuple(key)
+    def _ranked(self, task: Task, scored: list[Scores]) -> list[Scores]:
+        """Best first; unscored ones last. Of several objectives, front by front of those no other beats in all."""
+        signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in task.objectives.items()}
+        losses = {id(scores): [sign * scores.mean(name) for name, sign in signs.items()] for scores in scored}
+        known = [s for s in scored if not any(map(math.isnan, losses[id(s)]))]
+        unknown = [s for s in scored if any(map(math.isnan, losses[id(s)]))]
+        ranked: list[Scores] = []
+        while known:
+            front = [s for s in known if not any(_beats(losses[id(other)], losses[id(s)]) for other in known)]
+            known = [s for s in known if all(s is not taken for taken in front)]
+            # The best in each objective before those between them, so that few places keep the whole range.
+            for objective in range(min(len(signs), len(front))):
+                best = front.pop(_lowest([losses[id(s)][objective] for s in front]))
+                ranked.append(best)
+            ranked += sorted(front, key=lambda s: losses[id(s)])
+        return ranked + unknown
+
+
+def _lowest(values: list[float]) -> int:
+    return min(range(len(values)), key=values.__getitem__)
+
+
+def _beats(one: list[float], other: list[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and one != other

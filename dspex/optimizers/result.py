@@ -113,9 +113,7 @@ class OptimizationResult:
         trials = self.study.trials
         rows = len(self.study.ledger)
         resumed = f", {self.resumed_rows} of them from an earlier run" if self.resumed_rows else ""
-        return (
-            f"{self.optimizer}: {len(trials)} trials, {rows} evaluations{resumed} (stopped: {self.stopped})"
-        )
+        return f"{self.optimizer}: {len(trials)} trials, {rows} evaluations{resumed} (stopped: {self.stopped})"
 
     def _scores(self) -> RenderableType:
         from rich.table import Table
@@ -163,9 +161,7 @@ class OptimizationResult:
         for point in self.pareto:
             changes = point.state.changes()
             brief = ", ".join(f"{path}={_brief(value)}" for path, value in changes.items()) or "(the start)"
-            table.add_row(
-                *(f"{point.values[name]:.4g}" for name in self.objectives), brief.replace("[", "\\[")
-            )
+            table.add_row(*(f"{point.values[name]:.4g}" for name in self.objectives), brief.replace("[", "\\["))
         return table
 
     def _changes(self) -> str:

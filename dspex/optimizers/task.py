@@ -257,9 +257,9 @@ class Task:
                 return
             result = outcome.result()
             demos = {
-                entry.path: Example(
-                    {**entry.inputs, **entry.prediction.to_dict(), "augmented": True}
-                ).with_inputs(*entry.inputs)
+                entry.path: Example({**entry.inputs, **entry.prediction.to_dict(), "augmented": True}).with_inputs(
+                    *entry.inputs
+                )
                 for entry in result.trace
                 if entry.prediction is not None
             }
@@ -339,12 +339,8 @@ class Task:
             self.study.record(trial.number, row)
             self.watcher.evaluated(row)
 
-        evaluate = Evaluate(
-            examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms
-        )
-        result = evaluate(
-            self.program.bind(state), on_result=record, fingerprint=state.fingerprint, trial=trial.number
-        )
+        evaluate = Evaluate(examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms)
+        result = evaluate(self.program.bind(state), on_result=record, fingerprint=state.fingerprint, trial=trial.number)
         if result.stopped.startswith(BudgetExceeded.__name__):
             raise BudgetExceeded(result.stopped.partition(": ")[2])
         if result.stopped:
@@ -411,9 +407,7 @@ class Task:
         if None in found.values():
             number = self._trials[state.fingerprint].number
             found |= {
-                row.example_id: row
-                for row in ledger.rows(trial=number)
-                if found.get(row.example_id, row) is None
+                row.example_id: row for row in ledger.rows(trial=number) if found.get(row.example_id, row) is None
             }
         rows = [row for row in found.values() if row is not None]
         return Scores(state, tuple(rows), tuple(self.objectives))

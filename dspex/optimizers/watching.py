@@ -67,9 +67,7 @@ class ConsoleWatcher(Watcher):
         if self.status is not None and time.perf_counter() - self.shown > 0.1:
             self.shown = time.perf_counter()
             best = "" if math.isnan(self.best) else f" · best {self.best:.3f}"
-            self.status.update(
-                f"{self.name} · {self.trials} trials · {self.rows} evaluations{best} · {self.usage}"
-            )
+            self.status.update(f"{self.name} · {self.trials} trials · {self.rows} evaluations{best} · {self.usage}")
 
     def improved(self, score: float, changes: Any) -> None:
         """Write the new best down."""

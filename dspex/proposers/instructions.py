@@ -59,7 +59,7 @@ class GroundedInstructions(Proposer):
             max_tokens=self.max_tokens,
             lm=self.lm,
         )
-        for path, owner, predictor in predictor_variables(bench, Prompt):
+        for path, _, predictor in predictor_variables(bench, Prompt):
             pool = bench.pool(path)
             current = bench.best_state[path]
             rng = bench.random("instructions", path, round)

@@ -103,9 +103,7 @@ def test_the_budget_is_a_hard_cap_and_the_best_so_far_comes_back(calls: int) -> 
 
 
 def test_some_of_the_budget_is_kept_for_the_held_out_comparison() -> None:
-    result = search(trials=60).optimize(
-        Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=200)
-    )
+    result = search(trials=60).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=200))
     assert "kept for the held-out comparison" in result.stopped
     assert result.best is not None
     assert result.best.complete
@@ -120,9 +118,7 @@ def test_failed_trials_rank_nothing() -> None:
             raise dspex.errors.LMServerError("down for a moment")
         return model(messages, **params)
 
-    result = search(retries=0).optimize(
-        Capitals(), trainset(), metric, lm=MockLM(shaky, retries=0), storage=None
-    )
+    result = search(retries=0).optimize(Capitals(), trainset(), metric, lm=MockLM(shaky, retries=0), storage=None)
     failed = [row for row in result.study.ledger if not row.ok]
     assert failed
     assert all(row.scores == {} for row in failed)

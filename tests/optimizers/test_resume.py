@@ -107,9 +107,7 @@ def test_a_budget_counts_over_resumptions() -> None:
     storage = dspex.storage.InMemoryStorage()
     search = JointSearch(trials=30, width=6)
     one, two = lm(), lm()
-    search.optimize(
-        Capitals(), trainset(), metric, lm=one, storage=storage, study="s", budget=Budget(calls=100)
-    )
+    search.optimize(Capitals(), trainset(), metric, lm=one, storage=storage, study="s", budget=Budget(calls=100))
     result = search.optimize(
         Capitals(), trainset(), metric, lm=two, storage=storage, study="s", budget=Budget(calls=150)
     )
