@@ -34,9 +34,7 @@ def _is_local(host: object) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def isolated(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test runs in a directory and with a cache of its own, and fails if it reaches past this machine.
 
     Loopback works, so a test may start a server of its own. The attempt is recorded too, because the code
@@ -47,9 +45,7 @@ def isolated(
     def refuse(host: object) -> None:
         if not _is_local(host):
             attempts.append(repr(host))
-            raise NetworkBlockedError(
-                f"tests cannot reach {host!r}; use dspex.MockLM, or a server on 127.0.0.1"
-            )
+            raise NetworkBlockedError(f"tests cannot reach {host!r}; use dspex.MockLM, or a server on 127.0.0.1")
 
     def guarded(method: Any) -> Any:
         def connect(self: socket.socket, address: Any) -> Any:
