@@ -1,6 +1,6 @@
 """A plain function, as in Optuna: no module, no model, the same study.
 
-    python examples/plain_function.py
+python examples/plain_function.py
 """
 
 from __future__ import annotations

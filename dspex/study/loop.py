@@ -34,13 +34,12 @@ def optimize(
     timeout: float | None,
     n_jobs: int,
     catch: type[Exception] | Iterable[type[Exception]],
-    callbacks: tuple[Callback, ...],
+    callbacks: Iterable[Callback] | None,
     budget: Budget | None,
 ) -> None:
     """See `Study.optimize`."""
     _check(objective, n_trials, timeout, n_jobs, budget)
-    caught = (catch,) if isinstance(catch, type) else tuple(catch)
-    search = _Search(study, objective, n_trials, timeout, caught, callbacks, budget)
+    search = _Search(study, objective, n_trials, timeout, _exceptions(catch), _functions(callbacks), budget)
     study.requeue_interrupted()
     if n_jobs == 1:
         for _ in search.tickets():
@@ -93,6 +92,13 @@ class _Search:
 
     def run_one(self) -> None:
         """Asks for a trial, runs the objective and tells what came of it."""
+        try:
+            self._run_one()
+        except BaseException:
+            self.end()
+            raise
+
+    def _run_one(self) -> None:
         trial = self.study.ask()
         try:
             value: Any = self._call(trial)
@@ -162,3 +168,25 @@ def _whole(name: str, value: object, otherwise: str, *, none: bool) -> None:
             f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=... "
             f"or {otherwise}"
         )
+
+
+def _exceptions(catch: object) -> tuple[type[Exception], ...]:
+    listed: Any = (catch,) if isinstance(catch, type) or not isinstance(catch, Iterable) else tuple(catch)
+    if not all(isinstance(one, type) and issubclass(one, Exception) for one in listed):
+        raise StudyError(
+            f"catch must be an exception type or several, got {catch!r} ({type(catch).__name__}); write "
+            "catch=(ValueError, KeyError)"
+        )
+    found: tuple[type[Exception], ...] = listed
+    return found
+
+
+def _functions(callbacks: object) -> tuple[Callback, ...]:
+    listed: Any = () if callbacks is None else tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(callable(one) for one in listed):
+        raise StudyError(
+            f"callbacks must be a list of functions, got {callbacks!r} ({type(callbacks).__name__}); write "
+            "callbacks=[lambda study, trial: ...]"
+        )
+    found: tuple[Callback, ...] = listed
+    return found

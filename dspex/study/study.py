@@ -245,7 +245,7 @@ class Study:
         timeout: float | None = None,
         n_jobs: int = 1,
         catch: type[Exception] | Iterable[type[Exception]] = (),
-        callbacks: Iterable[Callable[[Study, FrozenTrial], None]] = (),
+        callbacks: Iterable[Callable[[Study, FrozenTrial], None]] | None = None,
         budget: Budget | None = None,
     ) -> None:
         """Asks, runs ``objective`` and tells, until ``n_trials`` more trials, ``timeout`` seconds, or
@@ -266,7 +266,7 @@ class Study:
             timeout=timeout,
             n_jobs=n_jobs,
             catch=catch,
-            callbacks=tuple(callbacks),
+            callbacks=callbacks,
             budget=budget,
         )
 
