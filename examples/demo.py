@@ -86,7 +86,9 @@ def search(lm: Any, seconds: float = 330.0, examples: int = 108) -> dspex.Optimi
 
 def main(lm: Any = None, seconds: float = 330.0, examples: int = 108) -> dspex.OptimizationResult:
     OUT.mkdir(parents=True, exist_ok=True)
-    result = search(lm or dspex.LM("local/smollm2-135m"), seconds, examples)
+    lm = lm or dspex.LM("local/smollm2-135m")
+    lm("Hello!", max_tokens=1)  # loads it, so that loading is not on the search's clock
+    result = search(lm, seconds, examples)
     print()
     print(result.report())
     path = OUT / "address_reader.json"

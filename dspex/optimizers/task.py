@@ -124,7 +124,7 @@ class Task:
         self._trials: dict[str, Trial | FrozenTrial] = {}  # by fingerprint
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
         self._best: Scores | None = None
-        self._seconds_per_example = 0.0
+        self._clocked: tuple[float, int] | None = None  # seconds and examples, without the first portion
         self._memory = dict(study.user_attrs)
         self._overhead = Usage.from_json(self._memory.get(_OVERHEAD, Usage().to_json()))
         self._overhead_lock = threading.Lock()
@@ -330,9 +330,14 @@ class Task:
             self._within_share(len(portion))
             began = time.perf_counter()
             self._run(state, trial, portion)
-            took = (time.perf_counter() - began) / len(portion)
-            self._seconds_per_example = max(took, 0.8 * self._seconds_per_example)
+            self._clock(time.perf_counter() - began, len(portion))
             done += len(portion)
+
+    def _clock(self, seconds: float, examples: int) -> None:
+        # The first portion also loads what is loaded on the first call, so it says nothing of the others.
+        self._clocked = (
+            (0.0, 0) if self._clocked is None else (self._clocked[0] + seconds, self._clocked[1] + examples)
+        )
 
     def _run(self, state: VariableState, trial: Trial | FrozenTrial, examples: Sequence[Example]) -> None:
         def record(row: Evaluation) -> None:
@@ -363,11 +368,13 @@ class Task:
         runs = 2.2 * self._heldout_size + more
         need = runs / len(ledger)
         left = budget.remaining()
+        seconds, clocked = self._clocked or (0.0, 0)
+        per_example = seconds / clocked if clocked else 0.0
         wanted = (
             ("calls", left.calls, (usage.calls + usage.cached_calls) * need),
             ("tokens", left.tokens, usage.total_tokens * need),
             ("usd", left.usd, ((usage.cost or 0.0) + (usage.saved_cost or 0.0)) * need),
-            ("seconds", left.seconds, self._seconds_per_example * runs),
+            ("seconds", left.seconds, per_example * runs),
         )
         for name, remaining, needed in wanted:
             if remaining is not None and remaining < needed:
