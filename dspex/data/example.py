@@ -73,7 +73,10 @@ class Example(Mapping[str, Any]):
         found = self.__id
         if found is None:
             found = content_id(
-                {name: plain_data(value, name=f"field {name!r}") for name, value in self.__dict__.items()}
+                {
+                    name: value if type(value) is str else plain_data(value, name=f"field {name!r}")
+                    for name, value in self.__dict__.items()
+                }
             )
             _set(self, "_Example__id", found)
         return found

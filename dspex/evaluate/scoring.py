@@ -14,7 +14,8 @@ from typing import Any
 
 from dspex.data import Example, Prediction, Score, Usage
 from dspex.errors import MetricError
-from dspex.execution import Activation, Run, TraceEntry
+from dspex.execution import Run, TraceEntry
+from dspex.execution.active import activate, deactivate
 
 __all__ = ["MEASURED", "PLAIN_SCORES", "Metric", "Scorer", "measured"]
 
@@ -109,8 +110,11 @@ class Scorer:
         Models that it asks count in ``run``.
         """
         began = time.perf_counter()
-        with Activation(run):
-            value = self.metric(*((example, prediction, trace) if self.takes_trace else (example, prediction)))
+        token = activate(run)
+        try:
+            value = self.metric(example, prediction, trace) if self.takes_trace else self.metric(example, prediction)
+        finally:
+            deactivate(token)
         if time.perf_counter() - began > _SLOW:
             self._slow_calls += 1
         else:

@@ -164,8 +164,6 @@ class BaseLM(ABC):
 
     async def agenerate(self, request: LMRequest, run: Run | None = None) -> LMResponse:
         """`generate`, awaiting; cancelling the task cancels the call."""
-        import asyncio
-
         if run is None:
             run = active_run()
         if run is not None and run.seed is not None:
@@ -177,6 +175,8 @@ class BaseLM(ABC):
                 answer = None
                 try:
                     if isinstance(step, Pause):
+                        import asyncio
+
                         await asyncio.sleep(step.seconds)
                         if run is not None:
                             run.check()

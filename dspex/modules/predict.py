@@ -156,7 +156,10 @@ class Predict(Module):
             )
             raise
         prediction = Prediction.from_fields(
-            completions[0], completions=completions, usage=response.usage, latency=response.latency
+            completions[0],
+            completions=completions if len(completions) > 1 else None,
+            usage=response.usage,
+            latency=response.latency,
         )
         run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage))
         return prediction
