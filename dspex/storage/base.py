@@ -21,9 +21,9 @@ class Storage(ABC):
 
     **Threads and processes.** Every method may be called from any thread at any time, and from several
     processes when the storage outlives one (`shared` is true). Each call is atomic: it happened as a whole
-    when it returns, not at all when it raises, and a reader sees either all of it or nothing. What a call
-    wrote is durable when it returns. The trial of one `update_trial` belongs to one process at a time: the
-    one that created or claimed it.
+    when it returns, not at all when it raises, and a reader sees either all of it or nothing. What a call wrote
+    outlives the process when it returns; evaluations, candidates and finished trials outlive a power failure too.
+    The trial of one `update_trial` belongs to one process at a time: the one that created or claimed it.
 
     **Cursors.** The `read_...` methods return what arrived or changed after a cursor, in the order in which
     it did, and the next cursor; 0 reads everything. A reader that keeps its cursor misses nothing and reads

@@ -83,7 +83,7 @@ class SQLStorage(Storage):
         self, name: str, directions: Sequence[StudyDirection], *, space: Mapping[str, Any] | None = None
     ) -> StudyRecord:
         try:
-            with self._database.write() as connection:
+            with self._database.write(durable=True) as connection:
                 connection.execute(
                     insert(studies),
                     {
@@ -112,14 +112,14 @@ class SQLStorage(Storage):
         return codec.study_record(*row)
 
     def delete_study(self, study_id: int) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             self._next_revision(connection, study_id)
             for table in (trials, evaluations, pool):
                 connection.execute(delete(table).where(table.c.study_id == study_id))
             connection.execute(delete(studies).where(studies.c.id == study_id))
 
     def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             self._next_revision(connection, study_id)
             row = connection.execute(sql.STUDY.where(studies.c.id == study_id)).one()
             record = codec.study_record(*row)
@@ -129,7 +129,7 @@ class SQLStorage(Storage):
             connection.execute(update(studies).where(studies.c.id == study_id).values({column: text}))
 
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             self._next_revision(connection, study_id)
             connection.execute(update(studies).where(studies.c.id == study_id).values(space=codec.dump(space)))
 
@@ -138,7 +138,7 @@ class SQLStorage(Storage):
     def append_trials(self, study_id: int, new: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         if not new:
             return []
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             revision = self._next_revision(connection, study_id, by=len(new))
             first = connection.execute(sql.COUNT_TRIALS, {"study": study_id}).scalar_one()
             added = [codec.numbered(trial, first + index) for index, trial in enumerate(new)]
@@ -158,7 +158,7 @@ class SQLStorage(Storage):
         return added
 
     def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             revision = self._next_revision(connection, study_id)
             row = connection.execute(sql.FIRST_WAITING, {"study": study_id}).first()
             if row is None:
@@ -168,7 +168,7 @@ class SQLStorage(Storage):
             return claimed
 
     def update_trial(self, study_id: int, trial: FrozenTrial, *, expected: TrialState) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=trial.state.is_finished) as connection:
             revision = self._next_revision(connection, study_id)
             if not self._replace(connection, study_id, trial, expected, revision):
                 found = connection.execute(
@@ -220,7 +220,7 @@ class SQLStorage(Storage):
     def _write_tickets(self, batch: list[_Ticket]) -> None:
         try:
             try:
-                with self._database.write() as connection:
+                with self._database.write(durable=True) as connection:
                     for ticket in batch:
                         self._insert_evaluations(connection, ticket, [0] * len(ticket.rows))
             except (IntegrityError, StudyError):
@@ -237,7 +237,7 @@ class SQLStorage(Storage):
 
     def _write_carefully(self, ticket: _Ticket) -> None:
         try:
-            with self._database.write() as connection:
+            with self._database.write(durable=True) as connection:
                 attempts = self._attempts(connection, ticket)
                 self._insert_evaluations(connection, ticket, attempts)
         except StudyError as error:
@@ -290,7 +290,7 @@ class SQLStorage(Storage):
     def append_pool(self, study_id: int, items: Sequence[PoolRecord]) -> None:
         if not items:
             return
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             revision = self._next_revision(connection, study_id, by=len(items))
             found = connection.execute(
                 select(pool.c.path, pool.c.item).where(
@@ -320,7 +320,7 @@ class SQLStorage(Storage):
     # Owners
 
     def beat(self, owner: str, now: float) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             changed = connection.execute(update(owners).where(owners.c.owner == owner).values(seen=now))
             if not changed.rowcount:
                 connection.execute(insert(owners), {"owner": owner, "seen": now})

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select
@@ -18,6 +18,8 @@ from dspex.storage.sql_tables import SCHEMA_VERSION, meta, metadata
 
 __all__ = ["Database"]
 
+# In a write-ahead log NORMAL is safe from the process's death; FULL also waits until the disk has it.
+_SYNCHRONOUS = {"write": "PRAGMA synchronous=NORMAL", "durable": "PRAGMA synchronous=FULL"}
 _WAIT_FOR_LOCK = 60.0  # seconds that a writer waits for the others
 
 
@@ -28,7 +30,6 @@ class Database:
         self.url = url
         self._parsed = _parse(url)
         self._engine: Engine | None = None
-        self._reader: Engine | None = None
         self._pid = 0
         self._lock = threading.Lock()
         self._open()
@@ -38,27 +39,33 @@ class Database:
         """The URL without its password."""
         return self._parsed.render_as_string(hide_password=True)
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes; `IntegrityError` passes through for the caller to explain."""
-        with self._explained(), self._open()[0].begin() as connection:
-            yield connection
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads, and on SQLite waits for no writer."""
+        return self._transaction("read")
+
+    def write(self, *, durable: bool) -> AbstractContextManager[Connection]:
+        """A transaction that writes; `IntegrityError` passes through for the caller to explain.
+
+        What it wrote outlives this process in any case, and a power failure when ``durable``: that means waiting
+        for the disk, which takes several times as long as all the rest.
+        """
+        return self._transaction("durable" if durable else "write")
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and on SQLite waits for no writer."""
-        with self._explained(), self._open()[1].begin() as connection:
+    def _transaction(self, kind: str) -> Iterator[Connection]:
+        with self._explained(), self._open().execution_options(dspex_kind=kind).begin() as connection:
             yield connection
 
     def close(self) -> None:
+        """Closes the connections; the next use opens new ones."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose(close=self._pid == os.getpid())
-                self._engine = self._reader = None
+                self._engine = None
 
-    def _open(self) -> tuple[Engine, Engine]:
-        if self._engine is not None and self._reader is not None and self._pid == os.getpid():
-            return self._engine, self._reader
+    def _open(self) -> Engine:
+        if self._engine is not None and self._pid == os.getpid():
+            return self._engine
         with self._lock:
             if self._engine is not None and self._pid != os.getpid():
                 self._engine.dispose(close=False)  # these connections are the parent's
@@ -68,9 +75,7 @@ class Database:
                     engine = _connect(self._parsed)
                     _prepare(engine, self.shown)
                 self._engine, self._pid = engine, os.getpid()
-                self._reader = engine.execution_options(dspex_read=True)
-            assert self._reader is not None
-            return self._engine, self._reader
+            return self._engine
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -146,12 +151,15 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver's own transactions start too late (at the first write), which lets two writers deadlock.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    reads = connection.get_execution_options().get("dspex_read", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    kind = connection.get_execution_options().get("dspex_kind", "durable")
+    if kind == "read":
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql(_SYNCHRONOUS[kind])
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare(engine: Engine, shown: str) -> None:
