@@ -1,0 +1,17 @@
+"""The embedded model: llama.cpp in this process. No key, no server to start, no download at run time.
+
+=========  ==========================================================================================
+`model`    `LocalLM`: requests in, responses and typed errors out
+`weights`  which file a name stands for, and what to install
+`repack`   a packaged file in the form that is multiplied fastest
+`engine`   one loaded model and its slots, shared by the process
+`heads`    what requests have in common (the system message and the demos) is read once for all slots
+`answer`   what the engine says, piece by piece
+=========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from dspex.lm.local.model import LocalLM
+
+__all__ = ["LocalLM"]
