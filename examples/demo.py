@@ -70,7 +70,7 @@ def search(lm: Any, seconds: float = 330.0, examples: int = 108) -> dspex.Optimi
         concurrency=4,
         proposers=[
             dspex.proposers.LabeledDemos(sizes=[4, 8], sets=3),
-            dspex.proposers.GroundedInstructions(count=2, max_tokens=80),
+            dspex.proposers.GroundedInstructions(count=1, max_tokens=80),
         ],
     )
     return optimizer.optimize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dspex.data import Example, require_examples
+from dspex.data import Example, Usage, require_examples
 from dspex.errors import BudgetExceeded, DefinitionError, StateError
 from dspex.evaluate import Evaluate, EvaluationResult
 from dspex.execution import Budget, context, current
@@ -239,8 +239,7 @@ class Optimizer(ABC):
         baseline = best = None
         if stopped != "interrupted":
             watcher.phase("comparing on held-out examples")
-            baseline = heldout.evaluate(program.bind(start), start)
-            best = heldout.evaluate(program.bind(winner), winner)
+            baseline, best = heldout.compare(program, (start, winner))
         test = None
         kept_baseline = False
         if baseline is not None and best is not None:
@@ -274,12 +273,7 @@ class _Heldout:
     """The held-out examples, in a study of their own that no sampler ever sees."""
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        examples: Sequence[Example],
-        metric: Any,
-        study: Study,
-        budget: Budget | None,
+        self, optimizer: Optimizer, examples: Sequence[Example], metric: Any, study: Study, budget: Budget | None
     ) -> None:
         self.examples = examples
         self.metric = metric
@@ -292,54 +286,59 @@ class _Heldout:
             load_if_exists=True,
         )
 
-    def usage(self) -> Any:
+    def usage(self) -> Usage:
         return self.study.ledger.usage()
 
-    def evaluate(self, program: Module, state: VariableState) -> EvaluationResult | None:
-        """The program's result on the held-out examples, of which only what is missing is run."""
-        ledger = self.study.ledger
-        known = {e.id: ledger.lookup(state.fingerprint, e.id) for e in self.examples}
-        missing = [example for example in self.examples if known[example.id] is None]
+    def compare(self, program: Module, states: Sequence[VariableState]) -> Iterator[EvaluationResult | None]:
+        """Each state's result; they take turns, so that when the budget ends the same examples have been run."""
         began = time.perf_counter()
         stopped = ""
-        if missing:
-            evaluate = Evaluate(
-                missing,
-                self.metric,
-                concurrency=self.optimizer.concurrency,
-                deadline=self.optimizer.deadline,
-                retries=self.optimizer.retries,
-                failure_score=self.optimizer.failure_score,
-                budget=self.budget,
-                seed=self.optimizer.seed,
-                progress=False,
-            )
-            result = evaluate(
-                program,
-                on_result=lambda row: self.study.record(None, row),
-                fingerprint=state.fingerprint,
-            )
-            stopped = result.stopped
-            known.update((row.example_id, row) for row in result.rows)
-        rows = [row for row in known.values() if row is not None]
-        if not any(row.ok for row in rows):
+        portion = 2 * self.optimizer.concurrency
+        for start in range(0, len(self.examples), portion):
+            for state in states:
+                stopped = stopped or self._run(program.bind(state), state, self.examples[start : start + portion])
+        seconds = time.perf_counter() - began
+        return (self._result(state, stopped, seconds) for state in states)
+
+    def _run(self, program: Module, state: VariableState, examples: Sequence[Example]) -> str:
+        """Run what is missing; why it was stopped, or nothing."""
+        ledger = self.study.ledger
+        missing = [example for example in examples if ledger.lookup(state.fingerprint, example.id) is None]
+        if not missing:
+            return ""
+        evaluate = Evaluate(
+            missing,
+            self.metric,
+            concurrency=self.optimizer.concurrency,
+            deadline=self.optimizer.deadline,
+            retries=self.optimizer.retries,
+            failure_score=self.optimizer.failure_score,
+            budget=self.budget,
+            seed=self.optimizer.seed,
+            progress=False,
+        )
+        result = evaluate(program, on_result=lambda row: self.study.record(None, row), fingerprint=state.fingerprint)
+        return result.stopped
+
+    def _result(self, state: VariableState, stopped: str, seconds: float) -> EvaluationResult | None:
+        ledger = self.study.ledger
+        failed = {row.example_id: row for row in ledger.rows(fingerprint=state.fingerprint) if not row.ok}
+        found = [
+            (example, ledger.lookup(state.fingerprint, example.id) or failed.get(example.id))
+            for example in self.examples
+        ]
+        known = [(example, row) for example, row in found if row is not None]
+        if not any(row.ok for _, row in known):
             return None
         return EvaluationResult(
-            rows=tuple(rows),
+            rows=tuple(row for _, row in known),
             planned=len(self.examples),
-            examples=tuple(example for example in self.examples if known[example.id] is not None),
-            predictions=(None,) * len(rows),
+            examples=tuple(example for example, _ in known),
+            predictions=(None,) * len(known),
             stopped=stopped,
-            seconds=time.perf_counter() - began,
-            usage=_total(rows),
+            seconds=seconds,
+            usage=sum((row.usage for _, row in known), Usage()),
         )
-
-
-def _total(rows: Sequence[Any]) -> Any:
-    usage = rows[0].usage.copy()
-    for row in rows[1:]:
-        usage.add(row.usage)
-    return usage
 
 
 def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]:

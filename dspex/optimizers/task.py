@@ -32,7 +32,10 @@ from dspex.study import Study, StudyPool, Trial
 from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import Space, VariableState
 
-__all__ = ["Scores", "Task"]
+__all__ = ["HELDOUT_SHARE", "Scores", "Task"]
+
+HELDOUT_SHARE = 0.4
+"""The most of a budget that is kept for the held-out comparison."""
 
 _OVERHEAD = "dspex:overhead"
 _GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
@@ -335,9 +338,7 @@ class Task:
 
     def _clock(self, seconds: float, examples: int) -> None:
         # The first portion also loads what is loaded on the first call, so it says nothing of the others.
-        self._clocked = (
-            (0.0, 0) if self._clocked is None else (self._clocked[0] + seconds, self._clocked[1] + examples)
-        )
+        self._clocked = (0.0, 0) if self._clocked is None else (self._clocked[0] + seconds, self._clocked[1] + examples)
 
     def _run(self, state: VariableState, trial: Trial | FrozenTrial, examples: Sequence[Example]) -> None:
         def record(row: Evaluation) -> None:
@@ -355,29 +356,30 @@ class Task:
         """Raise when ``more`` runs would leave too little of the budget for the held-out comparison.
 
         Two programs are still to be run on every held-out example; what that takes is judged by what examples
-        have taken so far.
+        have taken so far. Where it would be more than `HELDOUT_SHARE` of a limit, that share has to do.
         """
         budget = self.budget
         if budget is None or not self._heldout_size:
             return
         budget.check()
-        ledger = self.study.ledger
-        if not ledger:
+        rows = len(self.study.ledger)
+        if not rows:
             return
-        usage = ledger.usage()
-        runs = 2.2 * self._heldout_size + more
-        need = runs / len(ledger)
-        left = budget.remaining()
+        usage = self.study.ledger.usage()
         seconds, clocked = self._clocked or (0.0, 0)
-        per_example = seconds / clocked if clocked else 0.0
-        wanted = (
-            ("calls", left.calls, (usage.calls + usage.cached_calls) * need),
-            ("tokens", left.tokens, usage.total_tokens * need),
-            ("usd", left.usd, ((usage.cost or 0.0) + (usage.saved_cost or 0.0)) * need),
-            ("seconds", left.seconds, per_example * runs),
-        )
-        for name, remaining, needed in wanted:
-            if remaining is not None and remaining < needed:
+        one_run = {
+            "calls": (usage.calls + usage.cached_calls) / rows,
+            "tokens": usage.total_tokens / rows,
+            "usd": ((usage.cost or 0.0) + (usage.saved_cost or 0.0)) / rows,
+            "seconds": seconds / clocked if clocked else 0.0,
+        }
+        limits, left = budget.limits, budget.remaining()
+        for name, each in one_run.items():
+            limit, remaining = getattr(limits, name), getattr(left, name)
+            if limit is None:
+                continue
+            kept = min(2.2 * self._heldout_size * each, HELDOUT_SHARE * limit)
+            if remaining < kept + more * each:
                 raise BudgetExceeded(
                     f"the search's share of {budget!r} is used: the {name} that are left are kept for the "
                     "held-out comparison"
