@@ -61,6 +61,8 @@ class Adapter(ABC):
     name: ClassVar[str]
     json_first: ClassVar[bool]
     """Whether an answer that is not well-formed is taken for JSON before it is taken for sections."""
+    field_form: ClassVar[str]
+    """How a field looks in an answer, ``{name}`` being its name; error messages show it."""
 
     def __init__(self, templates: Mapping[str, str | Path] | None = None) -> None:
         given = templates or {}
@@ -249,7 +251,7 @@ class Adapter(ABC):
                 "the model returned no text.",
                 adapter=self.name,
             )
-        return recovered(layout, text, adapter=self.name, json_first=self.json_first, unguarded=self._unguarded)
+        return recovered(layout, text, self)
 
     # -- what makes an adapter -------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class ChatAdapter(Adapter):
 
     name: ClassVar[str] = "chat"
     json_first: ClassVar[bool] = False
+    field_form: ClassVar[str] = header("{name}")
 
     def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
         outputs = layout.outputs

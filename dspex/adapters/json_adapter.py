@@ -27,6 +27,7 @@ class JSONAdapter(Adapter):
 
     name: ClassVar[str] = "json"
     json_first: ClassVar[bool] = True
+    field_form: ClassVar[str] = '"{name}": ...'
 
     def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
         held = json.loads(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["item_lines", "key_value_lines", "normal_key"]
+__all__ = ["has_bullets", "item_lines", "key_value_lines", "normal_key"]
 
 _BULLET = re.compile(r"^[ \t]*(?:[-*•‣◦+–]|\(?\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+(?=\S)")
 _COMMA = re.compile(r",\s+|;\s*")
@@ -26,6 +26,15 @@ def normal_key(key: str) -> str:
     True
     """
     return re.sub(r"[\W_]+", "", key).casefold()
+
+
+def has_bullets(text: str) -> bool:
+    """Whether a line of ``text`` begins like an item of a list.
+
+    >>> has_bullets("These:\\n1. red"), has_bullets("red, green")
+    (True, False)
+    """
+    return any(_BULLET.match(line) for line in text.splitlines())
 
 
 def item_lines(text: str, *, numeric: bool = False) -> list[str]:

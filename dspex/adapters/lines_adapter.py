@@ -31,6 +31,7 @@ class LinesAdapter(Adapter):
 
     name: ClassVar[str] = "lines"
     json_first: ClassVar[bool] = False
+    field_form: ClassVar[str] = "{name}: ..."
 
     def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
         marks = list(layout.lines.starts.finditer(text))

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dspex.adapters.fitting import Unreadable, is_structured, read_value
+from dspex.adapters.lines import has_bullets, item_lines, key_value_lines
 from dspex.adapters.repair import json_values
 from dspex.errors import ParseError
 
@@ -31,18 +32,26 @@ class _Text(str):
     __slots__ = ()
 
 
-def recovered(
-    layout: Layout, text: str, *, adapter: str, json_first: bool, unguarded: Callable[[Layout, str], str]
-) -> dict[str, Any]:
+class Format(Protocol):
+    """What recovery has to know of an adapter."""
+
+    name: ClassVar[str]
+    json_first: ClassVar[bool]
+    field_form: ClassVar[str]
+
+    def _unguarded(self, layout: Layout, text: str) -> str: ...
+
+
+def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
     headers = layout.headers
     objects = _objects(text)
 
     def texts(found: dict[str, list[str]]) -> _Finds:
-        return {name: [_Text(unguarded(layout, one)) for one in each] for name, each in found.items()}
+        return {name: [_Text(adapter._unguarded(layout, one)) for one in each] for name, each in found.items()}
 
     in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text))
-    finds = [in_json, in_sections] if json_first else [in_sections, in_json]
+    finds = [in_json, in_sections] if adapter.json_first else [in_sections, in_json]
     if not any(layout.names <= found.keys() for found in finds):
         finds.append(texts(headers.loose(text)))
     finds.sort(key=lambda found: not layout.names <= found.keys())
@@ -54,7 +63,7 @@ def recovered(
     for output in layout.outputs:
         candidates = [one for found in finds for one in found.get(output.name, ())]
         try:
-            values[output.name] = _first_readable(output, candidates)
+            values[output.name] = _first_readable(output, candidates, adapter.field_form)
         except Unreadable as reason:
             problems.append(f"`{output.name}` ({output.field.type_name}): {reason}")
     if not problems:
@@ -62,16 +71,16 @@ def recovered(
     asked = len(layout.outputs)
     what = "the output" if asked == 1 else f"{len(problems)} of {asked} outputs"
     raise ParseError(
-        f"the {adapter} adapter could not read {what} from the model's answer.\n  "
+        f"the {adapter.name} adapter could not read {what} from the model's answer.\n  "
         + "\n  ".join(problems)
         + f"\n  the answer: {_shortened(text, 300)}",
         text=text,
         partial=values,
-        adapter=adapter,
+        adapter=adapter.name,
     )
 
 
-def _first_readable(output: Output, candidates: Iterable[Any]) -> Any:
+def _first_readable(output: Output, candidates: Iterable[Any], form: str) -> Any:
     reason: str | None = None
     empty = False
     for candidate in candidates:
@@ -87,7 +96,7 @@ def _first_readable(output: Output, candidates: Iterable[Any]) -> Any:
             return _read(output, _Text())
         except Unreadable as error:
             reason = f"{error}; the model left it empty"
-    raise Unreadable(reason or f"not found; expected {output.header} and its value")
+    raise Unreadable(reason or f"not found; expected {form.format(name=output.name)} and its value")
 
 
 def _read(output: Output, candidate: Any) -> Any:
@@ -141,7 +150,8 @@ def _last_resorts(
     if len(layout.outputs) == 1:
         if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
             finds.append({first.name: list(objects[0].values())})
-        finds.append(texts({first.name: [text.strip()]}))
+        if not is_structured(first.field.annotation) or _looks_structured(text):
+            finds.append(texts({first.name: [text.strip()]}))
         return finds
     lead = layout.headers.lead(text)
     if first.name in missing and lead and not is_structured(first.field.annotation):
@@ -151,6 +161,13 @@ def _last_resorts(
         unsaid = [output for output in layout.outputs if output.name in missing and _nullable(output)]
         finds.append({output.name: [None] for output in unsaid})
     return finds
+
+
+def _looks_structured(text: str) -> bool:
+    """Whether ``text`` is JSON, lines or a list, not a sentence, which would make a list as well."""
+    if has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
+        return True
+    return all(len(item.split()) <= 4 for item in item_lines(text))
 
 
 def _nullable(output: Output) -> bool:

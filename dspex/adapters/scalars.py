@@ -191,7 +191,7 @@ def find_choice(text: str, options: Iterable[tuple[str, Any]]) -> Any:
     >>> options = [("very good", 1), ("good", 2), ("bad", 3)]
     >>> find_choice("**Very-Good**", options), find_choice("I'd call it bad!", options)
     (1, 3)
-    >>> find_choice("not bad", options) is NOTHING
+    >>> find_choice("not bad", options) is find_choice("good or bad", options) is NOTHING
     True
     """
     said = _plain(text)
@@ -202,6 +202,9 @@ def find_choice(text: str, options: Iterable[tuple[str, Any]]) -> Any:
             return value
     for name, value in named:
         if name and said.startswith(name + " "):
+            following = _JOINED.sub("", said[len(name) + 1 :]) + " "
+            if any(other and other != name and following.startswith(other + " ") for other, _ in named):
+                return NOTHING  # "positive or negative", "positive | negative": the question, not an answer
             return value
     rest, found = f" {said} ", []
     for name, value in named:
@@ -221,6 +224,7 @@ def _plain(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", text.casefold()).split())
 
 
+_JOINED = re.compile(r"^(?:or|and|versus|vs)\s+")
 _PUNCTUATION = re.compile(r"[\s\"'`“”‘’«»*_.,;:!?()\[\]{}<>/\\|-]+(?!\d)|[\s\"'`“”‘’«»*_,;:!?()\[\]{}<>/\\|]+")
 
 

@@ -106,7 +106,7 @@ class Headers:
         return self._sections(text, self._levels[:2])
 
     def loose(self, text: str) -> dict[str, list[str]]:
-        """As `strict`, and then under markdown headings, bold text and tags, and then after ``name:``."""
+        """As `strict`, then under markdown headings, bold text and tags, then after ``name:`` or ``the name is``."""
         return self._sections(text, self._levels)
 
     def renamed(self, text: str, missing: Iterable[str]) -> dict[str, list[str]]:
@@ -169,6 +169,7 @@ class Headers:
 
 _BULLET = r"^[ \t>]*(?:[-*•][ \t]+|\d{1,2}[.)][ \t]+)?"
 _ARTICLE = r"(?:(?:the|my|final)[ \t]+){0,2}"
+_SENTENCE = r"(?:^|(?<=[.!?;,]\s))[ \t]*"
 _LEVELS: Final = (
     (r"(?:\*\*)?(?<!\\)\[\[\s*##\s*NAME\s*##\s*\]\](?:\*\*)?:?",),
     (
@@ -182,6 +183,9 @@ _LEVELS: Final = (
         r"<NAME>",
     ),
     (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
+    (
+        r"(?:^|(?<=[.!?;,]\s))[ \t]*(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:final[ \t]+|correct[ \t]+)?NAME[ \t]+is\b:?",
+    ),
 )
 """Kinds of headers, the most exact first."""
 

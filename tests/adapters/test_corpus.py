@@ -32,11 +32,14 @@ class Color(Enum):
 TYPES = {"Address": Address, "Color": Color, "date": date, "datetime": datetime, "Literal": Literal, "Any": Any}
 
 
-def cases(*names: str) -> list[Any]:
+def cases(*names: str, outcome: str) -> list[Any]:
+    """``smollm2`` holds what SmolLM2-135M-Instruct wrote without demos, judged by hand; the rest is by kind."""
     found = []
     for name in names:
         for line in (CORPUS / f"{name}.jsonl").read_text("utf-8").splitlines():
             case = json.loads(line)
+            if outcome not in case:
+                continue
             found.append(pytest.param(case, id=f"{name}-{case['id']}"))
     return found
 
@@ -52,7 +55,7 @@ def plain(signature: type[Signature], values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("case", cases("headers", "values", "json_answers"))
+@pytest.mark.parametrize("case", cases("headers", "values", "json_answers", "smollm2", outcome="expected"))
 def test_is_read(case: dict[str, Any]) -> None:
     signature = signature_of(case)
     values = adapter_named(case["adapter"]).parse(signature, case["text"])
@@ -60,7 +63,7 @@ def test_is_read(case: dict[str, Any]) -> None:
     assert plain(signature, values) == case["expected"]
 
 
-@pytest.mark.parametrize("case", cases("refused"))
+@pytest.mark.parametrize("case", cases("refused", "smollm2", outcome="error"))
 def test_is_refused(case: dict[str, Any]) -> None:
     signature = signature_of(case)
     with pytest.raises(ParseError) as caught:
@@ -74,7 +77,7 @@ def test_is_refused(case: dict[str, Any]) -> None:
     assert error.adapter == case["adapter"]
 
 
-@pytest.mark.parametrize("case", cases("headers", "values", "json_answers"))
+@pytest.mark.parametrize("case", cases("headers", "values", "json_answers", "smollm2", outcome="expected"))
 def test_every_adapter_reads_it(case: dict[str, Any]) -> None:
     # A model may answer in the format it knows best instead of the one it was asked for.
     signature = signature_of(case)
