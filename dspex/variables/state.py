@@ -376,12 +376,19 @@ class VariableState(Mapping[str, Any]):
                 )
             if json["space"] != space.hash:
                 raise StateError(space_mismatch(json, space))
-            values = {path: space[path].decode(value) for path, value in json["values"].items()}
+            values = {path: _decoded(space, path, value) for path, value in json["values"].items()}
             return VariableState(space, values, locked=json["locked"])
         except (KeyError, TypeError, AttributeError) as error:
             if isinstance(error, StateError):
                 raise
             raise StateError(f"The JSON of a state is damaged: {type(error).__name__}: {error}.") from error
+
+
+def _decoded(space: Space, path: str, value: Json) -> Any:
+    try:
+        return space[path].decode(value)
+    except StateError as error:
+        raise StateError(f"{path}: {error}") from error
 
 
 def _short(value: Any) -> str:

@@ -419,6 +419,8 @@ def test_options_that_cannot_be_meant(options: dict[str, Any], message: str) -> 
 
 
 def test_a_local_name_gives_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseLM, "_types", dict(BaseLM._types))  # the class below must not be found in its place
+
     class LocalLM(MockLM):
         def __init__(self, name: str, **options: Any) -> None:
             super().__init__([f"{name} {options}"])
