@@ -23,16 +23,6 @@ DATA = HERE / "data" / "addresses.jsonl"
 OUT = Path(".dspex") / "demo"
 FIELDS = ("city", "state", "zip_code")
 
-# Three short templates make a prompt format of one's own; this one has the model write fewer tokens than JSON does.
-LINES = dspex.ChatAdapter(
-    templates={
-        "system": "{{ instructions }}\nAnswer with one line each:{% for f in outputs %} {{ f.name }}{% endfor %}.",
-        "user": "{% for f in inputs %}{{ f.name }}: {{ f.value }}{% endfor %}",
-        "assistant": "{% for f in outputs %}{{ f.name }}: {{ f.value }}{{ '\\n' if not loop.last }}{% endfor %}",
-    }
-)
-
-
 class AddressReader(dspex.Module):
     """Finds the city, the state and the ZIP code in an address as people write it."""
 
@@ -49,7 +39,7 @@ class AddressReader(dspex.Module):
         }
         self.read = dspex.ModuleChoice(
             json=dspex.Predict(signature, adapter="json", **shared),
-            lines=dspex.Predict(signature, adapter=LINES, **shared),
+            lines=dspex.Predict(signature, adapter="lines", **shared),
         )
 
     def forward(self, address: str) -> dspex.Prediction:

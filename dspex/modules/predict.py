@@ -49,7 +49,7 @@ class Predict(Module):
         temperature: of the sampling; None is the model's own setting.
         max_tokens: of the answer; None is the model's own setting.
         model: a name such as ``"openai/gpt-4o-mini"``; None is the model of ``dspex.configure(lm=...)``.
-        adapter: ``"chat"`` or ``"json"``, or an `Adapter`; None is the configured one, else chat.
+        adapter: ``"chat"``, ``"json"`` or ``"lines"``, or an `Adapter`; None is the configured one, else chat.
         lm: a model object for this predictor alone; ``model`` comes before it.
         n: completions per call; the prediction's fields are the first one's.
         params: further parameters of the call, such as ``top_p=0.9``.
@@ -79,7 +79,7 @@ class Predict(Module):
         ModelChoice(), default=None, tunable=False, doc="the model's name; None: the configured one"
     )
     adapter: Variable[str | None] = variable(
-        Choice("chat", "json"), default=None, tunable=False, doc="how it is asked; None: the configured one"
+        Choice("chat", "json", "lines"), default=None, tunable=False, doc="how it is asked; None: the configured one"
     )
 
     signature: type[Signature]
