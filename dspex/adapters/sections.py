@@ -183,9 +183,7 @@ _LEVELS: Final = (
         r"<NAME>",
     ),
     (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
-    (
-        r"(?:^|(?<=[.!?;,]\s))[ \t]*(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:final[ \t]+|correct[ \t]+)?NAME[ \t]+is\b:?",
-    ),
+    (rf"{_SENTENCE}(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:(?:final|correct)[ \t]+)?NAME[ \t]+is\b:?",),
 )
 """Kinds of headers, the most exact first."""
 

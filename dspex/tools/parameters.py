@@ -97,7 +97,7 @@ def return_type(function: Callable[..., Any], tool: str) -> str:
 
 
 def described(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """The first paragraph of the function's docstring, and what its ``Args:`` section says of each argument."""
+    """The first paragraph of the function's docstring, and what its ``Args:`` say of each argument."""
     while hasattr(function, "func"):  # functools.partial, whose own docstring is that of partial
         function = function.func
     if not inspect.isroutine(function) and not inspect.isclass(function):

@@ -7,6 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dspex.errors import DefinitionError, DspexError, ToolError, TrialPruned
@@ -95,7 +96,7 @@ class Tool:
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the object that holds all arguments."""
         from pydantic import TypeAdapter
-        from pydantic_core import to_jsonable_python
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
 
         found, definitions = TypeAdapter.json_schemas(
             [(name, "validation", parameter.adapter) for name, parameter in self._parameters.items()]
@@ -106,7 +107,8 @@ class Tool:
             if name in self._notes:
                 one.setdefault("description", self._notes[name])
             if not parameter.required:
-                one["default"] = to_jsonable_python(parameter.default, fallback=repr)
+                with suppress(PydanticSerializationError):  # a default that a model could not write either
+                    one["default"] = to_jsonable_python(parameter.default)
             properties[name] = one
         schema: dict[str, Any] = {
             "type": "object",
@@ -121,12 +123,13 @@ class Tool:
     def describe(self) -> str:
         """One line for a prompt: how it is called, what it returns, what it does."""
         returns = f" -> {self._returns}" if self._returns else ""
-        said = [self.desc] if self.desc else []
-        for name, parameter in self._parameters.items():
-            note = parameter.schema.get("description") or self._notes.get(name)
-            if note:
-                said.append(f"{name}: {note}")
-        return f"{self._head}{returns}{': ' if said else ''}{'; '.join(said)}"
+        notes = [
+            f"{name}: {note}"
+            for name, parameter in self._parameters.items()
+            if (note := parameter.schema.get("description") or self._notes.get(name))
+        ]
+        said = " ".join(part for part in (self.desc, "; ".join(notes)) if part)
+        return f"{self._head}{returns}{': ' if said else ''}{said}"
 
     @property
     def _head(self) -> str:
@@ -179,9 +182,7 @@ class Tool:
         read, problems = self._read(arguments)
         if problems:
             raise ToolError(f"{self.name}: {'; '.join(problems)}. Call it as {self._head}.")
-        first = [
-            read.pop(name) for name, one in self._parameters.items() if one.positional_only and name in read
-        ]
+        first = [read.pop(name) for name, one in self._parameters.items() if one.positional_only and name in read]
         return functools.partial(self.func, *first, **read)
 
     def _named(self, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> dict[str, Any]:
