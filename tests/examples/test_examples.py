@@ -52,7 +52,7 @@ def test_sentiment_gives_a_pareto_set(capsys: Any) -> None:
     reviews = {e.review: e.sentiment for e in dspex.data.load_jsonl(example.DATA, inputs=["review"])}
 
     def model(messages: list[dict[str, str]], **params: Any) -> dict[str, str]:
-        if "tip" in messages[0]["content"]:
+        if "better instruction" in messages[0]["content"]:
             return {"instruction": "Judge."}
         asked = messages[-1]["content"]
         review = max((r for r in reviews if r in asked), key=len)

@@ -36,7 +36,7 @@ def asked_country(messages: list[dict[str, str]]) -> str:
 
 def model(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
     """Knows the capital when it is shown demos; of the other questions it knows every fifth."""
-    if "instruction" in messages[0]["content"] and "tip" in messages[0]["content"]:
+    if "better instruction" in messages[0]["content"]:
         return {"instruction": "Say the capital."}
     country = asked_country(messages)
     known = len(messages) > 2 or int(country.split()[1]) % 5 == 0

@@ -63,7 +63,7 @@ def test_the_search_never_sees_the_held_out_examples() -> None:
 
 def test_flat_tasks_claim_no_gain() -> None:
     def flat(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
-        if "tip" in messages[0]["content"]:
+        if "better instruction" in messages[0]["content"]:
             return {"instruction": "Guess."}
         country = asked_country(messages)
         return {"reasoning": "", "capital": CAPITALS[country] if int(country.split()[1]) % 2 else "?"}
@@ -80,7 +80,7 @@ def test_a_winner_that_loses_on_held_out_examples_is_not_returned() -> None:
     lucky = {e.country for e in split.validation}
 
     def overfit(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
-        if "tip" in messages[0]["content"]:
+        if "better instruction" in messages[0]["content"]:
             return {"instruction": "Guess."}
         country = asked_country(messages)
         return {"reasoning": "", "capital": CAPITALS[country] if (len(messages) > 2) == (country in lucky) else "?"}
