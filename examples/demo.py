@@ -52,7 +52,7 @@ def right_fields(example: dspex.Example, prediction: dspex.Prediction) -> float:
     return sum(normalize(example[name]) == normalize(prediction[name]) for name in FIELDS) / len(FIELDS)
 
 
-def search(lm: Any, seconds: float = 330.0, examples: int = 108) -> dspex.OptimizationResult:
+def search(lm: Any, seconds: float = 330.0, examples: int = 96) -> dspex.OptimizationResult:
     addresses = dspex.data.load_jsonl(DATA, inputs=["address"])[:examples]
     optimizer = dspex.JointSearch(
         trials=14,
@@ -74,7 +74,7 @@ def search(lm: Any, seconds: float = 330.0, examples: int = 108) -> dspex.Optimi
     )
 
 
-def main(lm: Any = None, seconds: float = 330.0, examples: int = 108) -> dspex.OptimizationResult:
+def main(lm: Any = None, seconds: float = 330.0, examples: int = 96) -> dspex.OptimizationResult:
     OUT.mkdir(parents=True, exist_ok=True)
     lm = lm or dspex.LM("local/smollm2-135m")
     lm("Hello!", max_tokens=1)  # loads it, so that loading is not on the search's clock

@@ -127,6 +127,7 @@ class Task:
         self._trials: dict[str, Trial | FrozenTrial] = {}  # by fingerprint
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
         self._best: Scores | None = None
+        self._furthest: list[Scores] = []
         self._clocked: tuple[float, int] | None = None  # seconds and examples, without the first portion
         self._memory = dict(study.user_attrs)
         self._overhead = Usage.from_json(self._memory.get(_OVERHEAD, Usage().to_json()))
@@ -204,6 +205,7 @@ class Task:
         self._pay(state, trial, asked)
         scores = self._scores(state, asked)
         self._report(trial, scores)
+        self._compare(scores)
         if len(asked) == len(self.valset):
             self.finish(state, scores)
         return scores
@@ -224,8 +226,17 @@ class Task:
 
     @property
     def best_state(self) -> VariableState:
-        """The best configuration so far; at first the program's own values."""
-        return self.state if self._best is None else self._best.state
+        """The best configuration so far; at first the program's own values.
+
+        As long as none has been scored on the whole valset, it is the best of those that have got furthest.
+        """
+        if self._best is not None:
+            return self._best.state
+        best: Scores | None = None
+        for scores in self._furthest:
+            if best is None or self.is_better(scores.score, best.score):
+                best = scores
+        return self.state if best is None else best.state
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value of the first objective is better than another; NaN is never better."""
@@ -425,6 +436,16 @@ class Task:
         live = isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING
         if live and len(self.objectives) == 1 and not math.isnan(scores.score):
             trial.report(scores.score, len(scores.rows))  # type: ignore[union-attr]  # live: it is a Trial
+
+    def _compare(self, scores: Scores) -> None:
+        """Keep the scores of the configurations that have been run on the most examples."""
+        count = sum(row.ok for row in scores.rows)
+        furthest = sum(row.ok for row in self._furthest[0].rows) if self._furthest else 1
+        if count > furthest:
+            self._furthest = []
+        if count >= furthest:
+            self._furthest = [s for s in self._furthest if s.state.fingerprint != scores.state.fingerprint]
+            self._furthest.append(scores)
 
     def _consider(self, scores: Scores) -> None:
         if self._best is None or self.is_better(scores.score, self._best.score):

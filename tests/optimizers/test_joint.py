@@ -109,6 +109,17 @@ def test_some_of_the_budget_is_kept_for_the_held_out_comparison() -> None:
     assert result.best.complete
 
 
+def test_before_anything_is_complete_the_best_of_the_furthest_comes_back() -> None:
+    split = dspex.optimizers.split_for_search(trainset(), None, None, seed=0)
+    budget = Budget(calls=75)
+    result = search(width=8, proposers=[LabeledDemos(sizes=[4], sets=3)]).optimize(
+        Capitals(), split.train, metric, split.validation, testset=split.heldout, lm=lm(), storage=None, budget=budget
+    )
+    assert all(trial.state is not TrialState.COMPLETE for trial in result.study.trials)
+    assert result.significant
+    assert result.state.changes() != {}
+
+
 def test_failed_trials_rank_nothing() -> None:
     calls = {"n": 0}
 
