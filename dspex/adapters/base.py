@@ -52,8 +52,8 @@ class Adapter(ABC):
     sandbox, and an undefined name is an error.
 
     Adapters are immutable, equal when their templates are, and safe to share between threads. To write one,
-    subclass it, give it a ``name`` and templates, and implement `_quick`, `_answer_value`, `_guarded` and
-    `_unguarded`.
+    give a subclass a ``name``, ``json_first``, ``field_form`` and ``default_templates``, implement
+    `read_exact`, `write_value`, `guard` and `unguard`, and make it known with `register_adapter`.
 
     Raises `DefinitionError` for a template that cannot be read or parsed, naming its line.
     """
@@ -63,6 +63,9 @@ class Adapter(ABC):
     """Whether an answer that is not well-formed is taken for JSON before it is taken for sections."""
     field_form: ClassVar[str]
     """How a field looks in an answer, ``{name}`` being its name; error messages show it."""
+
+    default_templates: ClassVar[Mapping[str, str | Path]] = {}
+    """The adapter's own templates; those of the adapters that come with dspex are files of the package."""
 
     def __init__(self, templates: Mapping[str, str | Path] | None = None) -> None:
         given = templates or {}
@@ -76,7 +79,10 @@ class Adapter(ABC):
         self._blocks: LRU[tuple[str, str, tuple[str, ...]], MessageBlock] = LRU(512)
 
     def _template(self, role: str) -> Template:
-        return self._templates.get(role) or shipped_template(self.name, role)
+        given = self._templates.get(role)
+        if given is None and role in self.default_templates:
+            given = user_template(self.name, role, self.default_templates[role])
+        return given or shipped_template(self.name, role)
 
     # -- out -------------------------------------------------------------------------------------------
 
@@ -107,7 +113,7 @@ class Adapter(ABC):
             head.block,
             ({"role": "user", "content": self._question(head, inputs)},),
             params,
-            self._schema(head.layout) if "json_schema" in capabilities else None,
+            self.schema(head.layout) if "json_schema" in capabilities else None,
             None,
             rollout_id,
         )
@@ -164,19 +170,19 @@ class Adapter(ABC):
 
     def _known_fields(self, layout: Layout, demo: Mapping[str, Any]) -> list[TemplateField]:
         given = [
-            view.with_value(self._guarded(layout, input_text(demo[view.name], view.name)))
+            view.with_value(self.guard(layout, input_text(demo[view.name], view.name)))
             for view in layout.inputs
             if view.name in demo
         ]
         known = [
-            output.view.with_value(self._guarded(layout, output_text(output.field, demo[output.name], output.value)))
+            output.view.with_value(self.guard(layout, output_text(output.field, demo[output.name], output.value)))
             for output in layout.outputs
             if output.name in demo
         ]
         return given + known
 
     def _demo_question(self, layout: Layout, demo: Mapping[str, Any]) -> str:
-        texts = [self._guarded(layout, input_text(demo[name], name)) for name in layout.input_names]
+        texts = [self.guard(layout, input_text(demo[name], name)) for name in layout.input_names]
         if layout.demo is not None:
             return joined(layout.demo, texts)
         return self._rendered_question(layout, texts, remind=False)
@@ -188,7 +194,7 @@ class Adapter(ABC):
             inputs = _completed(layout, inputs)
         try:
             texts = [
-                self._guarded(layout, value if type(value := inputs[name]) is str else input_text(value, name))
+                self.guard(layout, value if type(value := inputs[name]) is str else input_text(value, name))
                 for name in names
             ]
         except KeyError:
@@ -220,7 +226,7 @@ class Adapter(ABC):
         return self._answer(layout, values)
 
     def _answer(self, layout: Layout, values: Mapping[str, Any]) -> str:
-        texts = [self._answer_value(layout, output, values[output.name]) for output in layout.outputs]
+        texts = [self.write_value(layout, output, values[output.name]) for output in layout.outputs]
         if layout.answer is not None:
             return joined(layout.answer, texts)
         fields = [view.with_value(text) for view, text in zip(layout.views, texts, strict=True)]
@@ -237,7 +243,7 @@ class Adapter(ABC):
         """
         layout = self._layout(signature)
         try:
-            values = self._quick(layout, text)
+            values = self.read_exact(layout, text)
         except Exception:  # whatever is out of the ordinary, the slow way finds out what it is
             values = None
         if values is None:
@@ -256,22 +262,22 @@ class Adapter(ABC):
     # -- what makes an adapter -------------------------------------------------------------------------
 
     @abstractmethod
-    def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
+    def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         """The values of a well-formed answer; None, or any exception, when it is not one."""
 
     @abstractmethod
-    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
+    def write_value(self, layout: Layout, output: Output, value: Any) -> str:
         """A value as it stands in an answer."""
 
     @abstractmethod
-    def _guarded(self, layout: Layout, text: str) -> str:
+    def guard(self, layout: Layout, text: str) -> str:
         """``text`` changed, if need be, so that nothing in it can be taken for the header of a field."""
 
     @abstractmethod
-    def _unguarded(self, layout: Layout, text: str) -> str:
+    def unguard(self, layout: Layout, text: str) -> str:
         """The text that was guarded."""
 
-    def _schema(self, layout: Layout) -> dict[str, Any] | None:
+    def schema(self, layout: Layout) -> dict[str, Any] | None:
         """The JSON schema that a model able to follow one is given, if the format is JSON."""
         return None
 

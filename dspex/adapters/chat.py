@@ -38,7 +38,7 @@ class ChatAdapter(Adapter):
     json_first: ClassVar[bool] = False
     field_form: ClassVar[str] = header("{name}")
 
-    def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
+    def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         outputs = layout.outputs
         count, end = text.count("[[ ##"), len(text)
         if count != len(outputs):
@@ -63,11 +63,11 @@ class ChatAdapter(Adapter):
             return None
         return {output.name: values[output.name] for output in outputs} if len(outputs) > 1 else values
 
-    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
+    def write_value(self, layout: Layout, output: Output, value: Any) -> str:
         return escaped(output_text(output.field, value, output.value))
 
-    def _guarded(self, layout: Layout, text: str) -> str:
+    def guard(self, layout: Layout, text: str) -> str:
         return escaped(text)
 
-    def _unguarded(self, layout: Layout, text: str) -> str:
+    def unguard(self, layout: Layout, text: str) -> str:
         return unescaped(text)

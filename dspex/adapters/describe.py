@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from dspex.adapters.fitting import bare_type, is_structured, record_fields
+from dspex.adapters.fitting import is_structured
+from dspex.adapters.types import bare_type, record_fields
 
 __all__ = ["json_shape", "value_hint"]
 

@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import enum
 import functools
 import json
 import re
 import types
-import typing
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dspex.adapters.lines import item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values, read_json
 from dspex.adapters.scalars import NOTHING, find_choice, find_date, find_number, find_truth, is_null, unquoted
+from dspex.adapters.types import bare_type, is_union, record_fields, type_adapter
 
-__all__ = ["Unreadable", "bare_type", "is_structured", "read_value", "record_fields"]
+__all__ = ["Unreadable", "is_structured", "read_value"]
 
 _SEQUENCES: Final = (list, tuple, set, frozenset, collections.deque)
 _ABSTRACT_SEQUENCES: Final = frozenset(
@@ -116,31 +115,16 @@ def _reason(error: ValidationError) -> str:
     return "; ".join(parts) + more
 
 
-# -- types ---------------------------------------------------------------------------------------------
-
-
-def bare_type(annotation: Any) -> Any:
-    """``annotation`` without `Annotated`, `NewType` and type aliases around it."""
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif isinstance(annotation, NewType):
-            annotation = annotation.__supertype__
-        elif hasattr(annotation, "__value__") and type(annotation).__name__ == "TypeAliasType":
-            annotation = annotation.__value__
-        elif isinstance(annotation, TypeVar):
-            annotation = annotation.__bound__ or Any
-        else:
-            return annotation
+# -- candidates by type ----------------------------------------------------------------------------------
 
 
 def is_structured(annotation: Any) -> bool:
     """Whether values are lists, mappings or records, so that free text is not one of them."""
-    return _kind(annotation) in (_sequence, _tuple, _mapping, _record)
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
+    kind = _kind(annotation)
+    if kind is _union:
+        arms = [arm for arm in get_args(bare_type(annotation)) if arm is not types.NoneType]
+        return all(is_structured(arm) for arm in arms)
+    return kind in (_sequence, _tuple, _mapping, _record)
 
 
 def _kind(annotation: Any) -> Any:
@@ -157,7 +141,7 @@ def _kind_of(annotation: Any) -> Any:
     origin = get_origin(annotation) or annotation
     if origin is Literal:
         return _literal
-    if _is_union(annotation):
+    if is_union(annotation):
         return _union
     if origin in _ABSTRACT_SEQUENCES:
         return _sequence
@@ -190,57 +174,6 @@ def _kind_of(annotation: Any) -> Any:
     return _other
 
 
-@functools.lru_cache(maxsize=512)
-def record_fields(cls: Any) -> Mapping[str, tuple[Any, bool]] | None:
-    """The fields of a pydantic model, dataclass, TypedDict or NamedTuple, by the key that pydantic expects:
-    their types and whether they must be given. None for any other type."""
-    if issubclass(cls, BaseModel):
-        if cls.__pydantic_root_model__:
-            return None
-        return {
-            (info.validation_alias if isinstance(info.validation_alias, str) else info.alias or name): (
-                info.annotation,
-                info.is_required(),
-            )
-            for name, info in cls.model_fields.items()
-        }
-    if dataclasses.is_dataclass(cls):
-        hints = _hints(cls)
-        return {
-            field.name: (
-                hints.get(field.name, Any),
-                field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            )
-            for field in dataclasses.fields(cls)
-            if field.init
-        }
-    if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
-        return {name: (hint, name in cls.__required_keys__) for name, hint in _hints(cls).items()}
-    if issubclass(cls, tuple) and hasattr(cls, "_field_defaults") and hasattr(cls, "_fields"):
-        hints = _hints(cls)
-        return {name: (hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields}
-    return None
-
-
-def _hints(cls: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls)
-    except Exception:  # names that only pydantic, which saw the class being made, can resolve
-        return {}
-
-
-@functools.lru_cache(maxsize=2048)
-def _hashable_adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
-
-
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    try:
-        return _hashable_adapter(annotation)
-    except TypeError:
-        return TypeAdapter(annotation)
-
-
 # -- candidates ----------------------------------------------------------------------------------------
 
 
@@ -255,7 +188,7 @@ def _candidates(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
 
 def _attempt(annotation: Any, value: Any, effort: _Effort) -> tuple[bool, Any]:
     """The first candidate that validates, validated."""
-    adapter = _adapter(annotation)
+    adapter = type_adapter(annotation)
     for candidate in _candidates(annotation, value, effort):
         try:
             return True, adapter.validate_python(candidate)
@@ -395,7 +328,7 @@ def _union(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
         else:
             # Whatever is not plainly the other type is text already.
             fits, found = _accepts(arm, value), value
-            found = _adapter(arm).validate_python(value) if fits else value
+            found = type_adapter(arm).validate_python(value) if fits else value
         if fits:
             yield found
     yield value
@@ -403,7 +336,7 @@ def _union(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
 
 def _accepts(annotation: Any, value: Any) -> bool:
     try:
-        _adapter(annotation).validate_python(value)
+        type_adapter(annotation).validate_python(value)
     except Exception:  # pydantic's verdict, or a validator of the user's own type
         return False
     return True

@@ -29,7 +29,7 @@ class JSONAdapter(Adapter):
     json_first: ClassVar[bool] = True
     field_form: ClassVar[str] = '"{name}": ...'
 
-    def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
+    def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         held = json.loads(text)
         values: dict[str, Any] = {}
         for output in layout.outputs:
@@ -42,14 +42,14 @@ class JSONAdapter(Adapter):
                 values[output.name] = output.check(value)
         return values
 
-    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
+    def write_value(self, layout: Layout, output: Output, value: Any) -> str:
         return json_text(output_data(output.field, value))
 
-    def _guarded(self, layout: Layout, text: str) -> str:
+    def guard(self, layout: Layout, text: str) -> str:
         return escaped(text)
 
-    def _unguarded(self, layout: Layout, text: str) -> str:
+    def unguard(self, layout: Layout, text: str) -> str:
         return unescaped(text)
 
-    def _schema(self, layout: Layout) -> dict[str, Any] | None:
+    def schema(self, layout: Layout) -> dict[str, Any] | None:
         return layout.schema

@@ -7,6 +7,7 @@ import re
 
 __all__ = ["has_bullets", "item_lines", "key_value_lines", "normal_key"]
 
+_PUNCTUATION = re.compile(r"[\W_]+")
 _BULLET = re.compile(r"^[ \t]*(?:[-*•‣◦+–]|\(?\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+(?=\S)")
 _COMMA = re.compile(r",\s+|;\s*")
 _TIGHT_COMMA = re.compile(r"[,;]\s*")
@@ -25,7 +26,7 @@ def normal_key(key: str) -> str:
     >>> normal_key("Zip Code") == normal_key("zip_code") == normal_key("zipCode")
     True
     """
-    return re.sub(r"[\W_]+", "", key).casefold()
+    return _PUNCTUATION.sub("", key).casefold()
 
 
 def has_bullets(text: str) -> bool:

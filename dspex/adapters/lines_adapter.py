@@ -33,7 +33,7 @@ class LinesAdapter(Adapter):
     json_first: ClassVar[bool] = False
     field_form: ClassVar[str] = "{name}: ..."
 
-    def _quick(self, layout: Layout, text: str) -> dict[str, Any] | None:
+    def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         marks = list(layout.lines.starts.finditer(text))
         outputs = layout.outputs
         if len(marks) != len(outputs):
@@ -45,15 +45,15 @@ class LinesAdapter(Adapter):
             end = marks[index + 1].start() if index + 1 < len(marks) else len(text)
             content = text[mark.end() : end].strip()
             if "\\" in content:
-                content = self._unguarded(layout, content)
+                content = self.unguard(layout, content)
             values[output.name] = content if output.read is None else output.value(content)
         return values
 
-    def _answer_value(self, layout: Layout, output: Output, value: Any) -> str:
-        return self._guarded(layout, output_text(output.field, value, output.value))
+    def write_value(self, layout: Layout, output: Output, value: Any) -> str:
+        return self.guard(layout, output_text(output.field, value, output.value))
 
-    def _guarded(self, layout: Layout, text: str) -> str:
+    def guard(self, layout: Layout, text: str) -> str:
         return layout.lines.guarded(escaped(text))
 
-    def _unguarded(self, layout: Layout, text: str) -> str:
+    def unguard(self, layout: Layout, text: str) -> str:
         return unescaped(layout.lines.unguarded(text))

@@ -39,7 +39,7 @@ class Format(Protocol):
     json_first: ClassVar[bool]
     field_form: ClassVar[str]
 
-    def _unguarded(self, layout: Layout, text: str) -> str: ...
+    def unguard(self, layout: Layout, text: str) -> str: ...
 
 
 def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     objects = _objects(text)
 
     def texts(found: dict[str, list[str]]) -> _Finds:
-        return {name: [_Text(adapter._unguarded(layout, one)) for one in each] for name, each in found.items()}
+        return {name: [_Text(adapter.unguard(layout, one)) for one in each] for name, each in found.items()}
 
     in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text))
     finds = [in_json, in_sections] if adapter.json_first else [in_sections, in_json]

@@ -158,8 +158,13 @@ def stood_in(fields: Sequence[TemplateField]) -> list[TemplateField]:
 
 @functools.lru_cache(maxsize=64)
 def shipped_template(adapter: str, role: str) -> Template:
-    """The template that comes with dspex: ``templates/<adapter>_<role>.j2``."""
+    """The template that comes with dspex: ``templates/<adapter>_<role>.j2``; `DefinitionError` if there is none."""
     name = f"{adapter}_{role}.j2"
+    if not (_FOLDER / name).is_file():
+        raise DefinitionError(
+            f"the adapter {adapter!r} has no template {role!r}.\n"
+            f"  right:  default_templates = {{{role!r}: '...', ...}} in the body of its class"
+        )
     return Template(role, (_FOLDER / name).read_text("utf-8"), label=f"the template {name}", own=False)
 
 

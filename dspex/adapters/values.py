@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_origin
 
 from pydantic import TypeAdapter
 
-from dspex.adapters.fitting import bare_type, is_structured, read_value
+from dspex.adapters.fitting import is_structured, read_value
+from dspex.adapters.types import bare_type
 from dspex.data.plain import plain_data
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def test_caches_are_bounded() -> None:
     for index in range(1100):
         head(adapter, (), f"Instruction {index}.")
     for index in range(520):
-        adapter.parse(Signature(f"question -> answer{index}"), "x")
+        adapter.parse(Signature(f"question -> answer{index}"), f"[[ ## answer{index} ## ]]\nx")
     assert len(adapter._heads) <= 1024
     assert len(adapter._blocks) <= 512
     assert len(adapter._layouts) <= 512

@@ -62,7 +62,8 @@ def call(tool: Tool, **arguments: Any) -> Any:
     except ToolError as error:
         with pytest.raises(ToolError) as caught:
             asyncio.run(tool.acall(**arguments))
-        assert str(caught.value) == str(error)
+        if str(caught.value) != str(error):
+            pytest.fail(f"blocking: {error}; awaited: {caught.value}")
         raise
     assert asyncio.run(tool.acall(**arguments)) == blocking
     return blocking
