@@ -55,7 +55,7 @@ def _contents(holder: Any) -> Iterator[tuple[str, Any]]:
         for key, content in list(holder.items())[:_VISITED_LIMIT]:
             yield f"[{key!r}]", content
     elif isinstance(holder, list | tuple | set | frozenset | deque):
-        for position, content in enumerate(holder):
+        for position, content in enumerate(list(holder)):
             if position >= _VISITED_LIMIT:
                 break
             yield f"[{position}]", content
@@ -72,7 +72,7 @@ def _contents(holder: Any) -> Iterator[tuple[str, Any]]:
             except ValueError:  # not assigned yet
                 continue
     else:
-        for name, content in getattr(holder, "__dict__", {}).items():
+        for name, content in list(getattr(holder, "__dict__", {}).items()):
             yield f".{name}", content
         for kind in type(holder).__mro__:
             slots = kind.__dict__.get("__slots__", ())

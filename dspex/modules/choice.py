@@ -57,11 +57,12 @@ class ModuleChoice(Module):
                     f"{type(module).__name__}, not a Module.\n"
                     f"  right:  ModuleChoice({name}=Predict('question -> answer'))"
                 )
-            if not name.isidentifier() or name.startswith("_") or hasattr(type(self), name):
+            identifier = isinstance(name, str) and name.isidentifier()
+            if not identifier or name.startswith("_") or hasattr(type(self), name):
                 raise DefinitionError(
-                    f"`{name}` cannot name an alternative of a ModuleChoice: "
-                    f"{'it is no identifier' if not name.isidentifier() else 'Module uses the name itself'}.\n"
-                    f"  right:  ModuleChoice({name.strip('_') or 'plain'}_way=...)"
+                    f"{name!r} ({type(name).__name__}) cannot name an alternative of a ModuleChoice: "
+                    f"{'Module uses the name itself' if identifier else 'it is no identifier'}.\n"
+                    "  right:  ModuleChoice(direct=..., stepwise=...)"
                 )
             setattr(self, name, module)
         self._names = tuple(modules)

@@ -81,7 +81,11 @@ def tree(program: Module) -> Tree:
             label = f"[bold]{escape(name)}[/bold]"
             if module is not None:
                 signature = module.__dict__.get("signature")
-                spec = f" [dim]{escape(signature.spec)}[/dim]" if signature is not None else ""
+                spec = (
+                    f" [dim]{escape(signature.spec)}[/dim]"
+                    if signature is not None and hasattr(signature, "spec")
+                    else ""
+                )
                 label += f" {type(module).__name__}{spec}"
             branches[path] = branch(parent).add(label)
         return branches[path]

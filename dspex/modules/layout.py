@@ -37,7 +37,10 @@ INTERNAL = frozenset({"_slots", "_run", "_path", "_stamp", "_parent", "_layout",
 
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), type, range, slice})
 _WATCHED_SIZE = 64
-"""A list without modules is watched element by element up to this size; beyond it, by its length."""
+"""A container without modules is watched element by element up to this size; beyond it, by its length."""
+
+_WATCHED_CONTAINERS = 256
+"""No more containers without modules are watched per program: what holds so many is data."""
 
 Rebuild: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 """Makes a thing's copy from (the original thing, the copies made so far by index)."""
@@ -58,7 +61,7 @@ class Node:
 class Layout:
     """The structure shared by a program and all its copies; made by `discover`."""
 
-    __slots__ = ("holders", "nodes", "parents", "places", "rebuilds", "snapshots", "stamps")
+    __slots__ = ("holders", "nodes", "parents", "places", "rebuilds", "snapshots", "stamps", "watched")
 
     def __init__(
         self,
@@ -66,13 +69,15 @@ class Layout:
         parents: Mapping[int, int],
         rebuilds: tuple[tuple[int, Rebuild], ...],
         stamps: tuple[tuple[int, Any, Any], ...],
-        snapshots: tuple[tuple[int, str | None, Any], ...],
+        snapshots: tuple[tuple[int, Any], ...],
+        watched: tuple[tuple[Any, Any], ...],
     ) -> None:
         self.nodes = nodes
         self.parents = parents
         self.rebuilds = rebuilds
         self.stamps = stamps
-        self.snapshots = snapshots
+        self.snapshots = snapshots  # of the containers that hold modules, by index
+        self.watched = watched  # the containers that hold none and are shared, each with its elements or their count
         # What every copy goes through, without the rest of the nodes.
         self.places = tuple((node.index, node.path) for node in nodes)
         self.holders = tuple((node.index, node.attributes) for node in nodes if node.attributes)
@@ -83,11 +88,10 @@ class Layout:
             state = things[index].__dict__
             if state.get("_stamp") is not stamp or state.get("_slots") is not slots:
                 return False
-        for index, attribute, snapshot in self.snapshots:
-            container = things[index] if attribute is None else things[index].__dict__.get(attribute)
-            if not _same_container(container, snapshot, things):
+        for index, snapshot in self.snapshots:
+            if not _same_container(things[index], snapshot, things):
                 return False
-        return True
+        return all(_same_container(container, snapshot, things) for container, snapshot in self.watched)
 
 
 class _Ref:
@@ -148,7 +152,8 @@ class _Discovery:
         self.parents: dict[int, int] = {}
         self.conditions: dict[int, list[tuple[Condition, ...]]] = {}
         self.rebuilds: list[tuple[int, Rebuild]] = []
-        self.snapshots: list[tuple[int, str | None, Any]] = []
+        self.snapshots: list[tuple[int, Any]] = []
+        self.watched: list[tuple[Any, Any]] = []
         self.functions: list[tuple[str, types.FunctionType]] = []
         self.opaque: list[tuple[str, Any]] = []
         self.scanning: set[int] = set()
@@ -168,7 +173,7 @@ class _Discovery:
         nodes = tuple(self.nodes[index] for index in sorted(self.nodes))
         states = [(node.index, self.things[node.index].__dict__) for node in nodes]
         stamps = tuple((index, state.get("_stamp"), state.get("_slots")) for index, state in states)
-        layout = Layout(nodes, self.parents, tuple(self.rebuilds), stamps, tuple(self.snapshots))
+        layout = Layout(nodes, self.parents, tuple(self.rebuilds), stamps, tuple(self.snapshots), tuple(self.watched))
         return layout, tuple(self.things)
 
     # -- paths -------------------------------------------------------------------------------------------
@@ -258,9 +263,6 @@ class _Discovery:
             found = self.scan(value, place, index)
             if found is not None:
                 held.append((name, found))
-            elif isinstance(value, list | dict):
-                elements: Any = tuple(value.values() if isinstance(value, dict) else value)
-                self.snapshots.append((index, name, elements if len(elements) <= _WATCHED_SIZE else len(elements)))
         node.attributes = tuple(held)
         for base in type(module).__mro__:
             if base.__module__.partition(".")[0] != "dspex":
@@ -293,6 +295,14 @@ class _Discovery:
         if isinstance(value, dict):
             held = [(k, self.scan(v, f"{place}.{k}", parent)) for k, v in value.items()]
             return self.container(value, held, _rebuild_dict)
+        if isinstance(value, set | frozenset) and any(
+            isinstance(item, self.module_type) and id(item) not in self.index_of for item in value
+        ):
+            raise DefinitionError(
+                f"`{place}` is a set that holds modules, whose order and so whose paths differ from run to run.\n"
+                f"  wrong:  self.{place} = {{Predict(...), Predict(...)}}\n"
+                f"  right:  self.{place} = [Predict(...), Predict(...)]"
+            )
         if isinstance(value, list | tuple | set | frozenset | collections.deque):
             held = [(i, self.scan(v, f"{place}.{i}", parent)) for i, v in enumerate(value)]
             return self.container(value, held, _rebuild_sequence)
@@ -320,14 +330,17 @@ class _Discovery:
 
     def container(self, value: Any, held: list[tuple[Any, int | None]], rebuild: Any) -> int | None:
         indices = tuple((key, index) for key, index in held if index is not None)
+        elements = tuple(value.values() if isinstance(value, dict) else value)
         if not indices:
+            # A module may be put into it later, which must be noticed; what never changes and huge data need no look.
+            if isinstance(value, list | dict | collections.deque) and len(self.watched) < _WATCHED_CONTAINERS:
+                self.watched.append((value, elements if len(elements) <= _WATCHED_SIZE else len(elements)))
             return None
         index = self.rebuilt(value, functools.partial(rebuild, indices))
-        elements = value.values() if isinstance(value, dict) else value
         snapshot = tuple(
             element if found is None else _Ref(found) for element, (_, found) in zip(elements, held, strict=True)
         )
-        self.snapshots.append((index, None, snapshot))
+        self.snapshots.append((index, snapshot))
         return index
 
     def scan_function(self, function: types.FunctionType, place: str, parent: int) -> int | None:

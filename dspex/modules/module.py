@@ -309,6 +309,8 @@ class Module:
 
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """What the program does; subclasses write it (sync or async), or a ``flow``."""
+        if hasattr(self, "flow"):  # super().forward(...) of a module whose flow is inherited
+            return drive(self.flow(*args, **inputs), self._run or Run(settings=current()))
         name = type(self).__name__
         raise DefinitionError(
             f"{name} has no forward, so it cannot be called.\n"
@@ -436,7 +438,7 @@ def _kind_of(cls: type[Module]) -> str:
         if "flow" in base.__dict__:
             return "flow"
         if "forward" in base.__dict__:
-            return "async" if inspect.iscoroutinefunction(base.__dict__["forward"]) else "forward"
+            return "async" if inspect.iscoroutinefunction(inspect.unwrap(base.__dict__["forward"])) else "forward"
     return "none"
 
 

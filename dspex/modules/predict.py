@@ -20,6 +20,7 @@ from dspex.variables import (
     Demos,
     Domain,
     Float,
+    Handle,
     Int,
     ModelChoice,
     Prompt,
@@ -108,7 +109,7 @@ class Predict(Module):
         self.instructions = self.signature.instructions
         given = {
             "instructions": instructions,
-            "demos": tuple(demos) if isinstance(demos, list) else demos,
+            "demos": demos if demos is None or isinstance(demos, Domain | Handle) else tuple(demos),
             "temperature": temperature,
             "max_tokens": max_tokens,
             "model": model,

@@ -121,6 +121,8 @@ def _named(tools: Sequence[Any] | Mapping[str, Any]) -> dict[str, Tool]:
                     "  right:  ReAct('question -> answer', tools=[search])  # a function with type hints"
                 )
             tool = Tool(tool, name=name)
+        elif name is not None and name != tool.name:
+            tool = Tool(tool, name=name)
         if tool.name in named or tool.name == _FINISH:
             raise DefinitionError(
                 f"two tools of ReAct are called {tool.name!r}"

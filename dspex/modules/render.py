@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from dspex.data import Prediction
+from dspex.errors import DataError
 from dspex.execution import Run
 from dspex.lm import BaseLM
 from dspex.signatures import Signature
@@ -20,7 +21,9 @@ class Rendering(dict[str, list[dict[str, Any]]]):
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages of the first predictor that would be asked."""
-        return next(iter(self.values()))
+        for messages in self.values():
+            return messages
+        raise DataError("no predictor was reached, so there are no messages; print the rendering to see all it has")
 
     def __str__(self) -> str:
         blocks = []

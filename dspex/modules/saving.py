@@ -41,12 +41,19 @@ def save_program(program: Module, path: str | PathLike[str]) -> None:
         try:
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(text + "\n")
+            os.chmod(temporary, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise
     except OSError as error:
         raise StorageError(f"the program could not be saved to {str(target)!r}: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)  # it can only be read by setting it
+    os.umask(mask)
+    return mask
 
 
 def load_program(program: Module, path: str | PathLike[str]) -> None:

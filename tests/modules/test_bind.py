@@ -142,9 +142,7 @@ def test_a_function_that_reads_a_module_from_a_global_is_a_loud_error() -> None:
             self.leaf = GLOBAL_LEAF
             self.tool = reads_a_global
 
-    with pytest.raises(
-        BindingError, match="`tool` reads the global `GLOBAL_LEAF`, which is the module `leaf`"
-    ):
+    with pytest.raises(BindingError, match="`tool` reads the global `GLOBAL_LEAF`, which is the module `leaf`"):
         Program().bind({})
 
 
@@ -249,9 +247,7 @@ def test_a_thousand_states_at_once_on_threads_do_not_mix() -> None:
             i, state = job
             run = dspex.execution.Run(settings=settings)
             result = program.bind(state).execute({"x": i}, run=run)
-            return (
-                result == expected(i) and [e.path for e in run.trace] == ["predict"] and run.usage.calls == 1
-            )
+            return result == expected(i) and [e.path for e in run.trace] == ["predict"] and run.usage.calls == 1
 
         with ThreadPoolExecutor(32) as pool:
             assert all(pool.map(one, states(1000, program)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from typing import Any
 
@@ -87,3 +88,31 @@ def test_cancelling_the_task_closes_the_flow() -> None:
     with dspex.context(lm=MockLM(number, latency=5)):
         asyncio.run(main())
     assert program.closed == ["closed"]
+
+
+def test_a_decorated_async_forward_is_awaited() -> None:
+    def traced(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any, **inputs: Any) -> Any:
+            return function(*args, **inputs)
+
+        return call
+
+    class Program(Module):
+        @traced
+        async def forward(self, x: int) -> int:
+            return x + 1
+
+    assert Program()(x=1) == 2
+    assert asyncio.run(Program().acall(x=1)) == 2
+
+
+def test_a_subclass_of_predict_may_call_the_forward_it_inherits() -> None:
+    class Loud(Predict):
+        def forward(self, **inputs: Any) -> Any:
+            result = super().forward(**inputs)
+            result["y"] = result.y * 2
+            return result
+
+    with dspex.context(lm=MockLM(number)):
+        assert Loud("x -> y: int")(x="4").y == 8

@@ -42,9 +42,7 @@ def test_values_reach_the_request() -> None:
 
 def test_demos_are_rendered_once() -> None:
     lm = MockLM(lambda messages, **params: {"answer": "x"})
-    predict = Predict(
-        "question -> answer", demos=[Example(question=str(i), answer=str(i)) for i in range(16)]
-    )
+    predict = Predict("question -> answer", demos=[Example(question=str(i), answer=str(i)) for i in range(16)])
     with dspex.context(lm=lm):
         predict(question="a")
         predict(question="b")

@@ -93,3 +93,12 @@ def test_a_value_that_was_tampered_with_is_refused_and_nothing_is_changed(tmp_pa
         program.load(path)
     assert program.k == 3
     assert program.answer.temperature == 0.0
+
+
+def test_others_may_read_a_saved_program(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    Program().save(path)
+    assert path.stat().st_mode & 0o444 == 0o444
+    path.chmod(0o640)
+    Program().save(path)
+    assert path.stat().st_mode & 0o777 == 0o640

@@ -319,3 +319,23 @@ def test_the_repr_names_what_was_set_and_the_tree_shows_every_variable() -> None
     text = console.export_text()
     for part in ("Program", "k = 4", "Int(1, 5)", "choice = 'plain'", "instructions", "q -> a"):
         assert part in text
+
+
+def test_a_module_appended_inside_a_nested_container_is_noticed() -> None:
+    class Program(Module):
+        def __init__(self) -> None:
+            self.parts: dict[str, list[Module]] = {"a": []}
+
+    program = Program()
+    assert list(program.space()) == []
+    program.parts["a"].append(Step())
+    assert list(program.space()) == ["parts.a.0.depth"]
+
+
+def test_a_set_of_modules_is_refused_because_its_order_is_none() -> None:
+    class Program(Module):
+        def __init__(self) -> None:
+            self.parts = {Step(), Step()}
+
+    with pytest.raises(DefinitionError, match="a set that holds modules"):
+        Program().space()
