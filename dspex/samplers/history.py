@@ -86,7 +86,8 @@ class BranchHistory:
         if len(others) > most:
             middle = len(others) - most // 2
             older, recent = others[:middle], others[middle:]
-            spread = np.linspace(0, len(older) - 1, most - len(recent)).astype(np.intp)
+            wanted = most - len(recent)
+            spread = np.arange(wanted) * (len(older) - 1) // max(wanted - 1, 1)
             others = np.concatenate([older[spread], recent])
         running = [row for number, row in sorted(self._running.items()) if number != asking]
         rows = self._rows[: self.count]

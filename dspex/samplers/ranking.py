@@ -65,17 +65,18 @@ class ValueRanking(Ranking):
 class ParetoRanking(Ranking):
     """By several objectives: front after front, and within the last one by how lonely a trial is.
 
-    Fronts and crowding distance as in Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm:
-    NSGA-II", IEEE Transactions on Evolutionary Computation 2002, section III. A trial that ``most`` others
-    dominate will never be among the best ``most``, so it is forgotten, and what is kept stays small.
+    Fronts and crowding distance as in Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II",
+    IEEE Transactions on Evolutionary Computation 2002, section III. A trial that ``most`` others dominate will
+    never be among the best ``most``, so it is forgotten, and what is kept stays small.
     """
 
     def __init__(self, signs: Sequence[float], most: int) -> None:
         self._signs = np.asarray(signs)
         self._most = most
+        # What is kept is ordered by the first loss, because sorting what is sorted already costs little.
         self._numbers = np.empty(0, dtype=np.int64)
         self._losses = np.empty((0, len(signs)))
-        self._dominators = np.empty(0, dtype=np.int64)
+        self._dominators = np.empty(0, dtype=np.int64)  # how many dominate each; exact, as all of them are kept
         self._others: list[tuple[float, int]] = []  # pruned (0) and infeasible ones (by violation), ordered
 
     def add(self, trial: FrozenTrial) -> None:
@@ -83,13 +84,15 @@ class ParetoRanking(Ranking):
             bisect.insort(self._others, (_violation(trial), trial.number))
             return
         new = self._signs * np.asarray(trial.values)
-        below = (self._losses <= new).all(axis=1)
-        above = (self._losses >= new).all(axis=1)
-        self._dominators += above & ~below
-        place = int(np.searchsorted(self._numbers, trial.number))
+        no_better = (self._losses >= new).all(axis=1)
+        no_worse = (self._losses <= new).all(axis=1)
+        self._dominators += no_better & ~no_worse
+        first = np.searchsorted(self._losses[:, 0], new[0], "left")
+        last = np.searchsorted(self._losses[:, 0], new[0], "right")
+        place = int(first + np.searchsorted(self._numbers[first:last], trial.number))
         self._numbers = np.insert(self._numbers, place, trial.number)
         self._losses = np.insert(self._losses, place, new, axis=0)
-        self._dominators = np.insert(self._dominators, place, (below & ~above).sum())
+        self._dominators = np.insert(self._dominators, place, (no_worse & ~no_better).sum())
         kept = self._dominators < self._most
         if not kept.all():
             self._numbers, self._losses = self._numbers[kept], self._losses[kept]
@@ -98,33 +101,24 @@ class ParetoRanking(Ranking):
     def best(self, count: int) -> list[int]:
         assert count <= self._most, "more trials than were kept"
         chosen: list[int] = []
-        left = np.lexsort(self._losses.T[::-1])
-        while len(left) and len(chosen) < count:
-            on_front = _front(self._losses[left])
-            front = left[on_front]
-            room = count - len(chosen)
-            if len(front) > room:
+        dominators = self._dominators.copy()  # of those that have not been chosen yet
+        while len(chosen) < count:
+            front = np.flatnonzero(dominators == 0)
+            if not len(front):
+                break
+            if len(front) > count - len(chosen):
                 lonely = np.argsort(-_crowding(self._losses[front]), kind="stable")
-                front = front[lonely[:room]]
+                front = front[lonely[: count - len(chosen)]]
+            for index in front:
+                loss = self._losses[index]
+                dominators -= (self._losses >= loss).all(axis=1) & (self._losses != loss).any(axis=1)
+            dominators[front] = -1
             chosen += [int(number) for number in self._numbers[front]]
-            left = left[~on_front]
         return chosen + [number for _, number in self._others[: count - len(chosen)]]
 
 
 def _violation(trial: FrozenTrial) -> float:
     return sum(max(value, 0.0) for value in trial.constraints.values())
-
-
-def _front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows no other row dominates; the rows are in lexicographic order."""
-    on_front = np.zeros(len(losses), dtype=bool)
-    left = np.arange(len(losses))
-    while len(left):
-        # The first of what is left is on the front, with its copies; all that it dominates is not.
-        first = losses[left[0]]
-        on_front[left[(losses[left] == first).all(axis=1)]] = True
-        left = left[~(losses[left] >= first).all(axis=1)]
-    return on_front
 
 
 def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -259,6 +259,7 @@ def _hold(points: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> No
         start += dimension.width
 
 
+@lru_cache(maxsize=1024)
 def _weights(count: int) -> Array:
     """What each trial weighs, oldest first, as Bergstra et al.'s own implementation (hyperopt) has it."""
     if count <= _RECENT:

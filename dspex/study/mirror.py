@@ -91,23 +91,32 @@ class Mirror:
             for record in added:
                 self._add_candidate(record)
 
-    def check_domain(self, path: str, domain: Domain[Any], number: int) -> None:
+    def check_domain(self, path: str, domain: Domain[Any], number: int) -> Domain[Any]:
         """Notes the domain of a variable, or holds it against what other trials used.
 
-        The bounds of a number may differ from trial to trial; what else a domain is may not, because the
-        trials could not be compared.
+        The bounds of a number may differ from trial to trial; what else a domain is may not, because the trials
+        could not be compared. Gives back an equal domain: the one that other trials hold, where there is one.
 
         Raises:
             StudyError: when the domain does not go with what another trial used.
         """
-        known = self.domains.setdefault(path, (domain, number))
-        if known[0] is domain or known[0] == domain or _go_together(known[0], domain):
-            return
+        known, user = self.domains.setdefault(path, (domain, number))
+        if known is domain or _equal(known, domain):
+            return known
+        if _go_together(known, domain):
+            return domain
         raise StudyError(
-            f"{path!r} is {known[0]!r} in trial {known[1]} and {domain!r} now (trial {number}); within a "
-            "study a name keeps its domain. Give the new variable a name of its own, for example "
-            f"{path + '_2'!r}, or start another study"
+            f"{path!r} is {known!r} in trial {user} and {domain!r} now (trial {number}); within a study a name "
+            f"keeps its domain. Give the new variable a name of its own, for example {path + '_2'!r}, or start "
+            "another study"
         )
+
+
+def _equal(known: Domain[Any], new: Domain[Any]) -> bool:
+    if isinstance(known, Float | Int) and isinstance(new, Float | Int):  # most are, and these compare fast
+        same_bounds = (known.low, known.high, known.log, known.step) == (new.low, new.high, new.log, new.step)
+        return same_bounds and type(known) is type(new)
+    return known == new
 
 
 def _go_together(known: Domain[Any], new: Domain[Any]) -> bool:

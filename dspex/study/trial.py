@@ -121,8 +121,8 @@ class Trial(Suggestions):
                     )
             else:
                 self._running()
-                self.study._mirror.check_domain(name, domain, self.number)
-                self._put({name: self._choose(name, domain)}, {name: domain})
+                known = self.study._mirror.check_domain(name, domain, self.number)
+                self._put({name: self._choose(name, known)}, {name: known})
             value: T = resolved({name: self._frozen.params[name]}, {name: domain}, self.study._mirror.pools)[name]
             return value
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 from dspex.errors import StorageError
@@ -39,17 +39,17 @@ class TrialLog(Sequence[FrozenTrial]):
         numbers may come in any order; after it there is no gap.
         """
         with self._lock:
-            self._grow(trials)
+            new = [trial for trial in trials if trial.number >= len(self._trials)]
+            if new:
+                self._grow(new)
             for trial in trials:
                 self._trials[trial.number] = trial
                 self._revision += 1
                 self._changed.pop(trial.number, None)
                 self._changed[trial.number] = self._revision
 
-    def _grow(self, trials: Iterable[FrozenTrial]) -> None:
-        known = len(self._trials)
-        new = sorted((trial for trial in trials if trial.number >= known), key=lambda trial: trial.number)
-        for index, trial in enumerate(new, start=known):
+    def _grow(self, new: list[FrozenTrial]) -> None:
+        for index, trial in enumerate(sorted(new, key=lambda trial: trial.number), start=len(self._trials)):
             if trial.number != index:
                 raise StorageError(f"trial {index} is missing from the study, though trial {trial.number} is there")
             self._trials.append(trial)
