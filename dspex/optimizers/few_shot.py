@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, LabeledDemos, Proposer
@@ -37,11 +38,15 @@ class FewShot(Optimizer):
 
     def search(self, task: Task) -> VariableState | None:
         """Fill the pools, then score combinations."""
+        paths = [path for path in task.space.tunable if isinstance(task.space[path].domain, Demos)]
+        if not paths:
+            raise DefinitionError(
+                f"{type(task.program).__name__} has no demos to search: open some, program.unfreeze('*.demos')"
+            )
         task.evaluate()
         for proposer in self.proposers:
             task.watcher.phase(f"proposing: {type(proposer).__name__}")
             proposer.propose(task)
-        paths = [path for path in task.space.tunable if isinstance(task.space[path].domain, Demos)]
         task.watcher.phase(f"scoring {self.candidates} sets of demos")
         for number in range(self.candidates):
             rng = task.random("combination", number)

@@ -12,7 +12,7 @@ __all__ = ["Splits", "split_for_search"]
 
 
 class Splits(NamedTuple):
-    """Disjoint by content: the same example never stands on two sides."""
+    """Disjoint by content: the same example never stands on two sides, nor twice on one."""
 
     train: list[Example]
     validation: list[Example]
@@ -54,6 +54,7 @@ def split_for_search(
             list(parts.val) if valset is None else list(valset),
             list(parts.test) if testset is None else list(testset),
         )
+    sides = Splits(*(list({example.id: example for example in side}.values()) for side in sides))
     _check_disjoint(sides)
     return sides
 

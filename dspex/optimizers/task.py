@@ -19,8 +19,8 @@ from typing import Any
 import attrs
 
 from dspex.data import Evaluation, Example, Usage
-from dspex.errors import BudgetExceeded, MetricError, StateError, StudyError
-from dspex.evaluate import Evaluate, measured
+from dspex.errors import BudgetExceeded, DataError, MetricError, StateError, StudyError
+from dspex.evaluate import Evaluate, EvaluationResult, measured
 from dspex.evaluate.one import ExampleResult, ExampleRun
 from dspex.evaluate.scoring import Scorer
 from dspex.evaluate.terms import Terms
@@ -32,10 +32,13 @@ from dspex.study import Study, StudyPool, Trial
 from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import Space, VariableState
 
-__all__ = ["HELDOUT_SHARE", "Scores", "Task"]
+__all__ = ["HELDOUT_SHARE", "MAX_FAILED", "Scores", "Task", "unrecorded_usage"]
 
 HELDOUT_SHARE = 0.4
 """The most of a budget that is kept for the held-out comparison."""
+
+MAX_FAILED = 0.1
+"""The share of failed examples with which a configuration may still be ranked, by the others."""
 
 _OVERHEAD = "dspex:overhead"
 _GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
@@ -73,7 +76,24 @@ class Scores:
 def _objective(row: Evaluation, name: str) -> float:
     if name in row.scores:
         return row.scores[name]
-    return measured(row.usage, row.latency).get(name, math.nan)
+    found = measured(row.usage, row.latency)
+    if name not in found and row.error:  # a program that raised has the failure score in every objective of the metric
+        return row.scores.get("score", math.nan)
+    return found.get(name, math.nan)
+
+
+def unrecorded_usage(result: EvaluationResult) -> Usage:
+    """What an evaluation took that none of its rows tells: the metric's own calls, and examples that were not finished."""
+    rest = result.usage.copy()
+    for row in result.rows:
+        for name in Usage.__slots__:
+            setattr(rest, name, getattr(rest, name) - getattr(row.usage, name))
+    return rest + result.metric_usage
+
+
+def trial_state(trial: Trial | FrozenTrial) -> TrialState:
+    """Where a trial stands, live or not."""
+    return trial.frozen.state if isinstance(trial, Trial) else trial.state
 
 
 class Task:
@@ -196,11 +216,12 @@ class Task:
 
         Raises:
             BudgetExceeded: the search's share of the budget is used up; what was paid for is kept.
-            MetricError: the metric is wrong.
-            StateError: a value is outside its domain.
+            MetricError: the metric is wrong, or gives no value for an objective.
+            StateError: a value is outside its domain, or differs where the variable is not searched.
+            DataError: an example is not of the valset.
         """
         state = self._as_state(state)
-        asked = self.valset if examples is None else tuple(examples)
+        asked = self.valset if examples is None else self._known_examples(examples)
         trial = self._trial_of(state)
         self._pay(state, trial, asked)
         scores = self._scores(state, asked)
@@ -213,11 +234,15 @@ class Task:
     def finish(self, state: VariableState, scores: Scores) -> None:
         """Close the trial of a configuration: it has been scored as much as it is going to be."""
         trial = self._trials[state.fingerprint]
-        if len(scores.rows) == len(self.valset) and not math.isnan(scores.score):
-            self._consider(scores)
-            self._tell(trial, list(scores.values.values()), None)
-        else:
+        if len(scores.rows) < len(self.valset):
             self._tell(trial, None, TrialState.FAIL if math.isnan(scores.score) else TrialState.PRUNED)
+        elif math.isnan(scores.score) or scores.failed > MAX_FAILED * len(scores.rows):
+            self._tell(trial, None, TrialState.FAIL)  # what the world has left over is no measure of it
+        else:
+            self._consider(scores)
+            if trial_state(trial) in (TrialState.PRUNED, TrialState.FAIL):  # given up before, and now scored whole
+                trial = self._new_trial(state)
+            self._tell(trial, list(scores.values.values()), None)
 
     @property
     def best(self) -> Scores | None:
@@ -258,7 +283,10 @@ class Task:
         for example in examples:
             found = self._memory.get(prefix + example.id)
             if found is not None:
-                yield Demonstration(example, Evaluation.from_json(found["row"]), found["demos"])
+                row = Evaluation.from_json(found["row"])
+                yield Demonstration(
+                    example, row, found["demos"], self.sign * _objective(row, next(iter(self.objectives)))
+                )
 
     def _demonstrate(self, state: VariableState, examples: Sequence[Example], prefix: str) -> None:
         program = self.program.bind(state)
@@ -267,8 +295,10 @@ class Task:
         jobs = [ExampleRun(program, example, scorer, terms) for example in examples]
 
         def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
-            if outcome.error is not None:
-                return
+            job = outcome.item
+            self._add_overhead(job.usage + job.judge.usage)
+            if outcome.error is not None or not outcome.result().evaluation.ok:
+                return  # not memorized: it may go well another time
             result = outcome.result()
             demos = {
                 entry.path: Example({**entry.inputs, **entry.prediction.to_dict(), "augmented": True}).with_inputs(
@@ -279,7 +309,6 @@ class Task:
             }
             key = prefix + result.evaluation.example_id
             self._memorize(key, {"row": result.evaluation.to_json(), "demos": demos})
-            self._add_overhead(result.evaluation.usage)
             self.watcher.evaluated(result.evaluation)
 
         async def await_one(job: ExampleRun) -> ExampleResult:
@@ -408,17 +437,44 @@ class Task:
     def _state_of(self, trial: Trial | FrozenTrial) -> VariableState:
         return self.space.state(self.study.values(trial))
 
+    def _known_examples(self, examples: Sequence[Example]) -> tuple[Example, ...]:
+        known = {example.id for example in self.valset}
+        for example in examples:
+            if example.id not in known:
+                raise DataError(
+                    f"task.evaluate was given {example!r}, which is not in the valset; scores of other examples would "
+                    "be mixed with those that the search ranks by. Give some of task.valset"
+                )
+        return tuple({example.id: example for example in examples}.values())
+
+    def _check_objectives(self, row: Evaluation) -> None:
+        for name in self.objectives:
+            if math.isnan(_objective(row, name)):
+                had = ", ".join(map(repr, {**row.scores, **measured(row.usage, row.latency)}))
+                raise MetricError(
+                    f"there is no value for the objective {name!r}; the metric and the run gave {had}. Return it from the "
+                    f'metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='
+                )
+
     def _trial_of(self, state: VariableState) -> Trial | FrozenTrial:
         trial = self._trials.get(state.fingerprint)
-        if trial is None:
-            active = set(state.active())
-            fixed = {path: state[path] for path in self.space.tunable if path in active}
-            for path in fixed:
-                if self.space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
-                    fixed[path] = self.pool(path).add(fixed[path], source="user").id
-            trial = self.study.ask(fixed=fixed)
-            trial.set_user_attr(_GIVEN, True)
-            self._trials[state.fingerprint] = trial
+        return self._new_trial(state) if trial is None else trial
+
+    def _new_trial(self, state: VariableState) -> Trial:
+        active = set(state.active())
+        for path, value in state.items():
+            if path in active and not self.space[path].tunable and value != self.state[path]:
+                raise StateError(
+                    f"{path} = {value!r}: this variable is not searched, so a trial cannot have another value than the "
+                    f"program's own, {self.state[path]!r}. Open it: program.unfreeze({path!r})"
+                )
+        fixed = {path: state[path] for path in self.space.tunable if path in active}
+        for path in fixed:
+            if self.space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
+                fixed[path] = self.pool(path).add(fixed[path], source="user").id
+        trial = self.study.ask(fixed=fixed)
+        trial.set_user_attr(_GIVEN, True)
+        self._trials[state.fingerprint] = trial
         return trial
 
     def _scores(self, state: VariableState, asked: Sequence[Example]) -> Scores:

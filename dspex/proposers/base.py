@@ -29,6 +29,8 @@ class Demonstration:
     row: Evaluation
     demos: Mapping[str, Example]
     """Predictor path → its inputs and outputs in that run, marked ``augmented``."""
+    merit: float
+    """The first objective, negated when it is minimized: more is better."""
 
 
 class Workbench(Protocol):

@@ -56,7 +56,7 @@ class BootstrappedDemos(Proposer):
     so far is the teacher, so each round can teach from a better one.
 
     Args:
-        threshold: the lowest score of a run that may teach.
+        threshold: the lowest score of a run that may teach (of an objective that is minimized: the highest, negated).
         examples: how many training examples to run per round.
         sizes, sets: as for `LabeledDemos`.
 
@@ -85,7 +85,7 @@ class BootstrappedDemos(Proposer):
         bench.random("bootstrap", round).shuffle(order)
         found: dict[str, list[Example]] = {}
         for shown in bench.demonstrate(bench.best_state, order[: self.examples]):
-            if (shown.row.score or 0.0) >= self.threshold:
+            if shown.merit >= self.threshold:
                 for owner, demo in shown.demos.items():
                     found.setdefault(owner, []).append(demo)
         for path, owner, _ in paths:
@@ -107,12 +107,12 @@ def add_sets(
     rng: random.Random,
     source: str,
 ) -> None:
-    """Add ``sets`` random sets of each size to the pool at ``path``; a set that cannot be full is left out."""
+    """Add ``sets`` random sets of each size to the pool at ``path``; where there are fewer demos, of as many as there are."""
     domain = bench.space[path].domain
     limit: int = getattr(domain, "max_demos", 16)
     if sizes is None:
-        sizes = sorted({max(1, limit // 4), max(1, limit // 2), limit})
-    for size in sizes:
-        if size <= min(limit, len(demos)):
+        sizes = (max(1, limit // 4), max(1, limit // 2), limit)
+    for size in sorted({min(size, limit, len(demos)) for size in sizes}):
+        if size:
             for _ in range(sets):
                 bench.pool(path).add(tuple(rng.sample(list(demos), size)), source=source, note=f"{size} demos")

@@ -10,7 +10,7 @@ from dspex.errors import LMContentFilterError, LMContextWindowError, LMError, Pa
 from dspex.modules import Predict
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
 from dspex.signatures import Signature
-from dspex.variables import Prompt
+from dspex.variables import Prompt, content_id
 
 __all__ = ["GroundedInstructions"]
 
@@ -67,7 +67,7 @@ class GroundedInstructions(Proposer):
             tips = [TIPS[(first + number) % len(TIPS)] for number in range(self.count)]
             for number, tip in enumerate(tips):
                 shown = rng.sample(list(bench.trainset), min(3, len(bench.trainset)))
-                source = f"instructions:{path}:{round}:{number}"
+                source = f"instructions:{content_id(self.to_json())}:{path}:{round}:{number}"
                 ask = functools.partial(
                     self._write,
                     bench,
