@@ -13,6 +13,7 @@ from dspex.study.owners import this_process
 from dspex.study.pools import as_param
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, TrialState
+from dspex.trials.params import resolved
 from dspex.variables import Space, decode, encode
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def _fill(study: Study, trial: Trial, space: Space) -> None:
     for path in space.open_ended:
         study.pool(path, domain_of(space, path))
     params = study.sampler.sample(study._mirror.view, trial.number, space, fixed=fixed)
-    domains = {path: domain_of(space, path) for path in params}
-    for path, domain in domains.items():
-        study._mirror.check_domain(path, domain, trial.number)
-    trial._put(params, domains)
+    domains = {
+        path: study._mirror.check_domain(path, domain_of(space, path), f"trial {trial.number}") for path in params
+    }
+    state = space.state(resolved(params, domains, study._mirror.pools))
+    trial._put(params, domains, fingerprint=state.fingerprint)
 
 
 def _given(study: Study, space: Space, path: str, value: Any) -> Any:

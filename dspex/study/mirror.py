@@ -27,7 +27,7 @@ class Mirror:
         self.log = TrialLog()
         self.ledger = Ledger()
         self.pools: dict[str, Pool] = {}
-        self.domains: dict[str, tuple[Domain[Any], int]] = {}  # path -> its domain, and a trial that used it
+        self.domains: dict[str, tuple[Domain[Any], str]] = {}  # path -> its domain, and where that was said
         self.waiting: set[int] = set()
         self.running: set[int] = set()
         self.view = StudyView(
@@ -64,12 +64,13 @@ class Mirror:
         (self.running.add if trial.state is TrialState.RUNNING else self.running.discard)(trial.number)
         for path, domain in trial.distributions.items():
             if path not in self.domains:
-                self.domains[path] = (domain, trial.number)
+                self.domains[path] = (domain, f"trial {trial.number}")
 
     def _add_candidate(self, item: PoolRecord) -> None:
         pool = self.pools.get(item.path)
         if pool is None:
-            pool = self.pools[item.path] = Pool(item.path, Domain.from_json(item.domain))
+            domain: Domain[Any] = Domain.from_json(item.domain)
+            pool = self.pools[item.path] = Pool(item.path, self.check_domain(item.path, domain, "the pool"))
         pool.add(
             pool.domain.decode(item.value),
             parents=item.parents,
@@ -81,7 +82,11 @@ class Mirror:
     def open_pool(self, path: str, domain: Domain[Any]) -> Pool:
         """The pool of an open-ended variable; an empty one where nothing has been added yet."""
         with self._lock:
-            return self.pools.setdefault(path, Pool(path, domain))
+            domain = self.check_domain(path, domain, "the pool")
+            pool = self.pools.get(path)
+            if pool is None:
+                pool = self.pools[path] = Pool(path, domain)
+            return pool
 
     def add_candidates(self, records: Sequence[PoolRecord]) -> None:
         """Stores candidates and reads back what the storage made of them."""
@@ -91,7 +96,7 @@ class Mirror:
             for record in added:
                 self._add_candidate(record)
 
-    def check_domain(self, path: str, domain: Domain[Any], number: int) -> Domain[Any]:
+    def check_domain(self, path: str, domain: Domain[Any], where: str) -> Domain[Any]:
         """Notes the domain of a variable, or holds it against what other trials used.
 
         The bounds of a number may differ from trial to trial; what else a domain is may not, because the trials
@@ -100,13 +105,13 @@ class Mirror:
         Raises:
             StudyError: when the domain does not go with what another trial used.
         """
-        known, user = self.domains.setdefault(path, (domain, number))
+        known, user = self.domains.setdefault(path, (domain, where))
         if known is domain or _equal(known, domain):
             return known
         if _go_together(known, domain):
             return domain
         raise StudyError(
-            f"{path!r} is {known!r} in trial {user} and {domain!r} now (trial {number}); within a study a name "
+            f"{path!r} is {known!r} in {user} and {domain!r} in {where}; within a study a name "
             f"keeps its domain. Give the new variable a name of its own, for example {path + '_2'!r}, or start "
             "another study"
         )
@@ -124,4 +129,4 @@ def _go_together(known: Domain[Any], new: Domain[Any]) -> bool:
         return False
     if isinstance(known, Float | Int) and isinstance(new, Float | Int):
         return known.log == new.log
-    return known.open_ended
+    return False

@@ -222,18 +222,20 @@ class Study:
         self, trial: Trial | FrozenTrial | int | None, evaluations: Sequence[Evaluation]
     ) -> list[Evaluation]:
         """Writes rows of the ledger, all of them or none; see `record`."""
-        number, fingerprint = self._identify(trial)
+        number, fingerprint = self._identify(trial, named=all(row.fingerprint for row in evaluations))
         rows = [attrs.evolve(row, trial=number, fingerprint=row.fingerprint or fingerprint) for row in evaluations]
         self.storage.append_evaluations(self._mirror.record.id, rows)
         return rows
 
-    def _identify(self, trial: Trial | FrozenTrial | int | None) -> tuple[int | None, str]:
+    def _identify(self, trial: Trial | FrozenTrial | int | None, *, named: bool) -> tuple[int | None, str]:
+        """The number of a trial, and unless the rows have been ``named`` its fingerprint."""
         if trial is None:
             return None, ""
         if isinstance(trial, Trial):
-            return trial.number, trial.fingerprint
-        frozen = telling.find(self, trial)
-        return frozen.number, frozen.fingerprint
+            telling.find(self, trial)
+            return trial.number, "" if named else trial.fingerprint
+        frozen = telling.find(self, trial, fresh=not named)
+        return frozen.number, "" if named else telling.fingerprint_in(self, frozen)
 
     # The search
 

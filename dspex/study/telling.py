@@ -19,7 +19,7 @@ from dspex.trials.params import fingerprint_of
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["add", "fail", "find", "tell"]
+__all__ = ["add", "fail", "find", "fingerprint_in", "tell"]
 
 _logger = logging.getLogger("dspex.study")
 
@@ -45,7 +45,7 @@ def tell(
         state=state,
         values=told,
         datetime_complete=datetime.now(UTC),
-        fingerprint=_fingerprint(trial, frozen),
+        fingerprint=fingerprint_in(study, frozen),
     )
     study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
     if isinstance(trial, Trial):
@@ -73,20 +73,21 @@ def add(study: Study, trial: FrozenTrial) -> None:
         _as_floats(trial.values, study.directions)
     checked_trial(trial)
     study._mirror.sync()
-    number = len(study._mirror.log)
+    where = f"trial {len(study._mirror.log)}"
     for path, domain in trial.distributions.items():
-        study._mirror.check_domain(path, domain, number)
-        if domain.open_ended and study.pool(path, domain).get(trial.params[path]) is None:
+        study._mirror.check_domain(path, domain, where)
+        item = trial.params[path]
+        if domain.open_ended and item is not None and item not in study.pool(path, domain):
             raise StudyError(
-                f"{path}={trial.params[path]!r} is no candidate of the pool; add it first and use its id: "
+                f"{path}={item!r} is no candidate of the pool; add it first and use its id: "
                 f"study.pool({path!r}).add(...).id"
             )
-    fingerprint = trial.fingerprint or fingerprint_of(trial.params, trial.distributions)
-    study.storage.append_trials(study._mirror.record.id, [attrs.evolve(trial, fingerprint=fingerprint)])
+    added = attrs.evolve(trial, fingerprint=fingerprint_in(study, trial))
+    study.storage.append_trials(study._mirror.record.id, [added])
 
 
-def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
-    """The trial that is meant, as it stands.
+def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) -> FrozenTrial:
+    """The trial that is meant, as it stands, or with ``fresh=False`` as it was last seen.
 
     Raises:
         StudyError: when there is none.
@@ -100,17 +101,21 @@ def find(study: Study, trial: Trial | FrozenTrial | int) -> FrozenTrial:
     number: Any = trial.number if isinstance(trial, FrozenTrial) else trial
     if isinstance(number, bool) or not isinstance(number, int):
         raise StudyError(f"trial must be a trial or its number, got {trial!r} ({type(trial).__name__})")
-    study._mirror.sync()
     log = study._mirror.log
+    if fresh or number >= len(log):
+        study._mirror.sync()
     if not 0 <= number < len(log):
         raise StudyError(f"there is no trial {number}; the study has {len(log)} trials")
     return log[number]
 
 
-def _fingerprint(trial: Trial | FrozenTrial | int, frozen: FrozenTrial) -> str:
-    if not frozen.params or frozen.fingerprint:
-        return frozen.fingerprint  # it was never given values, or is known already
-    return trial.fingerprint if isinstance(trial, Trial) else fingerprint_of(frozen.params, frozen.distributions)
+def fingerprint_in(study: Study, trial: FrozenTrial) -> str:
+    """The id of a trial's values, as the study counts them."""
+    if trial.fingerprint or not trial.params:
+        return trial.fingerprint  # it is known, or there is nothing to know
+    if study.space is not None:
+        return str(study.state(trial).fingerprint)
+    return fingerprint_of(trial.params, trial.distributions)
 
 
 def _settle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,7 +49,6 @@ class Trial(Suggestions):
         self._frozen = frozen
         self._space = space
         self._plan: dict[str, Any] = {}
-        self._fingerprint = frozen.fingerprint
         self._lock = threading.RLock()
 
     # What it is
@@ -91,11 +91,16 @@ class Trial(Suggestions):
     def fingerprint(self) -> str:
         """The id of the configuration: the same values give the same one, in every process.
 
-        Suggest all values before you read it or record an evaluation.
+        From the first time it is read (recording an evaluation reads it) nothing more can be suggested, because
+        what has been paid for is found by it.
         """
-        if not self._fingerprint:
-            self._fingerprint = self._compute_fingerprint()
-        return self._fingerprint
+        with self._lock:
+            if not self._frozen.fingerprint:
+                found = fingerprint_of(self._frozen.params, self._frozen.distributions)
+                with suppress(StudyError):  # the trial is no longer ours to write
+                    self._change(lambda trial: attrs.evolve(trial, fingerprint=found))
+                return found
+            return self._frozen.fingerprint
 
     @property
     def user_attrs(self) -> Mapping[str, Any]:
@@ -120,8 +125,8 @@ class Trial(Suggestions):
                         f"{name + '_2'!r}"
                     )
             else:
-                self._running()
-                known = self.study._mirror.check_domain(name, domain, self.number)
+                self._check_open(name)
+                known = self.study._mirror.check_domain(name, domain, f"trial {self.number}")
                 self._put({name: self._choose(name, known)}, {name: known})
             value: T = resolved({name: self._frozen.params[name]}, {name: domain}, self.study._mirror.pools)[name]
             return value
@@ -143,12 +148,13 @@ class Trial(Suggestions):
     def _allowed(self, name: str, domain: Domain[Any], value: Any) -> bool:
         return value in self.study._mirror.pools[name] if domain.open_ended else domain.contains(value)
 
-    def _put(self, params: Mapping[str, Any], domains: Mapping[str, Domain[Any]]) -> None:
+    def _put(self, params: Mapping[str, Any], domains: Mapping[str, Domain[Any]], *, fingerprint: str = "") -> None:
         self._change(
             lambda trial: attrs.evolve(
                 trial,
                 params={**trial.params, **params},
                 distributions={**trial.distributions, **domains},
+                fingerprint=fingerprint,
             )
         )
 
@@ -209,18 +215,23 @@ class Trial(Suggestions):
             self._frozen = changed
             return changed
 
-    def _running(self) -> None:
+    def _check_open(self, name: str) -> None:
         if self._frozen.state is not TrialState.RUNNING:
             raise StudyError(
-                f"trial {self.number} has finished already ({self._frozen.state.name}), so nothing more can "
-                "be suggested for it; ask for another one with study.ask()"
+                f"trial {self.number} has finished already ({self._frozen.state.name}), so nothing more can be "
+                "suggested for it; ask for another one with study.ask()"
             )
-
-    def _compute_fingerprint(self) -> str:
-        if self._space is not None:
-            fingerprint: str = self.state.fingerprint
-            return fingerprint
-        return fingerprint_of(self._frozen.params, self._frozen.distributions)
+        if self._space is not None and self._frozen.fingerprint:
+            why = "it is inactive under them" if name in self._space else "declare it there"
+            raise StudyError(
+                f"{name!r} has no value in trial {self.number}, whose values were chosen for the whole space at once; "
+                f"{why}"
+            )
+        if self._frozen.fingerprint:
+            raise StudyError(
+                f"{name!r} comes too late: trial {self.number} has recorded evaluations under the values it had "
+                f"({', '.join(self._frozen.params) or 'none'}). Suggest all values before the first trial.record(...)"
+            )
 
     def __repr__(self) -> str:
         return f"<Trial {self.number}: {self._frozen.state.name}, {self.params}>"

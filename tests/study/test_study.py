@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 
@@ -139,6 +140,25 @@ class TestDeclaredSpaces:
             assert finished.fingerprint == study.state(finished).fingerprint
         assert study.trials == load_study(storage=study.storage).trials
 
+    def test_nothing_more_is_suggested(self) -> None:
+        study = create_study(space=SPACE)
+        trial = study.ask(fixed={"answer": "direct"})
+        assert trial.suggest("answer", Choice("direct", "stepwise")) == "direct"
+        for name, why in (("answer.stepwise.temperature", "it is inactive under them"), ("new", "declare it there")):
+            with pytest.raises(StudyError, match=rf"'{name}' has no value in trial 0, .*at once; {why}"):
+                trial.suggest(name, Float(0.0, 1.0))
+
+    def test_every_way_to_name_a_trial_gives_the_same_fingerprint(self) -> None:
+        study = create_study(space=SPACE)
+        trial = study.ask()
+        row = Evaluation(example_id="e", status="ok")
+        rows = [study.record(named, attrs.evolve(row, rollout=i)) for i, named in enumerate((trial, trial.frozen, 0))]
+        assert {row.fingerprint for row in rows} == {trial.state.fingerprint}
+        assert study.tell(0, 1.0).fingerprint == trial.state.fingerprint
+        added = create_trial(value=1.0, params=trial.params, distributions=trial.distributions)
+        study.add_trial(added)
+        assert study.trials[1].fingerprint == trial.state.fingerprint
+
     def test_a_space_given_with_the_question(self) -> None:
         study = create_study()
         trial = study.ask(Space.of(k=Int(1, 3)))
@@ -233,8 +253,28 @@ class TestSuggesting:
         trial.suggest("k", first)
         study.tell(trial, 1.0)
         for opened in (study, load_study(study_name="one", storage=study.storage)):
-            with pytest.raises(StudyError, match=r"'k' is .* in trial 0 and .* now \(trial .\).*keeps its domain"):
+            with pytest.raises(StudyError, match=r"'k' is .* in trial 0 and .* in trial \d; .*keeps its domain"):
                 opened.ask().suggest("k", second)
+
+    def test_a_pool_has_one_domain(self, storage: Any) -> None:
+        study = create_study(study_name="one", storage=storage)
+        study.ask().suggest_prompt("p", ["a"], max_chars=5)
+        for opened in (study, load_study(study_name="one", storage=study.storage)):
+            with pytest.raises(StudyError, match=r"'p' is Prompt\(max_chars=5\) in .* and Prompt\(\) in the pool"):
+                opened.pool("p", Prompt())
+
+    def test_what_was_recorded_fixes_the_configuration(self, storage: Any) -> None:
+        study = create_study(study_name="one", storage=storage)
+        trial = study.ask()
+        k = trial.suggest_int("k", 1, 5)
+        row = trial.record(Evaluation(example_id="e1", status="ok", scores={"score": 1.0}))
+        with pytest.raises(StudyError, match=r"'x' comes too late: trial 0 has recorded evaluations .*\(k\)"):
+            trial.suggest_float("x", 0.0, 1.0)
+        assert trial.suggest_int("k", 1, 5) == k
+        assert load_study(study_name="one", storage=study.storage).trials[0].fingerprint == row.fingerprint
+        study.requeue(trial)
+        assert trial.fingerprint == row.fingerprint
+        assert study.ask().fingerprint == row.fingerprint
 
     def test_bounds_may_differ_between_trials(self) -> None:
         study = create_study()
