@@ -58,6 +58,7 @@ class Budget:
     """
 
     __slots__ = (
+        "__weakref__",
         "_calls",
         "_held",
         "_limits",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dspex.data import Example, Usage, require_examples
-from dspex.errors import BudgetExceeded, DefinitionError, StateError
+from dspex.data import Evaluation, Example, Usage, require_examples
+from dspex.errors import BudgetExceeded, DefinitionError, StateError, StudyError
 from dspex.evaluate import Evaluate, EvaluationResult
 from dspex.execution import Budget, context, current
 from dspex.modules import Module
-from dspex.optimizers.identity import study_name
-from dspex.optimizers.result import OptimizationResult, ParetoPoint
+from dspex.optimizers.identity import check_identity, described, study_identity, study_name
+from dspex.optimizers.options import check_whole
+from dspex.optimizers.result import COMPLETE, OptimizationResult, ParetoPoint
 from dspex.optimizers.splitting import Splits, split_for_search
-from dspex.optimizers.task import Task
+from dspex.optimizers.task import Task, unrecorded_usage
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
 from dspex.samplers import Sampler
 from dspex.storage import Storage
@@ -40,7 +42,8 @@ class Optimizer(ABC):
         concurrency: how many examples run at once.
         deadline: seconds that one example may take.
         retries: further tries of an example after an infrastructure error.
-        failure_score: what a program gets that raised.
+        failure_score: what a program gets that raised; 0 unless given. It has to be given when the first objective is
+            minimized, where 0 would be the best there is.
         seed: of everything random; the same seed repeats the search.
 
     Example:
@@ -63,9 +66,11 @@ class Optimizer(ABC):
         concurrency: int = 8,
         deadline: float | None = None,
         retries: int = 2,
-        failure_score: float = 0.0,
+        failure_score: float | None = None,
         seed: int = 0,
     ) -> None:
+        for name, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("seed", seed, None)):
+            check_whole(name, value, least)
         self.concurrency = concurrency
         self.deadline = deadline
         self.retries = retries
@@ -86,7 +91,9 @@ class Optimizer(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the results: part of the identity of an unnamed study."""
-        return {"optimizer": type(self).__name__, "failure_score": self.failure_score, "seed": self.seed}
+        left_out = ("concurrency", "deadline", "retries", "watcher")
+        own = {name: described(value) for name, value in vars(self).items() if name not in left_out}
+        return {**own, "optimizer": type(self).__name__, "search": described(type(self))}
 
     def optimize(
         self,
@@ -115,8 +122,8 @@ class Optimizer(ABC):
             metric: ``metric(example, prediction[, trace])`` → float, bool, `Score` or a dict of objectives.
             valset: what configurations are scored on.
             testset: the held-out examples; the search never sees them.
-            budget: the hard cap over the whole study, earlier runs included; on reaching it the best so far comes
-                back. Part of it is kept for the held-out comparison.
+            budget: the hard cap; on reaching it the best so far comes back. Dollars, tokens and calls count over the
+                whole study, earlier runs included, seconds from this call. Part is kept for the held-out comparison.
             objectives: name → ``"maximize"`` or ``"minimize"``, the most important first; default
                 ``{"score": "maximize"}``. ``cost``, ``tokens``, ``calls`` and ``latency`` are measured.
             study: a study, or the name of one; None derives the name from program, data, metric, settings and
@@ -138,6 +145,11 @@ class Optimizer(ABC):
                 "a Module's forward, or optimize it with dspex.create_study().optimize(function)"
             )
         directions = _checked_objectives(objectives)
+        if self.failure_score is None and next(iter(directions.values())) == "minimize":
+            raise DefinitionError(
+                f"{next(iter(directions))!r} is minimized, so a program that raises must not score 0, which would "
+                f"be the best; write for example {type(self).__name__}(failure_score=1.0)"
+            )
         require_examples(trainset, name="trainset")
         splits = split_for_search(trainset, valset, testset, seed=self.seed)
         if not program.space().tunable:
@@ -155,7 +167,7 @@ class Optimizer(ABC):
                 stack.enter_context(context(lm=lm))
             if watcher is None:
                 watcher = ConsoleWatcher() if _shows(progress) else Watcher()
-                stack.callback(watcher.close)
+            stack.callback(watcher.close)
             opened = self._open(program, metric, splits, directions, study, storage)
             return self._optimize(program, metric, splits, budget, directions, opened, watcher)
 
@@ -171,22 +183,31 @@ class Optimizer(ABC):
         study: str | Study | None,
         storage: str | Storage | None,
     ) -> Study:
+        settings = {**self.to_json(), "objectives": dict(directions)}
+        identity = study_identity(program, metric, splits, settings, current().lm)
         if isinstance(study, Study):
-            return study
-        if study is None:
-            settings = {**self.to_json(), "objectives": directions}
-            study = study_name(program, metric, splits, settings, current().lm)
-        if storage == DEFAULT_STORAGE:
-            with contextlib.suppress(FileExistsError):
-                _make_default_folder()
-        return create_study(
-            study_name=study,
-            storage=storage,
-            sampler=self.sampler(),
-            directions=list(directions.values()),
-            space=program.space(),
-            load_if_exists=True,
-        )
+            if list(study.directions) != list(directions.values()) or study.space is None:
+                raise DefinitionError(
+                    f"study {study.study_name!r} does not fit: it has the directions {', '.join(study.directions)} and "
+                    f"{'no space' if study.space is None else 'a space'}, and the search has {directions!r}; give its "
+                    "name instead, study='name', or make it with "
+                    f"create_study(space=program.space(), directions={list(directions.values())!r})"
+                )
+            opened = study
+        else:
+            if storage == DEFAULT_STORAGE:
+                with contextlib.suppress(FileExistsError):
+                    _make_default_folder()
+            opened = create_study(
+                study_name=study or study_name(program, identity),
+                storage=storage,
+                sampler=self.sampler(),
+                directions=list(directions.values()),
+                space=program.space(),
+                load_if_exists=True,
+            )
+        check_identity(opened, identity)
+        return opened
 
     def _optimize(
         self,
@@ -213,13 +234,13 @@ class Optimizer(ABC):
             concurrency=self.concurrency,
             deadline=self.deadline,
             retries=self.retries,
-            failure_score=self.failure_score,
+            failure_score=self.failure_score or 0.0,
             seed=self.seed,
             watcher=watcher,
         )
         if budget is not None:
-            budget.charge(task.usage() + heldout.usage())
-        stopped = "the search was complete"
+            _charge(budget, study, task.usage() + heldout.usage())
+        stopped = COMPLETE
         state: VariableState | None = None
         try:
             state = self.search(task)
@@ -240,6 +261,8 @@ class Optimizer(ABC):
         if stopped != "interrupted":
             watcher.phase("comparing on held-out examples")
             baseline, best = heldout.compare(program, (start, winner))
+            if heldout.interrupted:
+                stopped = "interrupted"
         test = None
         kept_baseline = False
         if baseline is not None and best is not None:
@@ -250,6 +273,9 @@ class Optimizer(ABC):
                 kept_baseline = task.sign * test.difference < 0
         if kept_baseline:
             winner = start
+        usage = task.usage() + heldout.usage()
+        if budget is not None:
+            _counted.setdefault(budget, {})[study.study_name] = usage
         return OptimizationResult(
             program=program.bind(winner),
             state=winner,
@@ -262,7 +288,7 @@ class Optimizer(ABC):
             kept_baseline=kept_baseline,
             pareto=_front(task, objectives),
             objectives=dict(objectives),
-            usage=task.usage() + heldout.usage(),
+            usage=usage,
             seconds=time.perf_counter() - began,
             stopped=stopped,
             resumed_rows=resumed_rows,
@@ -279,6 +305,7 @@ class _Heldout:
         self.metric = metric
         self.budget = budget
         self.optimizer = optimizer
+        self.interrupted = False
         self.study = create_study(
             study_name=f"{study.study_name}:held-out",
             storage=study.storage,
@@ -287,7 +314,7 @@ class _Heldout:
         )
 
     def usage(self) -> Usage:
-        return self.study.ledger.usage()
+        return self.study.ledger.usage() + Usage.from_json(self.study.user_attrs.get("overhead", {}))
 
     def compare(self, program: Module, states: Sequence[VariableState]) -> Iterator[EvaluationResult | None]:
         """Each state's result; they take turns, so that when the budget ends the same examples have been run."""
@@ -312,12 +339,22 @@ class _Heldout:
             concurrency=self.optimizer.concurrency,
             deadline=self.optimizer.deadline,
             retries=self.optimizer.retries,
-            failure_score=self.optimizer.failure_score,
+            failure_score=self.optimizer.failure_score or 0.0,
             budget=self.budget,
             seed=self.optimizer.seed,
             progress=False,
         )
-        result = evaluate(program, on_result=lambda row: self.study.record(None, row), fingerprint=state.fingerprint)
+
+        def record(row: Evaluation) -> None:
+            with contextlib.suppress(StudyError):  # another process that runs the same line was faster
+                self.study.record(None, row)
+
+        result = evaluate(program, on_result=record, fingerprint=state.fingerprint)
+        rest = unrecorded_usage(result)
+        if rest:
+            before = Usage.from_json(self.study.user_attrs.get("overhead", {}))
+            self.study.set_user_attr("overhead", (before + rest).to_json())
+        self.interrupted = self.interrupted or result.stopped == "interrupted"
         return result.stopped
 
     def _result(self, state: VariableState, stopped: str, seconds: float) -> EvaluationResult | None:
@@ -339,6 +376,19 @@ class _Heldout:
             seconds=seconds,
             usage=sum((row.usage for _, row in known), Usage()),
         )
+
+
+# What each budget has counted of each study, so that the same line run again with the same object charges it once.
+_counted: weakref.WeakKeyDictionary[Budget, dict[str, Usage]] = weakref.WeakKeyDictionary()
+
+
+def _charge(budget: Budget, study: Study, spent: Usage) -> None:
+    known = _counted.get(budget, {}).get(study.study_name)
+    rest = spent.copy()
+    if known is not None:
+        for name in Usage.__slots__:
+            setattr(rest, name, max(0, getattr(rest, name) - getattr(known, name)))
+    budget.charge(rest)
 
 
 def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
+from dspex.optimizers.options import check_whole
 from dspex.optimizers.task import Scores, Task
 from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
 from dspex.samplers import Sampler, TPESampler
@@ -60,11 +61,17 @@ class JointSearch(Optimizer):
     ) -> None:
         super().__init__(**options)
         for name, value, least in (("trials", trials, 1), ("width", width, 1), ("eta", eta, 2)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise DefinitionError(
-                    f"{name} must be a whole number from {least} on, got {value!r} ({type(value).__name__}); "
-                    f"write for example JointSearch({name}={max(least, 9)})"
-                )
+            check_whole(name, value, least)
+        for name, limit in (("min_examples", min_examples), ("patience", patience)):
+            if limit is not None:
+                check_whole(name, limit, 1)
+        if proposers is not None and (
+            not isinstance(proposers, Sequence) or not all(isinstance(one, Proposer) for one in proposers)
+        ):
+            raise DefinitionError(
+                f"proposers must be a list of proposers, got {proposers!r} ({type(proposers).__name__}); write "
+                "for example proposers=[dspex.proposers.LabeledDemos()]"
+            )
         self.trials = trials
         self.width = width
         self.eta = eta
@@ -81,10 +88,8 @@ class JointSearch(Optimizer):
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the results."""
-        names = ("trials", "width", "eta", "min_examples", "patience")
         return {
             **super().to_json(),
-            **{name: getattr(self, name) for name in names},
             "proposers": [proposer.to_json() for proposer in self.proposers],
             "sampler": repr(self._sampler),
         }

@@ -16,7 +16,10 @@ from dspex.variables import VariableState
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["OptimizationResult", "ParetoPoint"]
+__all__ = ["COMPLETE", "OptimizationResult", "ParetoPoint"]
+
+COMPLETE = "the search was complete"
+"""What `OptimizationResult.stopped` says when nothing cut the search short."""
 
 
 @attrs.frozen
@@ -34,7 +37,7 @@ class OptimizationResult:
     ``program`` is the program with the winning values and ``state`` those values. ``baseline`` and ``best`` are the
     evaluations of the start and of the search's winner on the held-out examples, which the search never saw
     (None when the budget was over before they were paid for), and ``test`` compares the two example by
-    example. When the winner is no better than the baseline there, ``program`` is the baseline: ``kept_baseline``.
+    example. When the winner is worse than the baseline there, ``program`` is the baseline: ``kept_baseline``.
     ``usage`` is what the whole study has consumed, runs before a resumption included; ``seconds`` is this run's.
     """
 
@@ -57,12 +60,17 @@ class OptimizationResult:
     @property
     def significant(self) -> bool:
         """Whether the held-out gain is larger than chance explains (paired test, 5 %)."""
-        return self.test is not None and self.test.significant and self.test.difference > 0
+        return self.test is not None and self.test.significant and self._sign * self.test.difference > 0
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if next(iter(self.objectives.values())) == "maximize" else -1.0
 
     def verdict(self) -> str:
         """One honest sentence about the gain."""
         if self.test is None:
-            return "no held-out comparison: the budget was over before it was complete"
+            why = "no held-out example was scored" if self.stopped == COMPLETE else self.stopped
+            return f"no held-out comparison: {why}"
         gain = f"{self.test.difference:+.3f}"
         p = f"p {'< 0.001' if self.test.p_value < 0.001 else f'= {self.test.p_value:.3f}'}"
         if self.significant:
@@ -125,11 +133,12 @@ class OptimizationResult:
             ("score", "right"),
             ("95 % interval", "left"),
             ("failed", "right"),
+            ("raised", "right"),
         ):
             table.add_column(column, justify=side)  # type: ignore[arg-type]  # the two literals are given above
         for name, result in (("baseline", self.baseline), ("best", self.best)):
             if result is None:
-                table.add_row(name, "0", "-", "not evaluated", "-")
+                table.add_row(name, "0", "-", "not evaluated", "-", "-")
                 continue
             low, high = result.interval
             score = "-" if result.score is None or math.isnan(result.score) else f"{result.score:.3f}"
@@ -139,6 +148,7 @@ class OptimizationResult:
                 score,
                 f"[{low:.3f}, {high:.3f}]".replace("[", "\\["),
                 str(result.failed),
+                str(result.errors),
             )
         if self.test is not None:
             low, high = self.test.interval
@@ -147,6 +157,7 @@ class OptimizationResult:
                 str(self.test.count),
                 f"{self.test.difference:+.3f}",
                 f"\\[{low:+.3f}, {high:+.3f}]",
+                "",
                 "",
             )
         return table
@@ -171,7 +182,9 @@ class OptimizationResult:
             old, new = self.start[path], self.state[path]
             if path in active and old != new:
                 lines.append(f"  {path}: {_brief(old)} → {_brief(new)}")
-        return "\n".join(lines) or "  nothing: the program's own values were the best"
+        if lines:
+            return "\n".join(lines)
+        return "  nothing: no other configuration was shown to be better than the program's own values"
 
     def _bill(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)

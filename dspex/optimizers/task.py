@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from dspex.data import Evaluation, Example, Usage
-from dspex.errors import BudgetExceeded, DataError, MetricError, StateError, StudyError
+from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError, StateError, StudyError
 from dspex.evaluate import Evaluate, EvaluationResult, measured
 from dspex.evaluate.one import ExampleResult, ExampleRun
 from dspex.evaluate.scoring import Scorer
@@ -40,6 +40,7 @@ HELDOUT_SHARE = 0.4
 MAX_FAILED = 0.1
 """The share of failed examples with which a configuration may still be ranked, by the others."""
 
+_ANSWERS = ("ParseError", "ToolError")  # what another prompt may mend, unlike a bug in the program
 _OVERHEAD = "dspex:overhead"
 _GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
 
@@ -77,13 +78,13 @@ def _objective(row: Evaluation, name: str) -> float:
     if name in row.scores:
         return row.scores[name]
     found = measured(row.usage, row.latency)
-    if name not in found and row.error:  # a program that raised has the failure score in every objective of the metric
+    if name not in found and row.error:  # a program that raised has the failure score in all the metric's objectives
         return row.scores.get("score", math.nan)
     return found.get(name, math.nan)
 
 
 def unrecorded_usage(result: EvaluationResult) -> Usage:
-    """What an evaluation took that none of its rows tells: the metric's own calls, and examples that were not finished."""
+    """What an evaluation took that no row tells: the metric's own calls, and examples that were not finished."""
     rest = result.usage.copy()
     for row in result.rows:
         for name in Usage.__slots__:
@@ -148,6 +149,7 @@ class Task:
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
         self._best: Scores | None = None
         self._furthest: list[Scores] = []
+        self._trusted = False  # whether anything has worked yet
         self._clocked: tuple[float, int] | None = None  # seconds and examples, without the first portion
         self._memory = dict(study.user_attrs)
         self._overhead = Usage.from_json(self._memory.get(_OVERHEAD, Usage().to_json()))
@@ -225,6 +227,8 @@ class Task:
         trial = self._trial_of(state)
         self._pay(state, trial, asked)
         scores = self._scores(state, asked)
+        if not self._trusted:
+            self._check_first(scores)
         self._report(trial, scores)
         self._compare(scores)
         if len(asked) == len(self.valset):
@@ -437,6 +441,22 @@ class Task:
     def _state_of(self, trial: Trial | FrozenTrial) -> VariableState:
         return self.space.state(self.study.values(trial))
 
+    def _check_first(self, scores: Scores) -> None:
+        """Raise when nothing of the first evaluation worked, for a reason that no configuration would mend."""
+        rows = scores.rows
+        if rows and all(not row.ok for row in rows):
+            raise StudyError(
+                f"all of the first {len(rows)} examples failed, so nothing can be searched; the last with "
+                f"{rows[-1].error}"
+            )
+        if rows and all(row.error and not row.error.startswith(_ANSWERS) for row in rows):
+            raise DefinitionError(
+                f"{type(self.program).__name__} raised on all of the first {len(rows)} examples, the last time "
+                f"{rows[-1].error}. Its inputs are {sorted(self.valset[0].inputs().to_dict())}; try it by hand first: "
+                "program(**trainset[0].inputs())"
+            )
+        self._trusted = True
+
     def _known_examples(self, examples: Sequence[Example]) -> tuple[Example, ...]:
         known = {example.id for example in self.valset}
         for example in examples:
@@ -452,8 +472,8 @@ class Task:
             if math.isnan(_objective(row, name)):
                 had = ", ".join(map(repr, {**row.scores, **measured(row.usage, row.latency)}))
                 raise MetricError(
-                    f"there is no value for the objective {name!r}; the metric and the run gave {had}. Return it from the "
-                    f'metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='
+                    f"there is no value for the objective {name!r}; the metric and the run gave {had}. Return it from "
+                    f'the metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='
                 )
 
     def _trial_of(self, state: VariableState) -> Trial | FrozenTrial:

@@ -15,6 +15,7 @@ import pytest
 
 import dspex
 from dspex import Budget, JointSearch
+from dspex.errors import StudyError
 from tests.optimizers.tasks import Capitals, lm, metric, model, trainset
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def test_killed_again_and_again_it_ends_where_an_undisturbed_run_ends(tmp_path: 
     paid = stormy / "paid"
     paid.touch()
     kills = 0
-    for target in (5, 40, 90, 160, 230):
+    for target in (5, 25, 50, 80, 120):
         process = start(stormy)
         while process.poll() is None and len(paid.read_text().splitlines()) < target:
             time.sleep(0.01)
@@ -134,3 +135,38 @@ def test_a_changed_line_is_another_study(change: str) -> None:
     second = search.optimize(program, examples, judge, lm=used, storage=storage)
     assert second.study.study_name != first.study.study_name
     assert second.resumed_rows == 0
+
+
+def test_a_named_study_refuses_another_search() -> None:
+    storage = dspex.storage.InMemoryStorage()
+    arguments: dict[str, Any] = {"lm": lm(), "storage": storage, "study": "mine"}
+    JointSearch(trials=6, width=6).optimize(Capitals(), trainset(), metric, **arguments)
+    with pytest.raises(StudyError, match="study 'mine' was made with another metric, so its results are not"):
+        JointSearch(trials=6, width=6).optimize(Capitals(), trainset(), lambda e, p: 0.25, **arguments)
+    with pytest.raises(StudyError, match="another examples"):
+        JointSearch(trials=6, width=6).optimize(Capitals(), trainset()[:-1], metric, **arguments)
+
+
+def test_what_a_metric_closes_over_is_part_of_it() -> None:
+    def weighted(weight: float) -> Any:
+        return lambda example, prediction: weight * metric(example, prediction)
+
+    names = [
+        JointSearch(trials=3, width=3)
+        .optimize(Capitals(), trainset(), weighted(weight), lm=lm(), storage=None)
+        .study.study_name
+        for weight in (0.5, 0.5, 0.9)
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_one_budget_object_counts_one_study_once() -> None:
+    storage = dspex.storage.InMemoryStorage()
+    budget = Budget(calls=600)
+    search = JointSearch(trials=6, width=6)
+    for _ in range(2):
+        search.optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage, budget=budget)
+        spent = budget.spent.calls
+    first = budget.spent.calls
+    search.optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage, budget=budget)
+    assert budget.spent.calls == first == spent
