@@ -17,6 +17,7 @@ A layout speaks of *things* by index, never of the objects themselves, so all co
 from __future__ import annotations
 
 import collections
+import dis
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -381,7 +382,7 @@ class _Discovery:
     def refuse_hidden_captures(self) -> None:
         modules = {id(self.things[index]): node.path for index, node in self.nodes.items()}
         for place, function in self.functions:
-            for name in function.__code__.co_names:
+            for name in _globals_read(function.__code__):
                 value = function.__globals__.get(name)
                 if id(value) in modules and isinstance(value, self.module_type):
                     raise BindingError(
@@ -401,6 +402,15 @@ class _Discovery:
                     f"in `{attribute}`, where a copy of the program cannot re-point it.\n"
                     f"  right:  make {kind} a dspex.Module, or give it a plain function or a bound method"
                 )
+
+
+def _globals_read(code: types.CodeType) -> set[str]:
+    """The names that a function, or one nested in it, reads as globals; names of attributes are not among them."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _globals_read(constant)
+    return names
 
 
 def _spell(conditions: tuple[Condition, ...]) -> str:

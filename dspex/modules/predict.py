@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex.adapters import Adapter, adapter_named
 from dspex.data import Example, Prediction
-from dspex.errors import DataError, LMRequestError, ParseError
+from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
 from dspex.lm import BaseLM
 from dspex.lm.named import lm_named
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dspex.lm import LMRequest
 
 __all__ = ["Predict"]
+
+_ARGUMENTS = ("instructions", "demos", "temperature", "max_tokens", "model", "adapter", "lm", "signature")
 
 
 class Predict(Module):
@@ -101,6 +104,13 @@ class Predict(Module):
         n: int = 1,
         **params: Any,
     ) -> None:
+        for name in params:
+            close = difflib.get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.75)
+            if close:
+                raise DefinitionError(
+                    f"Predict takes no {name}={params[name]!r}; did you mean {close[0]}=? (What is not an argument of "
+                    "Predict goes to the model with each call, such as top_p=0.9.)"
+                )
         self.signature = ensure_signature(signature)
         self.lm = lm
         self.n = n

@@ -30,6 +30,7 @@ def save_program(program: Module, path: str | PathLike[str]) -> None:
         "format": FORMAT,
         "schema": SCHEMA,
         "program": f"{kind.__module__}:{kind.__qualname__}",
+        "signatures": _signatures(program),
         "space_hash": space.hash,
         "space": space.to_json(),
         "state": program.state().to_json(),
@@ -50,6 +51,10 @@ def save_program(program: Module, path: str | PathLike[str]) -> None:
         raise StorageError(f"the program could not be saved to {str(target)!r}: {error}") from error
 
 
+def _signatures(program: Module) -> dict[str, str]:
+    return {path: predictor.signature.spec for path, predictor in program.named_predictors()}
+
+
 def _umask() -> int:
     mask = os.umask(0o022)  # it can only be read by setting it
     os.umask(mask)
@@ -68,6 +73,15 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
             "  right:  load it into a program with the same variables, or bind the values that still fit: "
             "program.bind({path: value, ...})"
         )
+    saved_signatures, own = document.get("signatures", {}), _signatures(program)
+    for where in own:
+        if saved_signatures.get(where) != own[where]:
+            raise StateError(
+                f"{str(path)!r} was saved from a program whose predictor at {where or 'the root'!r} had the signature "
+                f"{saved_signatures.get(where)!r}; here it is {own[where]!r}, so its instructions and demos do not fit.\n"
+                "  right:  load it into the program it was saved from, or bind the values that still fit: "
+                "program.bind({path: value, ...})"
+            )
     state = VariableState.from_json(document["state"], space)
     wiring, things = program._wiring()
     for name, value in state.to_dict().items():

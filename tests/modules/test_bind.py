@@ -146,6 +146,22 @@ def test_a_function_that_reads_a_module_from_a_global_is_a_loud_error() -> None:
         Program().bind({})
 
 
+GLOBAL_ECHO = None
+
+
+def test_a_global_of_the_same_name_as_an_attribute_is_no_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Program(Module):
+        def __init__(self) -> None:
+            self.GLOBAL_ECHO = Leaf()
+
+        def forward(self) -> int:
+            return self.GLOBAL_ECHO()
+
+    program = Program()
+    monkeypatch.setitem(globals(), "GLOBAL_ECHO", program.GLOBAL_ECHO)
+    assert program.bind({"GLOBAL_ECHO.k": 4})() == 4
+
+
 def test_a_circle_through_a_container_is_a_loud_error() -> None:
     def make(leaf: Leaf) -> Any:
         circle: list[Any] = [leaf]

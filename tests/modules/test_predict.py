@@ -9,7 +9,7 @@ import pytest
 
 import dspex
 from dspex import ChainOfThought, Example, JSONAdapter, MockLM, Predict
-from dspex.errors import DataError, LMRequestError, ParseError
+from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import Run, Settings
 
 
@@ -168,3 +168,8 @@ def test_render_shows_the_exact_messages_of_every_predictor() -> None:
         Predict("topic -> text")(topic="owls")
     assert lm.calls[0].messages == Predict("topic -> text").render(topic="owls").messages
     assert "━━ draft" in str(rendering)
+
+
+def test_a_misspelt_argument_does_not_go_to_the_model() -> None:
+    with pytest.raises(DefinitionError, match=r"did you mean temperature="):
+        Predict("question -> answer", tempature=0.3)

@@ -102,3 +102,9 @@ def test_others_may_read_a_saved_program(tmp_path: Path) -> None:
     path.chmod(0o640)
     Program().save(path)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_program_of_another_signature_is_refused(tmp_path: Path) -> None:
+    Predict("question -> reply").save(tmp_path / "p.json")
+    with pytest.raises(StateError, match=r"had the signature 'question -> reply'; here it is 'question -> answer'"):
+        Predict("question -> answer").load(tmp_path / "p.json")
