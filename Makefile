@@ -38,7 +38,7 @@ check: $(VENV)/.check ## Lint, formatting and types
 	done; exit $$failed
 
 bench: $(VENV)/.bench ## Measure the claims of speed against the peers
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script"; done
 
 setup: $(VENV)/.check ## Install everything that demo, test and check need
 

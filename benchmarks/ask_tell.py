@@ -20,6 +20,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +199,9 @@ def rows_per_second() -> None:
         ):
             study = storage.create_study("rows", [StudyDirection.MINIMIZE])
             cells = [
-                _rate(count, lambda: _one_by_one(storage, study.id, count, 0)),
-                _rate(count * 10, lambda: _in_batches(storage, study.id, count * 10, 1)),
-                _rate(count, lambda: _from_threads(storage, study.id, count)),
+                _rate(count, partial(_one_by_one, storage, study.id, count, 0)),
+                _rate(count * 10, partial(_in_batches, storage, study.id, count * 10, 1)),
+                _rate(count, partial(_from_threads, storage, study.id, count)),
             ]
             rows.append([name, *cells])
             storage.close()

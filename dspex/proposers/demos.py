@@ -107,7 +107,7 @@ def add_sets(
     rng: random.Random,
     source: str,
 ) -> None:
-    """Add ``sets`` random sets of each size to the pool at ``path``; where there are fewer demos, of as many as there are."""
+    """Add ``sets`` random sets of each size to the pool at ``path``, or of as many demos as there are."""
     domain = bench.space[path].domain
     limit: int = getattr(domain, "max_demos", 16)
     if sizes is None:
