@@ -42,7 +42,8 @@ def is_alive(owner: str, storage: Storage) -> bool:
     host, _, rest = owner.partition("/")
     pid, _, rest = rest.partition("/")
     started, _, _ = rest.partition("/")
-    if host == socket.gethostname() and pid.isdigit():
+    # Elsewhere than on POSIX, asking whether a process exists may end it.
+    if os.name == "posix" and host == socket.gethostname() and pid.isdigit():
         return _exists(int(pid)) and _started(int(pid)) == started
     seen = storage.last_beat(owner)
     return seen is not None and time.time() - seen < GRACE

@@ -33,16 +33,16 @@ class StudyView:
     space: Space | None
     ledger: Ledger
     pools: Mapping[str, Pool]
-    log: TrialLog
+    _log: TrialLog
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number. Costs as much as there are; `changes` does not."""
-        return self.log.snapshot()
+        return self._log.snapshot()
 
     def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed after ``cursor`` (0: all of them), and the next cursor."""
-        return self.log.changes(cursor)
+        return self._log.changes(cursor)
 
 
 class PerView(Generic[T]):
