@@ -174,14 +174,14 @@ class MetricError(DspexError):
     """A metric that raised, or returned something that is no score."""
 
 
-class DeadlineExceeded(DspexError):
+class DeadlineExceeded(DspexError):  # noqa: N818 - says what happened, like TimeoutExpired
     """The run's time was up, and it was cancelled."""
 
     infrastructure = True
     retryable = True
 
 
-class BudgetExceeded(DspexError):
+class BudgetExceeded(DspexError):  # noqa: N818 - says what happened, like TimeoutExpired
     """The call would have gone past the budget; it was not made."""
 
     infrastructure = True
