@@ -22,7 +22,7 @@ from dspex.study.mirror import Mirror
 from dspex.study.owners import Heartbeat
 from dspex.study.pools import StudyPool
 from dspex.study.trial import Trial
-from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, TrialState
+from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, StudyView, TrialState
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space, VariableState, decode, encode
 
@@ -122,6 +122,12 @@ class Study:
         """All evaluations."""
         self._mirror.sync_ledger()
         return self._mirror.ledger
+
+    @property
+    def view(self) -> StudyView:
+        """What samplers and pruners see of the study, as it is now; always the same object."""
+        self._mirror.sync()
+        return self._mirror.view
 
     @property
     def best_trial(self) -> FrozenTrial:

@@ -287,7 +287,7 @@ class SamplerSuite(ABC):
         study = self.study(FLAT)
         search(study, 25)
         copy = pickle.loads(pickle.dumps(study.sampler))
-        view, number = study._mirror.view, len(study.trials)
+        view, number = study.view, len(study.trials)
         assert copy.sample(view, number, FLAT, fixed={}) == study.sampler.sample(view, number, FLAT, fixed={})
 
     @pytest.mark.parametrize(

@@ -116,9 +116,7 @@ def test_failed_trials_count_for_nothing() -> None:
     for index in range(5):
         _told(with_failed, 0.5 + index / 100, None, TrialState.FAIL)
         without.enqueue_trial({"x": 0.0})  # only so that the numbers are the same
-    view, bare = with_failed._mirror.view, without._mirror.view
-    for study in (with_failed, without):
-        study._mirror.sync()
+    view, bare = with_failed.view, without.view
     assert with_failed.sampler.sample(view, 40, space, fixed={}) == without.sampler.sample(bare, 40, space, fixed={})
 
 
@@ -127,15 +125,10 @@ def test_running_trials_keep_others_away() -> None:
     alone = create_study(sampler=TPESampler(seed=0), space=space)
     for index in range(40):
         _told(alone, index / 40, abs(index / 40 - 0.7))
-    near = sum(
-        abs(alone.sampler.sample(alone._mirror.view, 100 + i, space, fixed={})["x"] - 0.7) < 0.05 for i in range(40)
-    )
+    near = sum(abs(alone.sampler.sample(alone.view, 100 + i, space, fixed={})["x"] - 0.7) < 0.05 for i in range(40))
     for _ in range(30):
         alone.ask(fixed={"x": 0.7})
-    alone._mirror.sync()
-    after = sum(
-        abs(alone.sampler.sample(alone._mirror.view, 100 + i, space, fixed={})["x"] - 0.7) < 0.05 for i in range(40)
-    )
+    after = sum(abs(alone.sampler.sample(alone.view, 100 + i, space, fixed={})["x"] - 0.7) < 0.05 for i in range(40))
     assert after < near
 
 
