@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 __all__ = ["LRU"]
@@ -14,7 +15,8 @@ V = TypeVar("V")
 
 class LRU(Generic[K, V]):
     """Keeps the ``size`` entries used last. Keys must hash and compare without running Python code (texts,
-    numbers and tuples of them): then each step is atomic, and no lock is needed.
+    numbers and tuples of them): then each step is atomic, and no lock is needed. Which was used last is only
+    kept track of once it is full, as nothing is let go of before.
 
     >>> cache = LRU(2)
     >>> cache.put("a", 1); cache.put("b", 2); cache.get("a"), cache.put("c", 3), cache.get("b")
@@ -29,12 +31,11 @@ class LRU(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """The value of ``key``, which is now the one used last; None when there is none."""
-        value = self._entries.get(key)
-        if value is not None:
-            try:  # noqa: SIM105 - `suppress` takes longer than all the rest
-                self._entries.move_to_end(key)
-            except KeyError:  # another thread has put it out in between
-                pass
+        entries = self._entries
+        value = entries.get(key)
+        if value is not None and len(entries) >= self._size:
+            with suppress(KeyError):  # another thread has put it out in between
+                entries.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:

@@ -249,6 +249,8 @@ class BaseLM(ABC):
         """The parameters that hold for ``request``; one that it sets to ``None`` is unset."""
         if not request.params:
             return self._params
+        if not self._params and None not in request.params.values():
+            return request.params
         merged = {**self._params, **request.params}
         return {name: value for name, value in merged.items() if value is not None}
 
