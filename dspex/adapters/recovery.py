@@ -8,12 +8,13 @@ the first find that does is the value.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dspex.adapters.fitting import Unreadable, is_structured, read_value
-from dspex.adapters.lines import has_bullets, item_lines, key_value_lines
+from dspex.adapters.lines import has_bullets, item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values
 from dspex.errors import ParseError
 
@@ -115,17 +116,33 @@ def _in_json(layout: Layout, objects: list[dict[Any, Any]]) -> _Finds:
     for value in objects:
         for fields in (value, *value.values()):
             if isinstance(fields, dict):
-                named = {layout.output_named(str(key)): held for key, held in fields.items()}
-                named.pop(None, None)
+                named = _named(layout, fields)
                 if named:
                     maps.append(named)
                     break
     found: _Finds = {}
     for named in sorted(maps, key=len, reverse=True):
         for name, held in named.items():
-            if name is not None:
-                found.setdefault(name, []).append(held)
+            found.setdefault(name, []).append(held)
     return found
+
+
+def _named(layout: Layout, fields: dict[Any, Any]) -> dict[str, Any]:
+    """The outputs among the fields of an object, first by their keys, then by keys that are nearly theirs."""
+    named: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, held in fields.items():
+        name = layout.output_named(str(key))
+        if name is None:
+            others[normal_key(str(key))] = held
+        else:
+            named.setdefault(name, held)
+    if named and others:
+        for name in layout.names - named.keys():
+            close = difflib.get_close_matches(normal_key(name), others, n=1, cutoff=0.75)
+            if close:
+                named[name] = others.pop(close[0])
+    return named
 
 
 def _objects(text: str) -> list[dict[Any, Any]]:

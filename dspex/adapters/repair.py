@@ -51,12 +51,11 @@ _WORDS: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 # What may follow the quote that really ends a string, by where the string stands.
-_AFTER_KEY = re.compile(r"\s*(?::|=|,|\}|\Z)")
 _AFTER_ITEM = re.compile(r"""\s*(?:[,\]})]|\Z|//|/\*|\#|["'“‘])""")
 _AFTER_FIELD = re.compile(
     r"""\s*(?:
         [\]})] | \Z | // | /\* | \#
-      | [,;][\s,;]*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}\s*(?::|=) )
+      | [,;][\s,;]*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}["'”’]?\s*(?::|=) )
       | \s["'“‘]?[\w -]{1,60}["'”’]?\s*:
     )""",
     re.VERBOSE,
@@ -64,6 +63,19 @@ _AFTER_FIELD = re.compile(
 # Where an unclosed string must have ended, for the next field is already there.
 _NEXT_FIELD = re.compile(r"""[,\n]\s{0,40}["'“‘][\w -]{1,60}["'”’]\s{0,10}:""")
 _TRAILING_CLOSERS = re.compile(r"\s*[}\])]+[\s`]*\Z")
+# A key: in proper quotes, in any or none, and without its colon.
+_QUOTED_KEY = re.compile(r'"((?:[^"\\\n]|\\.){0,200})"\s*(?:=>|[:=])')
+_ANY_KEY = re.compile(r"""["'`“”‘’]{0,2}([^"'`“”‘’:=,{}\[\]\n]{1,80})["'`“”‘’]{0,2}\s*(?:=>|[:=])""")
+_KEY_WITHOUT_COLON = re.compile(r"""["'`“”‘’]([^"'`“”‘’:=,{}\[\]\n]{1,80})["'`“”‘’]\s*""")
+# A field; one more of them after a comma; and one although the comma before it is missing.
+_FIELD = re.compile(r"""["'“‘][\w -]{1,60}["'”’]\s*:""")
+_MORE = re.compile(r"""\s*,\s*["'“‘][\w -]{1,60}["'”’]\s*:""")
+_MISSED = re.compile(r"""[\s*;"'“‘]*["'“‘][\w -]{1,60}["'”’]\s*:""")
+_SET = re.compile(r"""["'“‘][^"'”’\n]*["'”’]\s*[,}]""")
+_BARE = re.compile(r"[^,\]}\n)]*")
+_COMMENT = re.compile(r"\s(?://|/\*|#)")
+_HEX = re.compile(r"(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in _CLOSING.values()}
 
 
 def read_json(text: str) -> Any:
@@ -107,7 +119,7 @@ def json_values(text: str) -> Iterator[Any]:
             if yielded >= _MAX_VALUES:
                 return
     elif _BARE_OBJECT.match(text):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             yield read_json(text)
     position, reader = 0, _Reader(text)
     for _ in range(_MAX_ATTEMPTS):
@@ -120,7 +132,7 @@ def json_values(text: str) -> Iterator[Any]:
         except (ValueError, RecursionError):
             try:
                 value, position = reader.read(position)
-            except ValueError:
+            except (ValueError, RecursionError):
                 if reader.exhausted:
                     return
                 position += 1
@@ -188,33 +200,39 @@ class _Reader:
             ended, position = self._ended(char, "}", position)
             if ended:
                 break
+            if not fields and _SET.match(text, position):
+                self._closers.pop()
+                return self._array(position, "}")
             key, after = self._key(position)
-            after = self._skip(after)
-            if after >= len(text):
-                position = after  # cut off within a key: there is no such field
-                continue
-            if text[after] not in ":=":
-                if not fields and text[position] in _CLOSING and text[after] in ",}":
-                    self._closers.pop()
-                    return self._array(position, "}")  # a Python set
-                raise ValueError(f"there is no ':' after the key {key!r}")
-            after += 2 if text[after : after + 2] == "=>" else 1
-            after = self._skip(after)
-            if text[after : after + 1] in (",", "}", "]", ""):
-                fields[key], position = None, after
+            if key is None or text[after : after + 1] in (",", "}", "]", ""):
+                if key is not None and text[after - 1] in ":=>":
+                    fields[key], position = None, after
+                else:
+                    position = self._resume(position if key is None else after, fields)
             else:
                 fields[key], position = self._value(after, "}")
         self._closers.pop()
         return fields, position
 
-    def _key(self, position: int) -> tuple[str, int]:
+    def _key(self, position: int) -> tuple[str | None, int]:
+        """The key that begins at ``position`` (None when there is none), and where its value begins."""
         text = self._text
-        if text[position] in _CLOSING:
-            return self._string(position, _AFTER_KEY)
-        match = _KEY.match(text, position)
-        if match is None:
-            raise ValueError(f"there is no key at {text[position : position + 20]!r}")
-        return match.group().strip(), match.end()
+        for pattern in (_QUOTED_KEY, _ANY_KEY, _KEY_WITHOUT_COLON):
+            match = pattern.match(text, position)
+            if match is not None:
+                return match[1].strip(), self._skip(match.end())
+        return None, position
+
+    def _resume(self, position: int, fields: dict[str, Any]) -> int:
+        """Where an object goes on after something that is no field."""
+        end = self._text.find("}", position)
+        end = end if end >= 0 else len(self._text)
+        following = _NEXT_FIELD.search(self._text, position, end)
+        if following is not None:
+            return following.start()
+        if not fields and len(self._closers) == 1:
+            raise ValueError("there is no field in it")
+        return end
 
     def _array(self, position: int, closer: str) -> tuple[list[Any], int]:
         items: list[Any] = []
@@ -229,6 +247,8 @@ class _Reader:
             ended, position = self._ended(char, closer, position)
             if ended:
                 break
+            if "}" in self._closers[:-1] and _FIELD.match(self._text, position):
+                break  # a key: the list has ended without its bracket
             value, position = self._value(position, "]")
             items.append(value)
         self._closers.pop()
@@ -236,16 +256,19 @@ class _Reader:
 
     def _ended(self, char: str, closer: str, position: int) -> tuple[bool, int]:
         """Whether the innermost container ends at ``char``, and where reading goes on."""
-        if char == closer:
-            return True, position + 1
-        if char == "":
-            return True, position
-        if char in ("}", "]", ")"):
+        while char != closer:
+            if char == "":
+                return True, position
+            if char not in ("}", "]", ")"):
+                return False, position
             # The closer of a container further out ends this one too; any other is a slip and is passed over.
             if char in self._closers[:-1]:
-                return True, position
-            return self._ended(self._text[position + 1 : position + 2], closer, position + 1)
-        return False, position
+                # Unless it would end everything with more to come: then it stands for this one's.
+                last = self._closers.count(char) == 1 and _MORE.match(self._text, position + 1)
+                return True, position + 1 if last else position
+            position += 1
+            char = self._text[position : position + 1]
+        return True, position + 1
 
     def _string(self, position: int, after: re.Pattern[str]) -> tuple[str, int]:
         text = self._text
@@ -255,8 +278,6 @@ class _Reader:
             end = len(text) if end < 0 else end
             return text[position + 3 : end], min(end + 3, len(text))
         closing, start = _CLOSING[opening], position + 1
-        if after is _AFTER_KEY and opening == '"':
-            closing = '"”'
         special = _SPECIAL[closing]
         parts: list[str] = []
         mark = start
@@ -269,19 +290,23 @@ class _Reader:
                 parts.append(piece)
             elif after.match(text, at + 1):
                 return "".join(parts), at + 1
+            elif _FIELD.match(text, at) and text[start:at].rstrip().endswith(","):
+                # This quote opens the next key: the one that should have ended the string is missing.
+                return self._up_to(start, text.rindex(",", start, at))
             else:
                 parts.append(text[at])
                 mark = at + 1
         return self._unclosed(start)
 
     def _unclosed(self, start: int) -> tuple[str, int]:
-        text = self._text
-        following = _NEXT_FIELD.search(text, start)
-        if following is not None:
-            return text[start : following.start()], following.start()
-        closers = _TRAILING_CLOSERS.search(text, max(start, len(text) - 200))
-        end = closers.start() if closers else len(text)
-        return text[start:end], end
+        following = _NEXT_FIELD.search(self._text, start)
+        return self._up_to(start, following.start() if following else len(self._text))
+
+    def _up_to(self, start: int, end: int) -> tuple[str, int]:
+        """An unclosed string that ends at ``end`` at the latest; brackets just before that are not its own."""
+        closers = _TRAILING_CLOSERS.search(self._text, max(start, end - 200), end)
+        end = closers.start() if closers else end
+        return self._text[start:end], end
 
     def _escape(self, at: int) -> tuple[str, int]:
         text = self._text
@@ -302,12 +327,17 @@ class _Reader:
     def _bare(self, position: int) -> tuple[Any, int]:
         match = _BARE.match(self._text, position)
         word = match.group() if match else ""
-        comment = _COMMENT.search(word)
-        end = position + (comment.start() if comment else len(word))
+        end = position + len(word)
+        for pattern in (_COMMENT, _MISSED):
+            found = pattern.search(self._text, position, end)
+            end = found.start() if found else end
         word = self._text[position:end].strip()
         if not word:
             raise ValueError(f"there is no value at {self._text[position : position + 20]!r}")
         lowered = word.lower()
+        if end == len(self._text):
+            # The answer was cut off here: "tru" was going to be "true".
+            lowered = next((name for name in ("true", "false", "null") if name.startswith(lowered)), lowered)
         if lowered in _WORDS:
             return _WORDS[lowered], end
         if _NUMBER.match(word) and not _leading_zero(word):
@@ -322,10 +352,3 @@ def _leading_zero(word: str) -> bool:
     # 02134 is a postal code, not the number 2134.
     digits = word.lstrip("+-")
     return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
-
-
-_KEY = re.compile(r"[^\s:=,{}\[\]\"'][^:=,{}\[\]\"'\n]{0,80}")
-_BARE = re.compile(r"[^,\]}\n)]*")
-_COMMENT = re.compile(r"\s(?://|/\*|#)")
-_HEX = re.compile(r"(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
-_SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in {*_CLOSING.values(), '"”'}}

@@ -26,6 +26,7 @@ _ESCAPE = re.compile(r"\[(\\*)\[(?=\s*##)")
 _UNESCAPE = re.compile(r"\[\\(\\*)\[(?=\s*##)")
 _ANY_HEADER = re.compile(r"(?<!\\)\[\[\s*##\s*(?P<name>[^\[\]#\n]{1,80}?)\s*##\s*\]\]")
 _FENCE_LINE = re.compile(r"^\s*```[\w+-]*\s*\Z", re.MULTILINE)
+_ANY_LINE = re.compile(r"^[ \t*_\"'-]{0,8}(?P<name>[^\W\d][\w -]{2,40}?)[*_\"']{0,3}[ \t]*:", re.MULTILINE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
 
 
@@ -119,13 +120,15 @@ class Headers:
         """
         wanted = {normal_key(name): name for name in missing}
         marks = [*self._marks(self._levels[0], text), *self._foreign(text)]
+        if not any(mark.name is None for mark in marks):
+            marks = self._marks((_ANY_LINE,), text)
         foreign = [(mark, content) for mark, content in _contents(text, marks) if not mark.name and content]
         found: dict[str, list[str]] = {}
         for mark, content in foreign:
             close = difflib.get_close_matches(normal_key(mark.written), list(wanted), n=1, cutoff=0.75)
             if close:
                 found.setdefault(wanted[close[0]], []).append(content)
-        if not found and len(wanted) == len(foreign) == 1:
+        if not found and len(wanted) == len(foreign) == 1 and text[foreign[0][0].start] == "[":
             found[next(iter(wanted.values()))] = [foreign[0][1]]
         return found
 
@@ -169,7 +172,7 @@ class Headers:
 
 _BULLET = r"^[ \t>]*(?:[-*•][ \t]+|\d{1,2}[.)][ \t]+)?"
 _ARTICLE = r"(?:(?:the|my|final)[ \t]+){0,2}"
-_SENTENCE = r"(?:^|(?<=[.!?;,]\s))[ \t]*"
+_SENTENCE = r"(?:^|(?<=[.!?;,)\]}]\s))[ \t]*"
 _LEVELS: Final = (
     (r"(?:\*\*)?(?<!\\)\[\[\s*##\s*NAME\s*##\s*\]\](?:\*\*)?:?",),
     (
@@ -183,7 +186,10 @@ _LEVELS: Final = (
         r"<NAME>",
     ),
     (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
-    (rf"{_SENTENCE}(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:(?:final|correct)[ \t]+)?NAME[ \t]+is\b:?",),
+    (
+        rf"{_SENTENCE}(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:(?:final|correct)[ \t]+)?NAME[ \t]+is\b:?",
+        rf"{_SENTENCE}{_ARTICLE}NAME[ \t]*[:：]",
+    ),
 )
 """Kinds of headers, the most exact first."""
 
