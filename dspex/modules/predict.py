@@ -153,7 +153,9 @@ class Predict(Module):
         request = self._request(lm, adapter, inputs, run.rollout_id)
         response = yield Generate(lm, request)
         try:
-            completions = [adapter.parse(signature, one.text) for one in response.completions]
+            completions = []
+            for one in response.completions:  # a comprehension would make cells, which every read here goes through
+                completions.append(adapter.parse(signature, one.text))
         except ParseError as error:
             error.add_note(f"in the predictor at `{self._path or 'the root'}`, answered by {response.model}")
             run.record(
