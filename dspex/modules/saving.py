@@ -77,8 +77,9 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
     for where in own:
         if saved_signatures.get(where) != own[where]:
             raise StateError(
-                f"{str(path)!r} was saved from a program whose predictor at `{where or 'the root'}` had the "
-                f"signature {saved_signatures.get(where)!r}; here it is {own[where]!r}, so its instructions and demos do not fit.\n"
+                f"{str(path)!r} was saved from a program whose predictor at `{where or 'the root'}` "
+                f"had the signature {saved_signatures.get(where)!r}; here it is {own[where]!r}, "
+                "so its instructions and demos do not fit.\n"
                 "  right:  load it into the program it was saved from, or bind the values that still fit: "
                 "program.bind({path: value, ...})"
             )
