@@ -23,6 +23,7 @@ DATA = HERE / "data" / "addresses.jsonl"
 OUT = Path(".dspex") / "demo"
 FIELDS = ("city", "state", "zip_code")
 
+
 class AddressReader(dspex.Module):
     """Finds the city, the state and the ZIP code in an address as people write it."""
 
