@@ -23,7 +23,7 @@ from dspex.signatures import OutputField, Signature, make_signature
 
 ADAPTERS = [ChatAdapter(), JSONAdapter(), LinesAdapter()]
 each = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
-quickly = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quickly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Part(BaseModel):
@@ -131,7 +131,7 @@ SIGNATURES = [typed_signature(annotation) for annotation, _ in TYPED]
     [pytest.param(s, v, id=s.spec) for s, (_, v) in zip(SIGNATURES, TYPED, strict=True)],
 )
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_rendered_is_read_back(
     adapter: Adapter, signature: type[Signature], values: st.SearchStrategy[Any], data: st.DataObject
 ) -> None:
@@ -223,7 +223,7 @@ def test_escaping_leaves_no_header_and_is_undone(text: str) -> None:
 
 
 @given(text=st.text(alphabet="{}[]()\"',:\\\n ab1-/#“”", max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_repair_reads_or_raises_value_error(text: str) -> None:
     with suppress(ValueError):
         read_json(text)
