@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 # Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
 _EXPORTS: dict[str, tuple[str, ...]] = {
-    "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter"),
+    "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter", "LinesAdapter"),
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         Adapter as Adapter,
         ChatAdapter as ChatAdapter,
         JSONAdapter as JSONAdapter,
+        LinesAdapter as LinesAdapter,
     )
     from dspex.data import (
         Evaluation as Evaluation,
