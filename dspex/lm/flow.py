@@ -8,8 +8,8 @@ cache again. `flow` yields what has to be done outside and is sent the outcome, 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex.data.usage import Usage
 from dspex.errors import LMConnectionError, LMError, LMTimeoutError
@@ -23,7 +23,7 @@ from dspex.lm.types import LMRequest, LMResponse
 if TYPE_CHECKING:
     from dspex.lm.base import BaseLM
 
-__all__ = ["Flow", "Pause", "flow", "seeded"]
+__all__ = ["Flow", "Pause", "flow", "seeded", "seeded_params"]
 
 _ONE_CALL = Usage(calls=1)
 
@@ -107,10 +107,15 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None) -> Flow:
 
 def seeded(lm: BaseLM, request: LMRequest, seed: int) -> LMRequest:
     """``request`` with the run's seed, unless it or the model has one."""
-    if "seed" in request.params or "seed" in lm.params:
+    params = seeded_params(lm, request.params, seed)
+    if params is request.params:
         return request
-    params = {**request.params, "seed": seed}
     return LMRequest(request.head, request.tail, params, request.schema, request.grammar, request.rollout_id)
+
+
+def seeded_params(lm: BaseLM, params: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """``params`` with the seed of a run, unless they or the model have one."""
+    return params if "seed" in params or "seed" in lm.params else {**params, "seed": seed}
 
 
 def _hold(

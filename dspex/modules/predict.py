@@ -11,6 +11,7 @@ from dspex.data import Example, Prediction
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
 from dspex.lm import BaseLM
+from dspex.lm.flow import seeded_params
 from dspex.lm.named import lm_named
 from dspex.modules.flow import Flow, Generate
 from dspex.modules.module import Module
@@ -146,11 +147,11 @@ class Predict(Module):
             self._check_inputs(args, inputs)
         run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
         if isinstance(run, RenderRun):
-            run.rendering[self._path] = self._request(run.lm(), self._adapter(run), inputs, 0).messages
+            run.rendering[self._path] = self._request(run.lm(), self._adapter(run), inputs, run).messages
             return placeholder(signature)
         lm = self._lm(run)
         adapter = self._adapter(run)
-        request = self._request(lm, adapter, inputs, run.rollout_id)
+        request = self._request(lm, adapter, inputs, run)
         response = yield Generate(lm, request)
         try:
             completions = []
@@ -198,17 +199,21 @@ class Predict(Module):
                 return found
         return adapter_named(name or "chat")
 
-    def _request(self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], rollout_id: int) -> LMRequest:
+    def _request(self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], run: Run) -> LMRequest:
         temperature, max_tokens = self._value("temperature"), self._value("max_tokens")
-        params, n = self.params, self.n
+        params: Mapping[str, Any] = self.params
+        n = self.n
         if temperature is not None or max_tokens is not None or n != 1:
-            params = dict(params)
+            own = dict(params)
             if temperature is not None:
-                params["temperature"] = temperature
+                own["temperature"] = temperature
             if max_tokens is not None:
-                params["max_tokens"] = max_tokens
+                own["max_tokens"] = max_tokens
             if n != 1:
-                params["n"] = n
+                own["n"] = n
+            params = own
+        if run.seed is not None and lm is not None:
+            params = seeded_params(lm, params, run.seed)
         return adapter.request(
             self.signature,
             instructions=self._value("instructions"),
@@ -216,7 +221,7 @@ class Predict(Module):
             inputs=inputs,
             capabilities=frozenset() if lm is None else lm.capabilities,
             params=params,
-            rollout_id=rollout_id,
+            rollout_id=run.rollout_id,
         )
 
     def _value(self, name: str) -> Any:
