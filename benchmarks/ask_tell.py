@@ -70,11 +70,13 @@ def conditional(suggest: Callable[[str], Any]) -> dict[str, Any]:
     return {"branch": branch} | {name: suggest(name) for name in BRANCHES[branch]}
 
 
-def value(params: dict[str, Any]) -> float:
-    return sum(float(item) if isinstance(item, int | float) else len(str(item)) for item in params.values())
+def values(params: dict[str, Any], objectives: int) -> list[float]:
+    """Two that pull in different directions, so that there is a front with many trials on it."""
+    numbers = [float(item) for item in params.values() if isinstance(item, int | float)]
+    return [sum(numbers), sum((number - 3.0) ** 2 for number in numbers)][:objectives]
 
 
-def suggest_ours(trial: Any, domains: dict[str, Domain[Any]]) -> Callable[[str], Any]:
+def suggesting(trial: Any, domains: dict[str, Domain[Any]]) -> Callable[[str], Any]:
     def suggest(name: str) -> Any:
         domain = domains[name]
         if isinstance(domain, Float):
@@ -92,8 +94,7 @@ def random_trials(shape: Any, domains: dict[str, Domain[Any]], count: int, objec
     for _ in range(count):
         params = shape(lambda name: domains[name].sample(rng))
         used = {name: _as_suggested(domains[name]) for name in params}
-        values = [value(params) * (-1) ** index for index in range(objectives)]
-        found.append(create_trial(params=params, distributions=used, values=values))
+        found.append(create_trial(params=params, distributions=used, values=values(params, objectives)))
     return found
 
 
@@ -108,8 +109,7 @@ def ours(shape: Any, domains: dict[str, Domain[Any]], trials: list[FrozenTrial],
 
     def call() -> None:
         trial = study.ask()
-        found = value(shape(suggest_ours(trial, domains)))
-        study.tell(trial, [found * (-1) ** index for index in range(objectives)])
+        study.tell(trial, values(shape(suggesting(trial, domains)), objectives))
 
     return call
 
@@ -128,8 +128,7 @@ def theirs(shape: Any, domains: dict[str, Domain[Any]], trials: list[FrozenTrial
 
     def call() -> None:
         trial = study.ask()
-        found = value(shape(suggest_ours(trial, domains)))
-        study.tell(trial, [found * (-1) ** index for index in range(objectives)])
+        study.tell(trial, values(shape(suggesting(trial, domains)), objectives))
 
     return call
 

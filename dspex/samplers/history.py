@@ -82,7 +82,7 @@ class BranchHistory:
         numbers = self._numbers[: self.count]
         is_good = np.zeros(self.count, dtype=bool)
         is_good[np.searchsorted(numbers, self._ranking.best(good))] = True
-        others = np.flatnonzero(~is_good)
+        others = (~is_good).nonzero()[0]
         if len(others) > most:
             middle = len(others) - most // 2
             older, recent = others[:middle], others[middle:]

@@ -24,20 +24,23 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 _REACH = 4.0  # widths from its middle at which a Gaussian has lost all but 3e-5 of its mass
+_ROOT = math.sqrt(2 * math.pi)
 
 
 class Kernels(ABC):
-    """One density around each of ``count`` observations and, last, the uniform prior."""
+    """One density around each of ``count`` observations, and the uniform prior, which counts as the last kernel."""
 
     count: int
+    log_prior: float
+    """The prior's log density, which is the same everywhere."""
 
     @abstractmethod
     def log_density(self, points: Array) -> Array:
-        """Log densities of points (rows) under each kernel (columns), up to a constant of each row."""
+        """Log densities of points (rows) under the kernel of each observation (columns)."""
 
     @abstractmethod
     def draw(self, which: Places, rng: np.random.Generator) -> Array:
-        """One point from each of the kernels ``which``."""
+        """One point from each of the kernels ``which``; ``count`` is the prior."""
 
 
 class NumberKernels(Kernels):
@@ -48,46 +51,50 @@ class NumberKernels(Kernels):
         cells: For each number how many cells it has, 0 for a continuous one.
     """
 
+    log_prior = 0.0
+
     def __init__(self, points: Array, cells: Sequence[int]) -> None:
         self.count = len(points)
         self._middles = np.ascontiguousarray(points.T)  # a number a row: what belongs together lies together
-        self._widths = widths = _widths(self._middles, np.asarray(cells, dtype=float))
-        scales = 1 / (widths * widths)
-        weighted = self._middles * scales
-        # Sum over the numbers of (x - middle)^2 / width^2, as one product of matrices.
-        self._factors = np.concatenate([scales, -2 * weighted])
-        self._constants = -0.5 * (weighted * self._middles).sum(axis=0) - self._log_norms().sum(axis=0)
+        self._widths = _widths(self._middles, cells)
+        # The sum over the numbers of -(x - middle)^2 / (2 width^2) is a product of matrices and a constant.
+        halves = -0.5 / (self._widths * self._widths)
+        weighted = self._middles * halves
+        self._squares, self._products = halves, -2 * weighted
+        constants = weighted
+        constants *= self._middles
+        constants -= self._log_norms()
+        self._constants = constants.sum(axis=0)
 
     def _log_norms(self) -> Array:
         """The logarithm of what each Gaussian is divided by, so that its mass in the unit interval is 1."""
         middles, widths = self._middles.ravel(), self._widths.ravel()
-        norms: Array = np.log(widths * math.sqrt(2 * math.pi))
+        norms = widths * _ROOT
         # Only kernels near an end lose mass beyond it.
-        near = np.flatnonzero(np.minimum(middles, 1 - middles) < _REACH * widths)
-        middles, widths = middles[near], widths[near]
-        ends = _normal_cdf(np.concatenate([(1 - middles) / widths, -middles / widths]))
-        norms[near] += np.log(ends[: len(near)] - ends[len(near) :])
-        return norms.reshape(self._middles.shape)
+        near = (np.minimum(middles, 1 - middles) < _REACH * widths).nonzero()[0]
+        inverse = 1 / widths[near]
+        high = inverse * (1 - middles[near])
+        norms[near] *= _normal_cdf(high) - _normal_cdf(high - inverse)
+        logs: Array = np.log(norms, out=norms)
+        return logs.reshape(self._middles.shape)
 
     def log_density(self, points: Array) -> Array:
-        result = np.zeros((len(points), self.count + 1))
-        terms = np.concatenate([points * points, points], axis=1)
-        np.matmul(terms, self._factors, out=result[:, : self.count])
-        result[:, : self.count] *= -0.5
-        result[:, : self.count] += self._constants
+        result: Array = points @ self._products
+        result += (points * points) @ self._squares
+        result += self._constants
         return result
 
     def draw(self, which: Places, rng: np.random.Generator) -> Array:
         drawn = rng.random((len(which), len(self._middles)))
-        from_kernel = np.flatnonzero(which < self.count)
-        middles, widths = self._middles.T[which[from_kernel]], self._widths.T[which[from_kernel]]
-        found = rng.normal(middles, widths)
+        kernel = (which < self.count).nonzero()[0]
+        middles, widths = self._middles.T[which[kernel]], self._widths.T[which[kernel]]
+        found = middles + widths * rng.standard_normal(middles.shape)
         for _ in range(20):
-            outside = (found < 0) | (found > 1)
-            if not outside.any():
+            outside = ((found < 0) | (found > 1)).nonzero()
+            if not len(outside[0]):
                 break
-            found[outside] = rng.normal(middles[outside], widths[outside])
-        drawn[from_kernel] = found.clip(0.0, 1.0)
+            found[outside] = middles[outside] + widths[outside] * rng.standard_normal(len(outside[0]))
+        drawn[kernel] = found.clip(0.0, 1.0)
         return drawn
 
 
@@ -101,17 +108,15 @@ class CategoryKernels(Kernels):
         spread = 1.0 / (self.count + 1)  # the more is known, the less is left to chance
         self._hit = (1 + spread) / (1 + size * spread)
         self._miss = spread / (1 + size * spread)
+        self.log_prior = -math.log(size)
 
     def log_density(self, points: Array) -> Array:
-        result = np.full((len(points), self.count + 1), -math.log(self._size))
-        same = points[:, :1] == self._positions
-        result[:, : self.count] = np.where(same, math.log(self._hit), math.log(self._miss))
-        return result
+        return np.where(points[:, :1] == self._positions, math.log(self._hit), math.log(self._miss))
 
     def draw(self, which: Places, rng: np.random.Generator) -> Array:
         drawn = np.floor(rng.random(len(which)) * self._size)
         stays = rng.random(len(which)) < self._hit - self._miss
-        kernel = np.flatnonzero(stays & (which < self.count))
+        kernel = (stays & (which < self.count)).nonzero()[0]
         drawn[kernel] = self._positions[which[kernel]]
         return drawn[:, None]
 
@@ -125,12 +130,13 @@ class SubsetKernels(Kernels):
         self._sizes = (smallest, largest)
         spread = 1.0 / (self.count + 1)
         self._flip = spread / (1 + 2 * spread)
+        self.log_prior = -self._options * math.log(2)
 
     def log_density(self, points: Array) -> Array:
         keep, flip = math.log(1 - self._flip), math.log(self._flip)
-        flipped = (self._options - points @ self._points.T) / 2
-        result = np.full((len(points), self.count + 1), -self._options * math.log(2))
-        result[:, : self.count] = self._options * keep + flipped * (flip - keep)
+        result: Array = (self._options - points @ self._points.T) / 2
+        result *= flip - keep
+        result += self._options * keep
         return result
 
     def draw(self, which: Places, rng: np.random.Generator) -> Array:
@@ -158,13 +164,13 @@ class OrderKernels(Kernels):
         self._first, self._second = np.triu_indices(self._options, k=1)
         spread = 1.0 / (self.count + 1)
         self._factor = 2 * spread / (1 + 2 * spread)  # how much less likely one swap makes an order
+        self.log_prior = -math.lgamma(self._options + 1)
 
     def log_density(self, points: Array) -> Array:
-        swaps = (len(self._first) - self._signs(points) @ self._signs(self._places).T) / 2
+        swaps: Array = (len(self._first) - self._signs(points) @ self._signs(self._places).T) / 2
         n, q = self._options, self._factor
         norm = sum(math.log((1 - q**i) / (1 - q)) for i in range(1, n + 1))
-        result = np.full((len(points), self.count + 1), -math.lgamma(n + 1))
-        result[:, : self.count] = swaps * math.log(q) - norm
+        result: Array = swaps * math.log(q) - norm
         return result
 
     def _signs(self, places: Array) -> Array:
@@ -190,32 +196,35 @@ class OrderKernels(Kernels):
         return order
 
 
-def _widths(middles: Array, cells: Array) -> Array:
+def _widths(middles: Array, cells: Sequence[int]) -> Array:
     """Each kernel's width for each number (a row): the distance to its farther neighbour, within bounds."""
     numbers, count = middles.shape
     # Equal ones are told apart by their place, so that every machine orders them alike.
     order = (middles + 1e-13 * np.arange(count)).argsort(axis=1)
     order += count * np.arange(numbers)[:, None]
     ordered = middles.ravel()[order]
-    gaps = np.empty((numbers, count + 1))
+    # The ends of the interval are no observations, so they do not widen the outermost kernels.
+    gaps = np.zeros((numbers, count + 1))
     np.subtract(ordered[:, 1:], ordered[:, :-1], out=gaps[:, 1:-1])
-    if count >= 2:
-        # The ends of the interval are no observations, so they do not widen the outermost kernels.
-        gaps[:, 0] = gaps[:, -1] = 0.0
-    elif count:
+    if count == 1:
         gaps[:, 0], gaps[:, -1] = middles[:, 0], 1 - middles[:, 0]
-    smallest = np.full((numbers, 1), 1.0 / min(100.0, 2.0 + count))
-    counted = cells > 0
-    smallest[counted, 0] = np.maximum(smallest[counted, 0], 0.5 / cells[counted])
+    usual = 1.0 / min(100.0, 2.0 + count)
+    smallest = np.array([max(usual, 0.5 / size) if size else usual for size in cells])
     widths = np.empty(numbers * count)
-    widths[order] = np.maximum(np.maximum(gaps[:, :-1], gaps[:, 1:]), smallest)
-    return np.minimum(widths, 1.0).reshape(numbers, count)
+    widths[order] = np.maximum(gaps[:, :-1], gaps[:, 1:])
+    bounded: Array = np.maximum(widths.reshape(numbers, count), smallest[:, None])
+    return np.minimum(bounded, 1.0, out=bounded)
 
 
 def _normal_cdf(z: Array) -> Array:
-    """The standard normal distribution function, to 1.5e-7 (Abramowitz and Stegun, 1964, 7.1.26)."""
-    x = np.abs(z) * math.sqrt(0.5)
-    t = 1 / (1 + 0.3275911 * x)
-    tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    half = 0.5 * tail * np.exp(-x * x)
-    return np.where(z < 0, half, 1 - half)
+    """The standard normal distribution function, to 3e-4 (Page, "Approximations to the Cumulative Normal Function
+    and its Inverse for Use on a Pocket Calculator", Applied Statistics 1977)."""
+    result: Array = z * z
+    result *= 0.044715
+    result += 1.0
+    result *= z
+    result *= math.sqrt(2 / math.pi)
+    np.tanh(result, out=result)
+    result += 1.0
+    result *= 0.5
+    return result

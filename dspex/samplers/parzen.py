@@ -6,7 +6,10 @@ of Watanabe 2023, section 3.3.2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +21,38 @@ __all__ = ["Mixture"]
 
 Array = NDArray[np.float64]
 
+_RECENT = 25  # trials that weigh fully
+
+
+class Weights(NamedTuple):
+    """What the kernels of a mixture weigh; the prior weighs as much as one whole trial."""
+
+    edges: Array
+    """The sums of the first 1, 2, ... weights, the prior's last, as parts of all."""
+    logs: Array
+    log_prior: float
+
+
+@lru_cache(maxsize=1024)
+def recency(count: int) -> Weights:
+    """The last trials weigh fully, older ones less the older they are, as in hyperopt (Bergstra et al. 2013)."""
+    weights = np.ones(count + 1)
+    if count > _RECENT:
+        weights[: count - _RECENT] = np.linspace(1 / count, 1, count - _RECENT)
+    weights /= weights.sum()
+    return Weights(weights.cumsum(), np.log(weights[:-1]), math.log(weights[-1]))
+
 
 class Mixture:
-    """One product kernel for each row and one for the prior, weighted.
+    """One product kernel for each row and one for the prior.
 
     Args:
         dimensions: The variables in the order of their columns, numbers first.
-        rows: Encoded observations.
-        weights: One for each row; the prior weighs 1.
+        rows: Encoded observations, oldest first.
     """
 
-    def __init__(self, dimensions: Sequence[Dimension], rows: Array, weights: Array) -> None:
+    def __init__(self, dimensions: Sequence[Dimension], rows: Array) -> None:
+        self._weights = recency(len(rows))
         self._numbers = [one for one in dimensions if isinstance(one, NumberDimension)]
         listed = [one for one in dimensions if isinstance(one, ListedDimension)]
         start = len(self._numbers)
@@ -41,13 +65,11 @@ class Mixture:
             self._blocks.append((columns, dimension.kernels(rows[:, columns])))
             start += dimension.width
         self._width = start
-        all_weights = np.append(weights, 1.0)
-        self._weights = all_weights / all_weights.sum()
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Points of the mixture, one a row."""
-        edges = self._weights.cumsum()
-        which = edges.searchsorted(rng.random(count), side="right").clip(0, len(edges) - 1)
+        edges = self._weights.edges
+        which = np.minimum(edges.searchsorted(rng.random(count), side="right"), len(edges) - 1)
         points = np.empty((count, self._width))
         for columns, kernels in self._blocks:
             points[:, columns] = kernels.draw(which, rng)
@@ -58,11 +80,15 @@ class Mixture:
 
     def log_density(self, points: Array) -> Array:
         """The log density at each point."""
-        total: Array = np.log(self._weights)
-        for columns, kernels in self._blocks:
-            total = kernels.log_density(points[:, columns]) + total
-        top = total.max(axis=1, keepdims=True)
-        total -= top
+        columns, kernels = self._blocks[0]
+        total = kernels.log_density(points[:, columns])
+        prior = self._weights.log_prior + kernels.log_prior
+        for columns, kernels in self._blocks[1:]:
+            total += kernels.log_density(points[:, columns])
+            prior += kernels.log_prior
+        total += self._weights.logs
+        top = np.maximum(total.max(axis=1, initial=-math.inf), prior)
+        total -= top[:, None]
         np.exp(total, out=total)
-        density: Array = np.log(total.sum(axis=1)) + top[:, 0]
+        density: Array = np.log(total.sum(axis=1) + np.exp(prior - top)) + top
         return density

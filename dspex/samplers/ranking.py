@@ -75,7 +75,7 @@ class ParetoRanking(Ranking):
         self._most = most
         # What is kept is ordered by the first loss, because sorting what is sorted already costs little.
         self._numbers = np.empty(0, dtype=np.int64)
-        self._losses = np.empty((0, len(signs)))
+        self._losses = np.empty((len(signs), 0))  # an objective a row
         self._dominators = np.empty(0, dtype=np.int64)  # how many dominate each; exact, as all of them are kept
         self._others: list[tuple[float, int]] = []  # pruned (0) and infeasible ones (by violation), ordered
 
@@ -84,36 +84,45 @@ class ParetoRanking(Ranking):
             bisect.insort(self._others, (_violation(trial), trial.number))
             return
         new = self._signs * np.asarray(trial.values)
-        no_better = (self._losses >= new).all(axis=1)
-        no_worse = (self._losses <= new).all(axis=1)
+        no_better, no_worse = self._compare(new)
         self._dominators += no_better & ~no_worse
-        first = np.searchsorted(self._losses[:, 0], new[0], "left")
-        last = np.searchsorted(self._losses[:, 0], new[0], "right")
-        place = int(first + np.searchsorted(self._numbers[first:last], trial.number))
+        first = self._losses[0].searchsorted(new[0], "left")
+        last = self._losses[0].searchsorted(new[0], "right")
+        place = int(first + self._numbers[first:last].searchsorted(trial.number))
         self._numbers = np.insert(self._numbers, place, trial.number)
-        self._losses = np.insert(self._losses, place, new, axis=0)
+        self._losses = np.insert(self._losses, place, new, axis=1)
         self._dominators = np.insert(self._dominators, place, (no_worse & ~no_better).sum())
-        kept = self._dominators < self._most
-        if not kept.all():
-            self._numbers, self._losses = self._numbers[kept], self._losses[kept]
+        if self._dominators.max() >= self._most:
+            kept = self._dominators < self._most
+            self._numbers, self._losses = self._numbers[kept], self._losses[:, kept]
             self._dominators = self._dominators[kept]
+
+    def _compare(self, loss: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of the trials are nowhere better than ``loss``, and which nowhere worse."""
+        no_better = self._losses[0] >= loss[0]
+        no_worse = self._losses[0] <= loss[0]
+        for row, value in zip(self._losses[1:], loss[1:], strict=True):
+            no_better &= row >= value
+            no_worse &= row <= value
+        return no_better, no_worse
 
     def best(self, count: int) -> list[int]:
         assert count <= self._most, "more trials than were kept"
         chosen: list[int] = []
         dominators = self._dominators.copy()  # of those that have not been chosen yet
         while len(chosen) < count:
-            front = np.flatnonzero(dominators == 0)
+            front = (dominators == 0).nonzero()[0]
             if not len(front):
                 break
             if len(front) > count - len(chosen):
-                lonely = np.argsort(-_crowding(self._losses[front]), kind="stable")
+                lonely = np.argsort(-_crowding(self._losses[:, front]), kind="stable")
                 front = front[lonely[: count - len(chosen)]]
-            for index in front:
-                loss = self._losses[index]
-                dominators -= (self._losses >= loss).all(axis=1) & (self._losses != loss).any(axis=1)
-            dominators[front] = -1
-            chosen += [int(number) for number in self._numbers[front]]
+            chosen += self._numbers[front].tolist()
+            if len(chosen) < count:
+                for index in front:
+                    no_better, no_worse = self._compare(self._losses[:, index])
+                    dominators -= no_better & ~no_worse
+                dominators[front] = -1
         return chosen + [number for _, number in self._others[: count - len(chosen)]]
 
 
@@ -122,11 +131,12 @@ def _violation(trial: FrozenTrial) -> float:
 
 
 def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    distance = np.zeros(len(losses))
-    for column in losses.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
+    """How far each trial (a column) is from its neighbours; without end for the best in an objective."""
+    distance = np.zeros(losses.shape[1])
+    for row in losses:
+        order = np.argsort(row, kind="stable")
+        span = row[order[-1]] - row[order[0]]
         distance[order[[0, -1]]] = math.inf
         if span > 0 and math.isfinite(span):
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+            distance[order[1:-1]] += (row[order[2:]] - row[order[:-2]]) / span
     return distance

@@ -43,8 +43,7 @@ MOST_GOOD = 25
 MOST_OTHERS = 512
 """Other trials that the second density is made of at most."""
 
-_RECENT = 25  # trials that weigh fully; older ones weigh less the older they are
-_MOST_BRANCHES = 256
+_MOST_BRANCHES = 128
 _PATIENCE = 50  # draws that violated a constraint before drawing at random
 
 
@@ -57,7 +56,8 @@ class _Book:
         self.companions = Companions()
         self.branches: OrderedDict[tuple[tuple[str, Domain[Any]], ...], BranchHistory] = OrderedDict()
         self.tried: dict[str, set[Any]] = {}  # path of an open-ended variable -> ids that a trial has used
-        self.configurations: set[str] = set()
+        self._configurations: set[str] = set()
+        self._configured = 0  # the cursor up to which they have been read
         self.lock = threading.Lock()
 
     def read(self, view: StudyView) -> None:
@@ -79,8 +79,14 @@ class _Book:
         for path, domain in trial.distributions.items():
             if domain.open_ended:
                 self.tried.setdefault(path, set()).add(trial.params[path])
-        if useful or trial.state is TrialState.RUNNING:
-            self.configurations.add(configuration(trial.params))
+
+    def has(self, view: StudyView, params: Mapping[str, Any]) -> bool:
+        """Whether a trial that did not fail has these values."""
+        changed, self._configured = view.changes(self._configured)
+        for trial in changed:
+            if trial.state is not TrialState.FAIL and trial.params:
+                self._configurations.add(configuration(trial.params))
+        return configuration(params) in self._configurations
 
     def history(self, view: StudyView, branch: Mapping[str, Domain[Any]]) -> BranchHistory:
         """The history of a branch; the first time it is asked for, all trials are read."""
@@ -177,7 +183,7 @@ class TPESampler(BranchSampler):
             return False
         book = self._books.of(view)
         with book.lock:
-            return configuration(values) in book.configurations
+            return book.has(view, values)
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]
@@ -229,8 +235,7 @@ class TPESampler(BranchSampler):
         good = min(math.ceil(0.1 * history.count), MOST_GOOD)
         below, above = history.split(good, MOST_OTHERS, asking=number)
         dimensions = list(history.dimensions.values())
-        likely = Mixture(dimensions, below, _weights(len(below)))
-        unlikely = Mixture(dimensions, above, _weights(len(above)))
+        likely, unlikely = Mixture(dimensions, below), Mixture(dimensions, above)
         points = likely.draw(draws, rng)
         _hold(points, history, fixed)
         best = points[int(np.argmax(likely.log_density(points) - unlikely.log_density(points)))]
@@ -257,14 +262,6 @@ def _hold(points: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> No
         if columns is not None:
             points[:, start : start + dimension.width] = columns
         start += dimension.width
-
-
-@lru_cache(maxsize=1024)
-def _weights(count: int) -> Array:
-    """What each trial weighs, oldest first, as Bergstra et al.'s own implementation (hyperopt) has it."""
-    if count <= _RECENT:
-        return np.ones(count)
-    return np.concatenate([np.linspace(1 / count, 1, count - _RECENT), np.ones(_RECENT)])
 
 
 @lru_cache(maxsize=64)
