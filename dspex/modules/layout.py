@@ -92,7 +92,10 @@ class Layout:
         for index, snapshot in self.snapshots:
             if not _same_container(things[index], snapshot, things):
                 return False
-        return all(_same_container(container, snapshot, things) for container, snapshot in self.watched)
+        for container, snapshot in self.watched:  # noqa: SIM110 - each call comes here, and `all` makes a generator
+            if not _same_container(container, snapshot, things):
+                return False
+        return True
 
 
 class _Ref:

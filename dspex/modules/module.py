@@ -398,9 +398,13 @@ class Module:
         return copies
 
     def _attached(self, run: Run) -> Self:
+        state = self.__dict__
+        wiring = state.get("_layout")
+        if wiring is not None and wiring.is_single:  # a predictor by itself, the most frequent of programs
+            _, stamp, slots = wiring.layout.stamps[0]
+            if state.get("_stamp") is stamp and state.get("_slots") is slots:
+                return _twin(self, run, "")
         wiring, things = self._wiring()
-        if wiring.is_single:  # a predictor by itself, the most frequent of programs
-            return _twin(self, run, "")
         copy: Self = self._copy(wiring, things, run, {})[0]
         return copy
 

@@ -37,7 +37,7 @@ class Wiring:
     ``targets`` maps a variable's path to its readers, the source first, each as (thing index, attribute);
     ``links`` lists the readers that must be given another's value, as (reader, attribute, source,
     attribute); ``lookups`` names the enclosing variables that derived variables of a module ask for.
-    ``is_single`` says that there is one module and nothing to rebuild or resolve in a copy of it, and
+    ``is_single`` says that there is one module, nothing to watch and nothing to resolve in a copy of it, and
     ``space_seen`` is a space that was made of this wiring, whatever the values were then.
     """
 
@@ -81,7 +81,7 @@ class Wiring:
         self._sources = tuple(
             (index, name, _default(things[index], name)) for (index, name), *_ in self.targets.values()
         )
-        self.is_single = not (len(things) > 1 or layout.snapshots or self.links or self.lookups)
+        self.is_single = not (len(things) > 1 or layout.snapshots or layout.watched or self.links or self.lookups)
 
     def _source(
         self,
