@@ -17,8 +17,18 @@ from dspex.errors import DeadlineExceeded, DefinitionError
 from dspex.execution import Outcome, Run, map_threads, run_many, stream_threads
 
 
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _only_this_tests_workers() -> None:
+    """What another test left hanging, as a test of deadlines must, is not counted here."""
+    _earlier.clear()
+    _earlier.update(threading.enumerate())
+
+
 def workers() -> int:
-    return sum(thread.name == "dspex-worker" for thread in threading.enumerate())
+    return sum(thread.name == "dspex-worker" for thread in threading.enumerate() if thread not in _earlier)
 
 
 def settled(deadline: float = 5.0) -> bool:
