@@ -16,7 +16,6 @@ import pytest
 from dspex.errors import DeadlineExceeded, DefinitionError
 from dspex.execution import Outcome, Run, map_threads, run_many, stream_threads
 
-
 _earlier: set[threading.Thread] = set()
 
 
