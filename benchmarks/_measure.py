@@ -1,7 +1,8 @@
 """What the benchmarks share: interleaved measurements, medians, a table, a verdict.
 
 Contenders take turns within each repetition, in an order that changes, so that a machine that is slower for a
-while is slower for all of them. What is compared is the median over the repetitions.
+while is slower for all of them. What is compared is the median over the repetitions; where one contender waits
+and the other computes, so that a slow while does not hit both alike, the best of each is shown as well.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ class Samples(list[float]):
     def median(self) -> float:
         return statistics.median(self)
 
+    @property
+    def best(self) -> float:
+        """The highest: of a rate, what the least disturbed repetition showed."""
+        return max(self)
+
 
 def interleaved(contenders: Mapping[str, Callable[[], float]], *, repetitions: int) -> dict[str, Samples]:
     """Each contender measures itself once per repetition and returns the number."""
     found = {name: Samples() for name in contenders}
+    gc.collect()
+    gc.freeze()  # what the peers' imports left is not gone through again and again in everybody's time
     order = list(contenders)
     shuffle = random.Random(0).shuffle
     for _ in range(repetitions):
