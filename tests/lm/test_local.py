@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import LMContextWindowError, LMRequestError, LMTimeoutError
+from dspex.errors import LMConnectionError, LMContextWindowError, LMRequestError, LMTimeoutError
 from dspex.lm import LMRequest
 from dspex.lm.local import LocalLM, engine, weights
 
@@ -83,6 +83,38 @@ def test_every_thread_gets_the_answer_to_its_own_question(lm: Any) -> None:
     with ThreadPoolExecutor(9) as pool:
         answers = list(pool.map(lambda name: lm(f"Say hello to {name}.", max_tokens=12)[0], names))
     assert all(name in answer for name, answer in zip(names, answers, strict=True))
+
+
+def test_an_answer_does_not_depend_on_what_else_is_going_on(lm: Any) -> None:
+    # Long system messages are kept after their first reading, so both ways to know them are in this.
+    systems = [f"You are {who}. " + "Be brief and exact, and answer in one sentence. " * 12 for who in ("Ada", "Bob")]
+    questions = ["Where are you from?", "What is a boat?", "Name a river.", "Who are you?", "What is rain?"]
+    requests = [
+        LMRequest.of(
+            messages=[{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens=24
+        )
+        for question in questions
+        for system in systems
+    ]
+    alone = [lm.generate(request).text for request in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(lambda request: lm.generate(request).text, requests))
+    assert together == alone
+    assert len(set(alone)) > 5
+
+
+def test_unloading_the_model_ends_what_is_going_on_and_the_next_call_loads_it_again(lm: Any) -> None:
+    hasty = dspex.LM(NAME, cache=False, retries=0)
+    with ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(hasty, f"Story {i}.", max_tokens=1800, ignore_eos=True) for i in range(6)]
+        while not engine._engines:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        engine.stop_engines()
+        for call in calls:
+            with pytest.raises(LMConnectionError, match="unloaded before it had answered"):
+                call.result(timeout=30)
+    assert "Bob" in hasty("Say hello to Bob.")[0]
 
 
 def test_a_timeout_ends_the_generation(lm: Any) -> None:

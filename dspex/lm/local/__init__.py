@@ -4,8 +4,8 @@
 `model`    `LocalLM`: requests in, responses and typed errors out
 `weights`  which file a name stands for, and what to install
 `repack`   a packaged file in the form that is multiplied fastest
-`engine`   one loaded model and its slots, shared by the process
-`heads`    what requests have in common (the system message and the demos) is read once for all slots
+`engine`   a model file loaded, in lanes side by side, shared by the process
+`heads`    what requests have in common (the system message and the demos) is read once
 `answer`   what the engine says, piece by piece
 =========  ==========================================================================================
 """

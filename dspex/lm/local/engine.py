@@ -1,8 +1,12 @@
 """llama.cpp in this process: one engine a model file, started at its first request, ended with the interpreter.
 
-An engine answers several requests at once, each in a *slot* of its own; a thread per slot waits for llama.cpp, which
-lets go of Python's lock meanwhile. Nobody else ever waits inside llama.cpp: who asks holds a `Job`, from which he can
-turn away at any moment, and the thread then ends the generation at its next token.
+An engine has several *lanes*: each is a llama.cpp of its own on cores of its own, with a thread that waits for it, and
+answers one request at a time. Nothing is shared between them but the weights, which are in memory once, and what
+`heads` keeps. So nobody waits for another's threads, and what is computed does not depend on what else is going on:
+llama.cpp's own way to do several at once computes them together, which rounds differently with different company.
+
+Nobody but its thread ever waits inside llama.cpp. Who asks holds a `Job`, from which he can turn away at any moment;
+the thread then ends the generation at its next token.
 """
 
 from __future__ import annotations
@@ -13,14 +17,15 @@ import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from dspex.errors import LMRequestError
+from dspex.errors import LMConnectionError, LMRequestError
 from dspex.lm.local.answer import Answer
-from dspex.lm.local.heads import Heads
+from dspex.lm.local.heads import Heads, Port
 from dspex.lm.local.repack import repacked
 from dspex.lm.local.weights import Weights
 from dspex.lm.types import MessageBlock
@@ -30,27 +35,29 @@ __all__ = ["Engine", "Job", "Setup", "engine_of", "stop_engines"]
 _PATIENCE = 5.0
 """Seconds that the end of the process waits for an answer to be broken off."""
 
-_STATE_BYTES = 256 * 1024 * 1024
-"""Memory for what evicted prompts have left behind; llama.cpp takes up to 8 GiB unless told."""
-
 
 class Setup(NamedTuple):
     """What makes two engines different: the weights, and how much of the machine they may use."""
 
     weights: Weights
-    slots: int
-    context: int
+    lanes: int
     threads: int
+    context: int
 
 
 class Job(Future[Answer]):
-    """One request on its way: ``body`` for llama.cpp, and the messages it shares with others, if any."""
+    """One request on its way: ``body`` for llama.cpp, and ``head``, the messages it shares with others."""
 
-    def __init__(self, body: Mapping[str, Any], head: MessageBlock | None) -> None:
+    def __init__(self, body: Mapping[str, Any], head: MessageBlock) -> None:
         super().__init__()
         self.body = body
         self.head = head
         self.abandoned = False
+
+    @property
+    def text(self) -> str:
+        """Its messages' texts."""
+        return "\0".join(str(message.get("content")) for message in self.body["messages"])
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -59,71 +66,61 @@ class Job(Future[Answer]):
 
 
 class Engine:
-    """One model file, loaded once; safe for threads. It starts with its first job."""
+    """One model file, ready to answer as many requests at once as it has lanes; safe for threads."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._starting = threading.Lock()
-        self._server: Any = None
-        self._heads: Heads | None = None
+        self._heads = Heads()
+        self._lanes = [_Lane(self) for _ in range(setup.lanes)]
+        self._lock = threading.Lock()
+        self._idle = list(self._lanes)
+        self._waiting: deque[Job] = deque()
         self._stopping = False
-        # Daemons, as the end of the process must not wait for an answer that takes minutes; see `stop`.
-        self._threads = [
-            threading.Thread(target=self._work, args=(slot,), name=f"dspex-local-{slot}", daemon=True)
-            for slot in range(setup.slots)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def submit(self, job: Job) -> None:
-        """Have ``job`` answered as soon as a slot is free."""
-        self._jobs.put(job)
+        """Have ``job`` answered as soon as a lane is free."""
+        with self._lock:
+            if self._stopping:
+                raise _unloaded()
+            if not self._idle:
+                self._waiting.append(job)
+                return
+            # The first, so that who asks one at a time has one model loaded.
+            lane = min(self._idle, key=self._lanes.index)
+            self._idle.remove(lane)
+        lane.take(job)
+
+    def next_job(self, lane: _Lane) -> Job | None:
+        """The next job for ``lane``, which is idle when there is none."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(lane)
+            return None
 
     def stop(self) -> None:
         """Break off what is going on, and unload the model."""
-        self._stopping = True
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._lock:
+            self._stopping = True
+            waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            if job.set_running_or_notify_cancel():
+                job.set_exception(_unloaded())
+        for lane in self._lanes:
+            lane.take(None)
         ends = time.monotonic() + _PATIENCE
-        for thread in self._threads:
-            thread.join(max(0.0, ends - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads) or _in_a_fork:
-            # A prompt is being read, which nothing interrupts; or llama.cpp would wait for a thread of the parent.
-            self.outlive()
-        self._server = None  # whose destructor ends llama.cpp's own threads
-        if self._heads is not None:
-            self._heads.close()
+        for lane in self._lanes:
+            lane.close(max(0.0, ends - time.monotonic()))
+        self._heads.close()
 
-    def outlive(self) -> bool:
-        """Never unload the model, not even when the interpreter takes itself apart; whether there is one."""
-        if self._server is None:
-            return False
-        import ctypes
+    def outlive(self) -> None:
+        """Never unload what is loaded."""
+        for lane in self._lanes:
+            lane.outlive()
 
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
-        return True
-
-    def _work(self, slot: int) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._stopping or not job.set_running_or_notify_cancel():
-                continue
-            try:
-                answer = self._answer(job, slot)
-            except BaseException as error:  # its owner's to handle, and the thread goes on
-                job.set_exception(error)
-            else:
-                job.set_result(answer)
-            del job  # not kept alive until the next one comes
-
-    def _answer(self, job: Job, slot: int) -> Answer:
-        with self._starting:
-            if self._server is None:
-                self._server, self._heads = _started(self.setup)
-        server, heads = self._server, self._heads
-        body = dict(job.body)
-        if job.head is not None and heads is not None and heads.restore(job.head, slot):
-            body["id_slot"] = slot
+    def answer(self, job: Job, port: Port) -> Answer:
+        """Answer ``job``; blocks."""
+        self._heads.restore(job.head, job.text, port, stop=lambda: self._stopping)
         answer = Answer()
 
         def read(chunk: dict[str, Any]) -> bool:  # True ends the generation
@@ -131,43 +128,101 @@ class Engine:
             return job.abandoned or self._stopping
 
         try:
-            server.handle_chat_completions(body, read)
+            port.server.handle_chat_completions(job.body, read)
         except ValueError as error:  # what llama.cpp finds wrong before it starts
             answer.error = {"type": "invalid_request_error", "message": str(error)}
+        if self._stopping and answer.finish_reason is None and answer.error is None:
+            raise _unloaded()
         return answer
 
+    @property
+    def folder(self) -> str:
+        """Where llama.cpp may write."""
+        return self._heads.folder
 
-def _started(setup: Setup) -> tuple[Any, Heads | None]:
+
+class _Lane:
+    """One llama.cpp and the thread that waits for it; both start with the first job."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._port: Port | None = None
+
+    def take(self, job: Job | None) -> None:
+        """Answer ``job``; ``None`` ends the thread."""
+        self._inbox.put(job)
+        if self._thread is None and job is not None:
+            # A daemon, as the end of the process must not wait for an answer that takes minutes; see `Engine.stop`.
+            self._thread = threading.Thread(target=self._work, name="dspex-local", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._inbox.get()) is not None:
+            while job is not None:
+                if job.set_running_or_notify_cancel():
+                    try:
+                        if self._port is None:
+                            self._port = _started(self._engine.setup, self._engine.folder)
+                        answer = self._engine.answer(job, self._port)
+                    except BaseException as error:  # its owner's to handle, and the thread goes on
+                        job.set_exception(error)
+                    else:
+                        job.set_result(answer)
+                job = self._engine.next_job(self)
+
+    def close(self, patience: float) -> None:
+        """Unload the model, if the thread ends within ``patience`` seconds."""
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive() or _in_a_fork:
+                # The machine is too busy to reach the next token in time; or there is no thread to wait for.
+                self.outlive()
+        self._port = None  # the server's destructor ends llama.cpp's own threads
+
+    def outlive(self) -> None:
+        """Never unload the model, not even when the interpreter takes itself apart."""
+        if self._port is not None:
+            _keep(self._port.server)
+
+
+def _unloaded() -> LMConnectionError:
+    return LMConnectionError("the embedded model was unloaded before it had answered")
+
+
+def _started(setup: Setup, folder: str) -> Port:
+    with _starting:  # what llama.cpp sets up for the whole process is not safe for threads
+        return _server(setup, folder)
+
+
+def _server(setup: Setup, folder: str) -> Port:
     xllamacpp = _loaded()
-    params = xllamacpp.CommonParams()
     path, requirement = setup.weights
+    params = xllamacpp.CommonParams()
     params.model.path = str(path if requirement is None else repacked(path, requirement))
     params.verbosity = -1
-    params.n_parallel = setup.slots
-    params.n_ctx = setup.slots * setup.context
-    params.n_batch = 512  # so that it is never deaf for long
+    params.n_parallel = 1
+    params.n_ctx = setup.context
+    params.n_batch = params.n_ubatch = 256  # after each of which it can be stopped
     params.cpuparams.n_threads = setup.threads
     params.cpuparams_batch.n_threads = setup.threads
     params.n_gpu_layers = 0
     params.warmup = False
-    params.cache_ram_mib = _STATE_BYTES >> 20
+    params.cache_ram_mib = 0  # `heads` does more with less
+    params.slot_save_path = folder
     # It opens a port of this machine in any case: nobody else gets an answer there.
     key = secrets.token_hex()
     params.api_keys = [key]
     params.n_threads_http = 1
     params.endpoint_slots = False
     params.ui = False
-    heads = Heads(key)
-    params.slot_save_path = heads.folder
     try:
-        server = xllamacpp.Server(params)
+        return Port(xllamacpp.Server(params), key)
     except Exception as error:  # the binding raises whatever llama.cpp threw
-        heads.close()
         raise LMRequestError(
             f"{str(path)!r} cannot be loaded as a model: {error} Is it a GGUF file, and does it fit into memory?"
         ) from error
-    heads.open(server)
-    return server, heads
 
 
 def _loaded() -> Any:
@@ -185,12 +240,16 @@ def _loaded() -> Any:
 
 _engines: dict[Setup, Engine] = {}
 _lock = threading.Lock()
+_starting = threading.Lock()
 _in_a_fork = False
+_ended = False
 
 
 def engine_of(setup: Setup) -> Engine:
     """This process's engine of that setup."""
     with _lock:
+        if _ended:
+            raise LMRequestError("the interpreter is ending, and loads no model any more")
         engine = _engines.get(setup)
         if engine is None:
             engine = _engines[setup] = Engine(setup)
@@ -206,22 +265,33 @@ def stop_engines() -> None:
         engine.stop()
 
 
+def _end() -> None:
+    global _ended
+    _ended = True
+    stop_engines()
+
+
 def _after_fork() -> None:
     # The threads of the parent's engines are not here. The child leaves these alone and loads its own.
-    global _in_a_fork, _lock
+    global _in_a_fork, _lock, _starting
     _in_a_fork = True
-    started = [engine.outlive() for engine in _engines.values()]
+    for engine in _engines.values():
+        engine.outlive()
     _engines.clear()
-    _lock = threading.Lock()
-    if any(started):
-        # At the end of the process, llama.cpp's static objects would wait for the parent's threads, too.
-        import ctypes
-
-        with suppress(AttributeError):  # where there is no glibc
-            libc = ctypes.CDLL(None)
-            libc.on_exit(libc._exit, None)
+    _lock, _starting = threading.Lock(), threading.Lock()
 
 
-atexit.register(stop_engines)
+def _keep(server: Any) -> None:
+    """Have ``server`` never destroyed: its destructor waits for threads that may never end, or are not here."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+    # When the process ends, llama.cpp's static objects would do the same.
+    with suppress(AttributeError):  # where there is no glibc
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc._exit, None)
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

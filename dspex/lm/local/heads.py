@@ -1,9 +1,13 @@
-"""What requests have in common is read once, not once a slot.
+"""What requests have in common is read once.
 
-Each slot of llama.cpp remembers the prompt it read last, and reads only what is new in the next one. But the system
-message and the demos, the longest part by far, are new to every slot, and again whenever programs take turns. So they
-are read in one slot, its state is written to a file, and from then on loading that file (milliseconds) replaces
-reading them (seconds), in any slot.
+llama.cpp remembers the prompt it read last, and reads only what is new in the next one. But the system message and the
+demos, the longest part by far, are new to every lane, and again whenever programs take turns. So they are read in one
+lane, the state after them is written to a file, and from then on loading that file (milliseconds) replaces reading
+them (seconds), in any lane. It is loaded for each request, even if the lane has just read the same head: that way what
+follows the head is always read in one piece, and rounded alike.
+
+The exception is a request that goes on where a long one before it ended, as an agent's next step does: reading all of
+that again would take too long.
 """
 
 from __future__ import annotations
@@ -13,17 +17,19 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dspex.lm.local.answer import Answer
 from dspex.lm.types import MessageBlock
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "Port"]
 
-_WORTH_CHARACTERS = 400
-"""A shorter head is read faster than it is looked for."""
+_LONG = 1000
+"""Characters beyond the head that are worth more than reading them again in one piece."""
 
 _MOST_BYTES = 192 * 1024 * 1024
 
@@ -40,72 +46,22 @@ class _Saved:
         self.size = 0
 
 
-class Heads:
-    """The saved states of one engine, in a temporary folder, the least recently used thrown out first."""
+class Port:
+    """A running server, and the key to the one thing that it offers at its port only: the state after a prompt."""
 
-    def __init__(self, key: str) -> None:
-        self.folder = tempfile.mkdtemp(prefix="dspex-local-") + "/"
+    def __init__(self, server: Any, key: str) -> None:
+        self.server = server
+        self.text = ""  # what it has read last
         self._key = key
-        self._server: Any = None
-        self._address = ""
-        self._lock = threading.Lock()
-        self._saved: OrderedDict[str, _Saved] = OrderedDict()
-
-    def open(self, server: Any) -> None:
-        """The server runs."""
-        self._server = server
         self._address = urlsplit(server.listening_address).netloc
 
-    def close(self) -> None:
-        """The server does not run any more, or will not."""
-        self._server = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def restore(self, head: MessageBlock, slot: int) -> bool:
-        """Have ``slot`` know ``head``; false when that would not be worth it, or is not possible.
-
-        Who comes first has it read, and others wait for that: reading it at the same time would take longer.
-        """
-        if head.characters < _WORTH_CHARACTERS:
-            return False
-        with self._lock:
-            saved = self._saved.get(head.digest)
-            first = saved is None
-            if saved is None:
-                saved = self._saved[head.digest] = _Saved(head.digest)
-            self._saved.move_to_end(head.digest)
-        if first:
-            try:
-                self._read(head, slot, saved)
-            finally:
-                saved.done.set()
-        else:
-            saved.done.wait()
-        return saved.usable and (first or self._act("restore", slot, saved.name))
-
-    def _read(self, head: MessageBlock, slot: int, saved: _Saved) -> None:
-        # Generating nothing leaves the slot in the state after the prompt.
-        body = {"messages": list(head), "n_predict": 0, "cache_prompt": True, "id_slot": slot}
-        try:
-            answer = self._server.handle_chat_completions(body)
-        except ValueError:
-            return  # the request itself will say what is wrong
-        if "error" in answer or not self._act("save", slot, saved.name):
-            return
-        saved.size = (Path(self.folder) / saved.name).stat().st_size
-        saved.usable = True
-        with self._lock:
-            while len(self._saved) > 1 and sum(one.size for one in self._saved.values()) > _MOST_BYTES:
-                _, oldest = self._saved.popitem(last=False)
-                Path(self.folder, oldest.name).unlink(missing_ok=True)
-
-    def _act(self, action: str, slot: int, name: str) -> bool:
-        # The one thing that llama.cpp offers at its port only.
+    def act(self, action: str, name: str) -> bool:
+        """``"save"`` the state under a name, or ``"restore"`` it; whether that was possible."""
         connection = HTTPConnection(self._address, timeout=30)
         try:
             connection.request(
                 "POST",
-                f"/slots/{slot}?action={action}",
+                f"/slots/0?action={action}",
                 json.dumps({"filename": name}),
                 {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
             )
@@ -114,3 +70,63 @@ class Heads:
             return False
         finally:
             connection.close()
+
+
+class Heads:
+    """The saved states of one engine, in a temporary folder, the least recently used thrown out first."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="dspex-local-") + "/"
+        self._lock = threading.Lock()
+        self._saved: OrderedDict[str, _Saved] = OrderedDict()
+
+    def close(self) -> None:
+        """Remove them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def restore(self, head: MessageBlock, text: str, port: Port, *, stop: Callable[[], bool]) -> None:
+        """Have ``port`` know ``head``, which the prompt ``text`` begins with, if that is possible.
+
+        Who comes first has it read, and others wait for that: reading it at the same time would not be faster.
+        """
+        before, port.text = port.text, text
+        shared = head.characters + _LONG
+        if len(text) >= shared and before[:shared] == text[:shared]:
+            return
+        with self._lock:
+            saved = self._saved.get(head.digest)
+            first = saved is None
+            if saved is None:
+                saved = self._saved[head.digest] = _Saved(head.digest)
+            self._saved.move_to_end(head.digest)
+        if first:
+            try:
+                self._read(head, port, saved, stop)
+            finally:
+                saved.done.set()
+            return
+        saved.done.wait()
+        if saved.usable:
+            port.act("restore", saved.name)
+
+    def _read(self, head: MessageBlock, port: Port, saved: _Saved, stop: Callable[[], bool]) -> None:
+        # Generating nothing leaves it in the state after the prompt.
+        body = {"messages": list(head), "n_predict": 0, "cache_prompt": False, "stream": True, "return_progress": True}
+        answer = Answer()
+
+        def read(chunk: dict[str, Any]) -> bool:  # True ends the reading
+            answer.read(chunk)
+            return stop()
+
+        try:
+            port.server.handle_chat_completions(body, read)
+        except ValueError:
+            return  # the request itself will say what is wrong
+        if answer.finish_reason is None or not port.act("save", saved.name):
+            return
+        saved.size = Path(self.folder, saved.name).stat().st_size
+        saved.usable = True
+        with self._lock:
+            while len(self._saved) > 1 and sum(one.size for one in self._saved.values()) > _MOST_BYTES:
+                _, oldest = self._saved.popitem(last=False)
+                Path(self.folder, oldest.name).unlink(missing_ok=True)

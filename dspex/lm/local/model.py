@@ -32,6 +32,7 @@ __all__ = ["LocalLM"]
 _CAPABILITIES = frozenset({"grammar", "json_schema", "logprobs", "n", "seed", "stop"})
 _SYSTEM: Message = {"role": "system", "content": "You are a helpful assistant."}
 _MAX_TOKENS = 256
+_MOST_LANES = 4
 _NEXT_CHOICE = 1 << 16
 _SEEDS = (1 << 32) - 1  # and this one would mean: any
 
@@ -55,21 +56,21 @@ class LocalLM(BaseLM):
         0, 256 and 0 unless they are given here or with the request. A rollout has a seed of its own.
     ``context``
         tokens of prompt and answer that one request may have, together.
-    ``slots``
-        requests that are answered at once; further ones wait for their turn. ``slots=1`` is for those who need
-        the same text to the letter, at two thirds of the speed (see below).
     ``threads``
-        processor cores to use; by default all, but at most 8.
+        processor cores for one request. With one, which is the default, most requests are answered in a given
+        time; with more, a single answer of a large model comes sooner.
+    ``parallel``
+        requests that are answered at once; further ones wait for their turn. By default as many as there are cores
+        for, at most 4: each takes some memory.
     further keywords
         go to llama.cpp with each request: ``top_p``, ``top_k``, ``min_p``, ``stop``, ``repeat_penalty``, ...
 
     Schemas (JSON schema) and grammars (GBNF) of requests are enforced at each token. A message of the system always
     comes first, since small models answer gibberish without. Its calls cost nothing, and that is known.
 
-    The same request has the same answer: at temperature 0, and at any other with its seed. With several slots that
-    holds but for near-ties: what is computed together is rounded together, so two words that are equally likely to
-    six digits may change places with what else is going on. With ``slots=1`` it holds without exception on one
-    machine.
+    The same request has the same answer, at temperature 0 and at any other with its seed, whatever else is going on:
+    requests are not computed together. (Another kind of processor, another number of ``threads`` or another version
+    of llama.cpp may round differently.)
 
     Raises `LMRequestError` for an unknown name, and at the first call when packages are missing (with the commands
     that install them) or the file is no model. Calls raise `LMContextWindowError` when a prompt does not fit into
@@ -95,16 +96,16 @@ class LocalLM(BaseLM):
         timeout: float | None = None,
         price: tuple[float, float] | None = (0.0, 0.0),
         context: int = 4096,
-        slots: int = 4,
-        threads: int | None = None,
+        threads: int = 1,
+        parallel: int | None = None,
         **params: Any,
     ) -> None:
         name = model.removeprefix("local/")
         check_name(name)
         self._name = name
         self.context = _whole("context", context, least=64)
-        self.slots = _whole("slots", slots)
-        self._threads = None if threads is None else _whole("threads", threads)
+        self.threads = _whole("threads", threads)
+        self.parallel = None if parallel is None else _whole("parallel", parallel)
         retries = params.pop("num_retries", retries)  # DSPy's spelling
         _check_params(params)
         super().__init__(
@@ -117,9 +118,9 @@ class LocalLM(BaseLM):
         )
 
     @property
-    def threads(self) -> int:
-        """Processor cores that it uses on this machine."""
-        return self._threads or min(os.cpu_count() or 1, 8)
+    def lanes(self) -> int:
+        """Requests that it answers at once on this machine."""
+        return self.parallel or max(1, min((os.cpu_count() or 1) // self.threads, _MOST_LANES))
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -162,7 +163,7 @@ class LocalLM(BaseLM):
         _check_params(params)
         if self._weights is None:
             self._weights = find(self._name)
-        engine = engine_of(Setup(self._weights, self.slots, self.context, self.threads))
+        engine = engine_of(Setup(self._weights, self.lanes, self.threads, self.context))
         # The head as it is read, so that it is read once.
         head = request.head
         if len(head) and head[0]["role"] == "system":
@@ -180,6 +181,7 @@ class LocalLM(BaseLM):
             "messages": messages,
             "cache_prompt": True,
             "stream": True,
+            "return_progress": True,
             "stream_options": {"include_usage": True},
         }
         if request.schema is not None:
@@ -250,12 +252,12 @@ class LocalLM(BaseLM):
         return identity
 
     def to_json(self) -> dict[str, Any]:
-        """As of every model, with ``context``, ``slots`` and ``threads``."""
-        return {**super().to_json(), "context": self.context, "slots": self.slots, "threads": self._threads}
+        """As of every model, with ``context``, ``threads`` and ``parallel``."""
+        return {**super().to_json(), "context": self.context, "threads": self.threads, "parallel": self.parallel}
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any], **given: Any) -> BaseLM:
-        machine = {name: data[name] for name in ("context", "slots", "threads") if name in data}
+        machine = {name: data[name] for name in ("context", "threads", "parallel") if name in data}
         return cls(data["model"], **{**saved_options(data), **machine, **given})
 
 
