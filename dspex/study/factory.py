@@ -155,7 +155,10 @@ def _name(study_name: object) -> str:
 
 
 def _find(storage: Storage, name: str) -> StudyRecord | None:
-    return next((record for record in storage.studies() if record.name == name), None)
+    try:
+        return storage.get_study(name)
+    except StudyError:
+        return None
 
 
 def _instance(argument: str, value: T, kind: type[Any]) -> T:

@@ -33,7 +33,9 @@ class Mirror:
         self.view = StudyView(
             directions=record.directions, space=space, ledger=self.ledger, pools=self.pools, log=self.log
         )
-        self._cursors = [0, 0, 0]
+        self.user_attrs: dict[str, Any] = {}
+        self.system_attrs: dict[str, Any] = {}
+        self._cursors = [0, 0, 0, 0]
         self._lock = threading.RLock()
 
     def sync(self) -> None:
@@ -58,6 +60,13 @@ class Mirror:
             rows, self._cursors[1] = self.storage.read_evaluations(self.record.id, self._cursors[1])
             if rows:
                 self.ledger.append(*rows)
+
+    def sync_attrs(self) -> None:
+        """Reads only the attributes that were set since."""
+        with self._lock:
+            found, self._cursors[3] = self.storage.read_study_attrs(self.record.id, self._cursors[3])
+            for item in found:
+                (self.user_attrs if item.kind == "user" else self.system_attrs)[item.key] = item.value
 
     def _index(self, trial: FrozenTrial) -> None:
         (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)

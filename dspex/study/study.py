@@ -95,7 +95,8 @@ class Study:
     @property
     def user_attrs(self) -> Mapping[str, Any]:
         """What `set_user_attr` has set, by whichever process."""
-        return MappingProxyType(dict(self.storage.get_study(self.study_name).user_attrs))
+        self._mirror.sync_attrs()
+        return MappingProxyType(dict(self._mirror.user_attrs))
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the study; the value has to be plain data."""

@@ -27,7 +27,7 @@ from dspex.data import Evaluation, Usage
 from dspex.errors import StudyError
 from dspex.storage import InMemoryStorage, Storage
 from dspex.storage.rows import trial_to_text
-from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.trials import AttrRecord, FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Choice, Float, Int, Prompt, Subset
 
 __all__ = ["StorageSuite", "agreement"]
@@ -110,6 +110,7 @@ class StorageSuite(ABC):
         for record in (study, other):
             storage.append_trials(record.id, [running()])
             storage.append_evaluations(record.id, [row()])
+            storage.set_study_attr(record.id, "user", "note", 1)
         storage.delete_study(study.id)
         assert [record.name for record in storage.studies()] == ["other"]
         assert len(storage.read_trials(other.id)[0]) == len(storage.read_evaluations(other.id)[0]) == 1
@@ -120,22 +121,68 @@ class StorageSuite(ABC):
             lambda: storage.read_pool(study.id),
             lambda: storage.delete_study(study.id),
             lambda: storage.set_study_attr(study.id, "user", "a", 1),
+            lambda: storage.swap_study_attr(study.id, "user", "a", 1, expected=None),
+            lambda: storage.read_study_attrs(study.id),
         ):
             with pytest.raises(StudyError, match="there is no study"):
                 call()
         again = storage.create_study("study", [MINIMIZE])
         assert storage.read_trials(again.id)[0] == []
+        assert storage.read_study_attrs(again.id)[0] == []
+        assert len(storage.read_study_attrs(other.id)[0]) == 1
 
-    def test_attributes_and_space_are_kept(self, storage: Storage, study: StudyRecord) -> None:
-        storage.set_study_attr(study.id, "user", "note", {"a": (1, 2)})
-        storage.set_study_attr(study.id, "user", "note", [None, "ß"])
-        storage.set_study_attr(study.id, "user", "more", 1)
-        storage.set_study_attr(study.id, "system", "note", True)
+    def test_a_space_is_kept(self, storage: Storage, study: StudyRecord) -> None:
         storage.set_space(study.id, {"entries": []})
-        found = storage.get_study("study")
-        assert found.user_attrs == {"note": [None, "ß"], "more": 1}
-        assert found.system_attrs == {"note": True}
-        assert found.space == {"entries": []}
+        assert storage.get_study("study").space == {"entries": []}
+
+    # Attributes
+
+    def test_attributes_are_kept_as_they_were_set_last(self, storage: Storage, study: StudyRecord) -> None:
+        storage.set_study_attr(study.id, "user", "note", {"a": (1, 2)})
+        storage.set_study_attr(study.id, "user", "pair", {"a": (1, 2), "b": "naïve \x00 \ud800"})
+        storage.set_study_attr(study.id, "user", "note", [None, "ß"])
+        storage.set_study_attr(study.id, "system", "note", True)
+        found, cursor = storage.read_study_attrs(study.id)
+        assert found == [
+            AttrRecord("user", "pair", {"a": (1, 2), "b": "naïve \x00 \ud800"}),
+            AttrRecord("user", "note", [None, "ß"]),
+            AttrRecord("system", "note", True),
+        ]
+        assert storage.read_study_attrs(study.id, cursor) == ([], cursor)
+        storage.set_study_attr(study.id, "user", "pair", 3)
+        assert storage.read_study_attrs(study.id, cursor)[0] == [AttrRecord("user", "pair", 3)]
+        assert len(storage.read_study_attrs(study.id)[0]) == 3
+
+    def test_attributes_of_studies_are_apart(self, storage: Storage, study: StudyRecord) -> None:
+        other = storage.create_study("other", [MINIMIZE])
+        storage.set_study_attr(study.id, "user", "note", 1)
+        storage.set_study_attr(other.id, "user", "note", 2)
+        assert storage.read_study_attrs(study.id)[0] == [AttrRecord("user", "note", 1)]
+
+    def test_an_attribute_is_swapped_only_for_what_it_was(self, storage: Storage, study: StudyRecord) -> None:
+        assert not storage.swap_study_attr(study.id, "system", "who", "b", expected="a")
+        assert storage.swap_study_attr(study.id, "system", "who", "a", expected=None)
+        assert not storage.swap_study_attr(study.id, "system", "who", "b", expected=None)
+        assert storage.swap_study_attr(study.id, "system", "who", ("b", 1), expected="a")
+        assert storage.swap_study_attr(study.id, "system", "who", None, expected=("b", 1))
+        assert storage.swap_study_attr(study.id, "system", "who", "c", expected=None)
+        assert storage.read_study_attrs(study.id)[0] == [AttrRecord("system", "who", "c")]
+
+    def test_of_threads_that_swap_one_succeeds(self, storage: Storage, study: StudyRecord) -> None:
+        won: list[str] = []
+
+        def work() -> None:
+            for turn in range(4):
+                me = f"{threading.current_thread().name}-{turn}"
+                if storage.swap_study_attr(study.id, "system", f"who-{turn}", me, expected=None):
+                    won.append(me)
+                storage.set_study_attr(study.id, "user", me, turn)
+
+        _in_threads(work, 4)
+        assert sorted(name.rpartition("-")[2] for name in won) == ["0", "1", "2", "3"]
+        found = [item.value for item in storage.read_study_attrs(study.id)[0] if item.kind == "system"]
+        assert sorted(found) == sorted(won)
+        assert len(storage.read_study_attrs(study.id)[0]) == 20
 
     # Trials
 
@@ -377,6 +424,13 @@ def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
                     lambda storage, study: storage.set_study_attr(study, "user" if user else "system", key, value), name
                 )
 
+        @rule(name=studies, value=st.integers(0, 2), expected=st.none() | st.integers(0, 2))
+        def swap(self, name: str, value: int, expected: int | None) -> None:
+            if name in self.ids:
+                self.both(
+                    lambda storage, study: storage.swap_study_attr(study, "user", "x", value, expected=expected), name
+                )
+
         @rule(name=studies, states=st.lists(st.sampled_from(TrialState), max_size=3), full=st.booleans())
         def append(self, name: str, states: list[TrialState], full: bool) -> None:
             if name in self.ids:
@@ -416,7 +470,7 @@ def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
                 items = [PoolRecord(path=path, id=item, domain={}, value=item) for path, item in keys]
                 self.both(lambda storage, study: storage.append_pool(study, items), name)
 
-        @rule(name=studies, what=st.sampled_from(["read_trials", "read_evaluations", "read_pool"]))
+        @rule(name=studies, what=st.sampled_from(["read_trials", "read_evaluations", "read_pool", "read_study_attrs"]))
         def read_on(self, name: str, what: str) -> None:
             if name in self.ids:
                 cursors = self.cursors.get((name, what), (0, 0))

@@ -3,11 +3,12 @@
 from dspex.trials.frozen import FrozenTrial, create_trial
 from dspex.trials.ledger import Ledger, ScoreMatrix
 from dspex.trials.log import TrialLog
-from dspex.trials.records import PoolRecord, StudyRecord
+from dspex.trials.records import AttrRecord, PoolRecord, StudyRecord
 from dspex.trials.state import StudyDirection, TrialState
 from dspex.trials.view import PerView, StudyView
 
 __all__ = [
+    "AttrRecord",
     "FrozenTrial",
     "Ledger",
     "PerView",

@@ -407,6 +407,10 @@ class TestTelling:
         assert (dict(finished.user_attrs), dict(finished.constraints)) == ({"note": {"a": [1, 2]}}, {"cost": 1.0})
         assert trial.user_attrs == {"note": {"a": [1, 2]}}
         assert study.user_attrs == {"dataset": ("v1", 2)}
+        other = load_study(study_name=study.study_name, storage=study.storage)
+        other.set_user_attr("dataset", "v2")
+        other.set_user_attr("more", 1)
+        assert study.user_attrs == {"dataset": "v2", "more": 1}
         other = study.ask()
         with pytest.raises(StudyError, match=r"the constraint 'cost' must be a number, got NaN"):
             other.set_constraint("cost", math.nan)
