@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
 from dspex.study import asking, loop, queue, telling
 from dspex.study.best import best_of, pareto_front
+from dspex.study.lead import lead
 from dspex.study.mirror import Mirror
 from dspex.study.owners import Heartbeat
 from dspex.study.pools import StudyPool
@@ -101,6 +103,12 @@ class Study:
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the study; the value has to be plain data."""
         self.storage.set_study_attr(self._mirror.record.id, "user", key, decode(encode(value)))
+
+    @property
+    def system_attrs(self) -> Mapping[str, Any]:
+        """What dspex itself has noted about the study, in whichever process."""
+        self._mirror.sync_attrs()
+        return MappingProxyType(dict(self._mirror.system_attrs))
 
     # What came of it
 
@@ -320,6 +328,15 @@ class Study:
     def requeue_interrupted(self) -> list[FrozenTrial]:
         """Puts the `interrupted` trials back in the queue and gives them back."""
         return queue.requeue_interrupted(self)
+
+    def lead(self, *, on_wait: Callable[[str], object] | None = None) -> AbstractContextManager[None]:
+        """Be the only one, of all threads and processes, that is in such a block of this study.
+
+        Whoever comes second waits until the first has left, or until its process is no longer there. For searches
+        whose next step depends on all steps before it; `ask` and `optimize` do not need it. ``on_wait`` is told once
+        for which process it waits.
+        """
+        return lead(self, on_wait=on_wait)
 
     def pool(self, path: str, domain: Domain[Any] | None = None) -> StudyPool:
         """The candidates of an open-ended variable.
