@@ -103,10 +103,11 @@ def test_the_budget_is_a_hard_cap_and_the_best_so_far_comes_back(calls: int) -> 
 
 
 def test_some_of_the_budget_is_kept_for_the_held_out_comparison() -> None:
-    result = search(trials=60).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=200))
+    result = search(trials=60).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=300))
     assert "kept for the held-out comparison" in result.stopped
     assert result.best is not None
     assert result.best.complete
+    assert result.state.changes() != {}
 
 
 def test_before_anything_is_complete_the_best_of_the_furthest_comes_back() -> None:
