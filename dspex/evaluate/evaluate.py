@@ -10,7 +10,7 @@ from dspex.data import Evaluation, Example, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
-from dspex.evaluate.program import Program, as_program
+from dspex.evaluate.program import Program, as_program, prepare
 from dspex.evaluate.progress import progress_for
 from dspex.evaluate.result import EvaluationResult
 from dspex.evaluate.scoring import Metric, Scorer
@@ -18,6 +18,7 @@ from dspex.evaluate.terms import Terms
 from dspex.execution import (
     Budget,
     Outcome,
+    Settings,
     current,
     in_thread,
     run_blocking,
@@ -124,7 +125,9 @@ class Evaluate:
             DefinitionError, BindingError, StorageError: as the program raised it.
         """
         program = as_program(program)
-        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        settings = current() if lm is None else current().replace(lm=lm)
+        prepare(program, settings)
+        collector = self._collector(program, settings, on_result, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -151,7 +154,9 @@ class Evaluate:
         A program that is not ``natively_async`` runs on threads here too.
         """
         program = as_program(program)
-        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        settings = current() if lm is None else current().replace(lm=lm)
+        await in_thread(prepare, program, settings)
+        collector = self._collector(program, settings, on_result, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -165,12 +170,11 @@ class Evaluate:
     def _collector(
         self,
         program: Program,
-        lm: Any,
+        settings: Settings,
         on_result: Callable[[Evaluation], object] | None,
         fingerprint: str,
         trial: int | None,
     ) -> Collector:
-        settings = current() if lm is None else current().replace(lm=lm)
         return Collector(
             program,
             self.devset,

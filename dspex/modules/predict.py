@@ -32,7 +32,7 @@ from dspex.variables import (
 )
 
 if TYPE_CHECKING:
-    from dspex.execution import Run
+    from dspex.execution import Run, Settings
     from dspex.lm import LMRequest
 
 __all__ = ["Predict"]
@@ -147,10 +147,10 @@ class Predict(Module):
             self._check_inputs(args, inputs)
         run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
         if isinstance(run, RenderRun):
-            run.rendering[self._path] = self._request(run.lm(), self._adapter(run), inputs, run).messages
+            run.rendering[self._path] = self._request(run.lm(), self._adapter(run.settings), inputs, run).messages
             return placeholder(signature)
-        lm = self._lm(run)
-        adapter = self._adapter(run)
+        lm = self._lm(run.settings)
+        adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
         response = yield Generate(lm, request)
         try:
@@ -178,11 +178,19 @@ class Predict(Module):
         run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage))
         return prediction
 
-    def _lm(self, run: Run) -> BaseLM:
+    def prepare(self, settings: Settings) -> None:
+        """Load what its first call under ``settings`` would load, and render what its prompts share; calls nothing."""
+        lm: Any = self._lm(settings)
+        if isinstance(lm, BaseLM):  # settings take whatever can generate
+            lm.prepare()
+        adapter = self._adapter(settings)
+        adapter.prepare(self.signature, self._value("instructions"), self._value("demos"))
+
+    def _lm(self, settings: Settings) -> BaseLM:
         chosen = self._value("model")
         if chosen is not None:
             return lm_named(chosen) if isinstance(chosen, str) else chosen
-        lm: BaseLM | None = self.lm or run.settings.lm
+        lm: BaseLM | None = self.lm or settings.lm
         if lm is None:
             raise LMRequestError(
                 f"the predictor at `{self._path or 'the root'}` has no model to ask.\n"
@@ -191,10 +199,10 @@ class Predict(Module):
             )
         return lm
 
-    def _adapter(self, run: Run) -> Adapter:
+    def _adapter(self, settings: Settings) -> Adapter:
         name = self._value("adapter")
         if name is None:
-            found: Adapter | None = self._own_adapter or run.settings.adapter
+            found: Adapter | None = self._own_adapter or settings.adapter
             if found is not None:
                 return found
         return adapter_named(name or "chat")
