@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dspex.errors import StudyError
 from dspex.study.owners import is_alive, this_process
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Ite
     """See `Study.lead`."""
     storage, study_id = study.storage, study._mirror.record.id
     # Threads of one process exclude each other too, so a leader is more than its process.
-    me = {"owner": this_process(), "turn": uuid.uuid4().hex}
+    me = {"owner": this_process(), "thread": threading.get_ident(), "turn": uuid.uuid4().hex}
     study._heartbeat.start()
     pause = 0.02
     while True:
@@ -33,6 +35,11 @@ def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Ite
             if storage.swap_study_attr(study_id, "system", _LEADER, me, expected=leader):
                 break
             continue  # another one who waited was faster
+        if (leader["owner"], leader["thread"]) == (me["owner"], me["thread"]):
+            raise StudyError(
+                f"study {study.study_name!r} is being searched by this very thread, which would wait for itself; give "
+                "the inner search a study of its own"
+            )
         if on_wait is not None:
             on_wait(leader["owner"])
             on_wait = None

@@ -335,6 +335,9 @@ class Study:
         Whoever comes second waits until the first has left, or until its process is no longer there. For searches
         whose next step depends on all steps before it; `ask` and `optimize` do not need it. ``on_wait`` is told once
         for which process it waits.
+
+        Raises:
+            StudyError: when this thread is in such a block already, and would wait for itself.
         """
         return lead(self, on_wait=on_wait)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex.errors import StudyError
 from dspex.storage import InMemoryStorage, SQLStorage, Storage
 from dspex.study import create_study, load_study
 
@@ -45,6 +46,12 @@ def test_a_leader_that_raised_leaves() -> None:
 def test_studies_have_leaders_of_their_own() -> None:
     one, two = create_study(), create_study()
     with one.lead(), two.lead():
+        pass
+
+
+def test_a_thread_does_not_wait_for_itself() -> None:
+    study = create_study(study_name="s")
+    with study.lead(), pytest.raises(StudyError, match="study 's' is being searched by this very thread"), study.lead():
         pass
 
 
