@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 KILLS = 3  # in the search; a longer storm is a matter of time only
 
 SCRIPT = """
-import json, os, sys
+import json, os, sys, time
 sys.path.insert(0, {root!r})
 import dspex
 from tests.optimizers.tasks import Travels, metric, trainset, travel_model
@@ -33,6 +33,8 @@ paid = os.open("paid", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def charged(messages, **params):
     asked = [message["content"] for message in messages] + [params.get("temperature")]
     os.write(paid, (json.dumps(asked) + "\\n").encode())
+    while os.path.exists("hold"):
+        time.sleep(0.005)
     return travel_model(messages, **params)
 
 class Marking(dspex.optimizers.Watcher):
@@ -136,12 +138,14 @@ def test_two_at_once_are_one_search(calm: tuple[list[Any], list[str]], tmp_path:
 def test_who_waits_takes_over_from_who_is_killed(calm: tuple[list[Any], list[str]], tmp_path: Path) -> None:
     expected, undisturbed = calm
     first = start(tmp_path)
-    while not paid_in(tmp_path):
+    while first.poll() is None and len(paid_in(tmp_path)) < 20:
         time.sleep(0.005)
+    (tmp_path / "hold").touch()
     second = start(tmp_path)
     while first.poll() is None and not (tmp_path / "waiting").exists():
         time.sleep(0.005)
     assert kill_at(first, tmp_path, 0)
+    (tmp_path / "hold").unlink()
     assert result_of(second) == expected
     assert len(paid_in(tmp_path)) <= len(undisturbed) + 2
 
