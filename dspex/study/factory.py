@@ -10,11 +10,12 @@ from dspex.errors import StudyError
 from dspex.pruners import MedianPruner, Pruner
 from dspex.samplers import Sampler, TPESampler
 from dspex.storage import Storage, get_storage
+from dspex.study.queue import requeued
 from dspex.study.study import Study
-from dspex.trials import StudyDirection, StudyRecord
+from dspex.trials import FrozenTrial, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Space
 
-__all__ = ["create_study", "delete_study", "get_all_study_names", "load_study"]
+__all__ = ["copy_study", "create_study", "delete_study", "get_all_study_names", "load_study"]
 
 T = TypeVar("T")
 
@@ -95,6 +96,53 @@ def load_study(
             raise StudyError(f"study_name is needed, because the storage does not have one study but: {names}")
         return _open(records[0], backend, sampler, pruner, space)
     return _open(backend.get_study(_name(study_name)), backend, sampler, pruner, space)
+
+
+def copy_study(
+    *,
+    from_study_name: str,
+    from_storage: Storage | str,
+    to_storage: Storage | str,
+    to_study_name: str | None = None,
+) -> None:
+    """Copies a study into another storage, or under another name into the same one: with its trials, their
+    evaluations, the candidates of its pools, its space and its attributes.
+
+    A trial that is running stays with those who run it: in the copy it waits to be run.
+
+    Raises:
+        StudyError: when there is no such study, or the name is taken where it goes to.
+        StorageError: when a storage cannot be opened.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> here, there = InMemoryStorage(), InMemoryStorage()
+    >>> study = create_study(study_name="one", storage=here)
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    >>> copy_study(from_study_name="one", from_storage=here, to_storage=there)
+    >>> len(load_study(study_name="one", storage=there).trials)
+    3
+    """
+    source, target = get_storage(from_storage), get_storage(to_storage)
+    record = source.get_study(_name(from_study_name))
+    trials = sorted(source.read_trials(record.id)[0], key=lambda trial: trial.number)
+    candidates, rows = source.read_pool(record.id)[0], source.read_evaluations(record.id)[0]
+    name = record.name if to_study_name is None else _name(to_study_name)
+    copy = target.create_study(name, record.directions, space=record.space)
+    try:
+        target.append_pool(copy.id, candidates)
+        target.append_trials(copy.id, [_unowned(trial) for trial in trials])
+        target.append_evaluations(copy.id, rows)
+        for key, value in record.user_attrs.items():
+            target.set_study_attr(copy.id, "user", key, value)
+        for key, value in record.system_attrs.items():
+            target.set_study_attr(copy.id, "system", key, value)
+    except BaseException:
+        target.delete_study(copy.id)  # half a study would look like a whole one
+        raise
+
+
+def _unowned(trial: FrozenTrial) -> FrozenTrial:
+    return requeued(trial) if trial.state is TrialState.RUNNING else trial
 
 
 def delete_study(*, study_name: str, storage: Storage | str) -> None:

@@ -15,7 +15,7 @@ from dspex.variables import decode, encode
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted"]
+__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted", "requeued"]
 
 
 def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str, Any], skip_if_exists: bool) -> None:
@@ -51,8 +51,12 @@ def interrupted(study: Study) -> list[FrozenTrial]:
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
     """See `Study.requeue`."""
-    again = attrs.evolve(trial, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner="")
-    study.storage.update_trial(study._mirror.record.id, again, expected=TrialState.RUNNING)
+    study.storage.update_trial(study._mirror.record.id, requeued(trial), expected=TrialState.RUNNING)
+
+
+def requeued(trial: FrozenTrial) -> FrozenTrial:
+    """``trial`` as it waits to be run again, with its values and from the beginning."""
+    return attrs.evolve(trial, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner="")
 
 
 def requeue_interrupted(study: Study) -> list[FrozenTrial]:

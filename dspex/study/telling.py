@@ -62,18 +62,24 @@ def fail(trial: Trial, *, reason: str) -> FrozenTrial:
     return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
 
 
-def add(study: Study, trial: FrozenTrial) -> None:
-    """See `Study.add_trial`."""
-    if not isinstance(trial, FrozenTrial):
-        raise StudyError(
-            f"add_trial takes a FrozenTrial, got {trial!r} ({type(trial).__name__}); make one with "
-            "dspex.trials.create_trial(params=..., distributions=..., value=...)"
-        )
-    if trial.values is not None:
-        _as_floats(trial.values, study.directions)
-    checked_trial(trial)
+def add(study: Study, trials: Sequence[FrozenTrial]) -> None:
+    """See `Study.add_trials`."""
+    for trial in trials:
+        if not isinstance(trial, FrozenTrial):
+            raise StudyError(
+                f"add_trial takes a FrozenTrial, got {trial!r} ({type(trial).__name__}); make one with "
+                "dspex.trials.create_trial(params=..., distributions=..., value=...)"
+            )
+        if trial.values is not None:
+            _as_floats(trial.values, study.directions)
+        checked_trial(trial)
     study._mirror.sync()
-    where = f"trial {len(study._mirror.log)}"
+    first = len(study._mirror.log)
+    added = [_addable(study, trial, f"trial {first + index}") for index, trial in enumerate(trials)]
+    study.storage.append_trials(study._mirror.record.id, added)
+
+
+def _addable(study: Study, trial: FrozenTrial, where: str) -> FrozenTrial:
     for path, domain in trial.distributions.items():
         study._mirror.check_domain(path, domain, where)
         item = trial.params[path]
@@ -82,8 +88,7 @@ def add(study: Study, trial: FrozenTrial) -> None:
                 f"{path}={item!r} is no candidate of the pool; add it first and use its id: "
                 f"study.pool({path!r}).add(...).id"
             )
-    added = attrs.evolve(trial, fingerprint=fingerprint_in(study, trial))
-    study.storage.append_trials(study._mirror.record.id, [added])
+    return attrs.evolve(trial, fingerprint=fingerprint_in(study, trial))
 
 
 def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) -> FrozenTrial:

@@ -1,5 +1,6 @@
 """Trials: their states, their snapshots, the ledger of evaluations, and the view that samplers get."""
 
+from dspex.trials.fixed import FixedTrial
 from dspex.trials.frozen import FrozenTrial, create_trial
 from dspex.trials.ledger import Ledger, ScoreMatrix
 from dspex.trials.log import TrialLog
@@ -8,6 +9,7 @@ from dspex.trials.state import StudyDirection, TrialState
 from dspex.trials.view import PerView, StudyView
 
 __all__ = [
+    "FixedTrial",
     "FrozenTrial",
     "Ledger",
     "PerView",
