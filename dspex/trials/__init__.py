@@ -6,7 +6,7 @@ from dspex.trials.ledger import Ledger, ScoreMatrix
 from dspex.trials.log import TrialLog
 from dspex.trials.records import PoolRecord, StudyRecord
 from dspex.trials.state import StudyDirection, TrialState
-from dspex.trials.view import PerView, StudyView
+from dspex.trials.view import PerView, StudyView, objective_views
 
 __all__ = [
     "FixedTrial",
@@ -21,4 +21,5 @@ __all__ = [
     "TrialLog",
     "TrialState",
     "create_trial",
+    "objective_views",
 ]

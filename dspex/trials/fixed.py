@@ -44,7 +44,7 @@ class FixedTrial(Suggestions):
         self.distributions: dict[str, Domain[Any]] = {}
         self.user_attrs: dict[str, Any] = {}
         self.constraints: dict[str, float] = {}
-        self.intermediate_values: dict[int, float] = {}
+        self.intermediate_values: dict[int, Any] = {}
         self.evaluations: list[Evaluation] = []
         self.datetime_start = datetime.now(UTC)
         self._given = dict(params)
@@ -79,7 +79,7 @@ class FixedTrial(Suggestions):
 
     def report(self, value: float | Sequence[float], step: int) -> None:
         """Keeps an intermediate value; of the same ``step`` the last one counts."""
-        self.intermediate_values[step] = value  # type: ignore[assignment]
+        self.intermediate_values[step] = tuple(value) if isinstance(value, Sequence) else value
 
     def should_prune(self) -> bool:
         """No: nobody else is there to be compared with."""
