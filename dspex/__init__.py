@@ -35,6 +35,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "create_study",
         "delete_study",
         "get_all_study_names",
+        "get_all_study_summaries",
         "load_study",
     ),
     "dspex.tools": ("Tool",),
@@ -164,6 +165,7 @@ if TYPE_CHECKING:
         create_study as create_study,
         delete_study as delete_study,
         get_all_study_names as get_all_study_names,
+        get_all_study_summaries as get_all_study_summaries,
         load_study as load_study,
     )
     from dspex.tools import (

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
+
+import attrs
 
 from dspex.errors import StudyError
 from dspex.pruners import MedianPruner, Pruner
 from dspex.samplers import Sampler, TPESampler
 from dspex.storage import Storage, get_storage
+from dspex.study.best import best_of, pareto_front
 from dspex.study.queue import requeued
 from dspex.study.study import Study
 from dspex.trials import FrozenTrial, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Space
 
-__all__ = ["copy_study", "create_study", "delete_study", "get_all_study_names", "load_study"]
+__all__ = [
+    "StudySummary",
+    "copy_study",
+    "create_study",
+    "delete_study",
+    "get_all_study_names",
+    "get_all_study_summaries",
+    "load_study",
+]
 
 T = TypeVar("T")
 
@@ -158,6 +170,49 @@ def delete_study(*, study_name: str, storage: Storage | str) -> None:
 def get_all_study_names(storage: Storage | str) -> list[str]:
     """The names of the studies in a storage, in the order in which they were created."""
     return [record.name for record in get_storage(storage).studies()]
+
+
+@attrs.frozen(kw_only=True)
+class StudySummary:
+    """What a study is and how far it has come.
+
+    ``best_trial`` is ``None`` when none has completed feasibly, or there are several objectives.
+    """
+
+    study_name: str
+    directions: tuple[StudyDirection, ...]
+    n_trials: int
+    best_trial: FrozenTrial | None
+    user_attrs: Mapping[str, Any]
+    datetime_start: datetime | None
+
+
+def get_all_study_summaries(storage: Storage | str) -> list[StudySummary]:
+    """A summary of each study in a storage, in the order in which they were created. It reads all trials.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> storage = InMemoryStorage()
+    >>> create_study(study_name="one", storage=storage).optimize(lambda trial: 1.5, n_trials=2)
+    >>> [(one.study_name, one.n_trials, one.best_trial.value) for one in get_all_study_summaries(storage)]
+    [('one', 2, 1.5)]
+    """
+    backend = get_storage(storage)
+    return [_summary(record, backend.read_trials(record.id)[0]) for record in backend.studies()]
+
+
+def _summary(record: StudyRecord, trials: list[FrozenTrial]) -> StudySummary:
+    trials.sort(key=lambda trial: trial.number)
+    best = None
+    if len(record.directions) == 1 and pareto_front(trials, record.directions):
+        best = best_of(trials, record.directions[0])
+    return StudySummary(
+        study_name=record.name,
+        directions=record.directions,
+        n_trials=len(trials),
+        best_trial=best,
+        user_attrs=dict(record.user_attrs),
+        datetime_start=min((trial.datetime_start for trial in trials if trial.datetime_start), default=None),
+    )
 
 
 def _open(

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,6 +107,16 @@ class Trial(Suggestions):
     def user_attrs(self) -> Mapping[str, Any]:
         """What `set_user_attr` has set."""
         return MappingProxyType(dict(self._frozen.user_attrs))
+
+    @property
+    def constraints(self) -> dict[str, float]:
+        """What `set_constraint` has set; above zero it is violated."""
+        return dict(self._frozen.constraints)
+
+    @property
+    def datetime_start(self) -> datetime | None:
+        """When it began, in UTC."""
+        return self._frozen.datetime_start
 
     @property
     def frozen(self) -> FrozenTrial:

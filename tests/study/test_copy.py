@@ -1,4 +1,4 @@
-"""Copies of studies, from one storage into another."""
+"""Copies and summaries of studies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.storage import InMemoryStorage, SQLStorage, Storage
-from dspex.study import Study, copy_study, create_study, load_study
+from dspex.study import Study, copy_study, create_study, get_all_study_summaries, load_study
 from dspex.trials import TrialState, create_trial
 from dspex.variables import Float, Prompt, Space
 
@@ -112,3 +112,17 @@ def test_add_trials_adds_all_or_none() -> None:
     with pytest.raises(StudyError, match=r"add_trial takes a FrozenTrial, got 3 \(int\)"):
         study.add_trials([*good, 3])  # type: ignore[list-item]
     assert len(study.trials) == 2
+
+
+def test_summaries(source: Study) -> None:
+    copy_study(from_study_name="one", from_storage=source.storage, to_storage=source.storage, to_study_name="two")
+    single = create_study(study_name="three", storage=source.storage, direction="maximize")
+    single.optimize(lambda trial: float(trial.number), n_trials=3)
+    create_study(study_name="empty", storage=source.storage)
+    one, two, three, empty = get_all_study_summaries(source.storage)
+    assert (one.study_name, one.n_trials, one.best_trial) == ("one", 5, None)
+    assert one.user_attrs == two.user_attrs == {"owner": "me"}
+    assert one.datetime_start == source.trials[0].datetime_start
+    assert three.best_trial == single.best_trial
+    assert three.n_trials == 3
+    assert (empty.n_trials, empty.best_trial, empty.datetime_start) == (0, None, None)
