@@ -92,6 +92,7 @@ def tree(program: Module) -> Tree:
 
     for path in modules:
         branch(path)
+    searched = set(space.tunable)
     for path, entry in space.items():
         if path in modules and path:
             at, name = branch(path), "choice"
@@ -101,6 +102,6 @@ def tree(program: Module) -> Tree:
         if entry.is_derived:
             at.add(f"{escape(name)} [dim]= derived from {', '.join((entry.inputs or {}).values())}[/dim]")
             continue
-        mark = "[green]●[/green]" if entry.tunable else "[dim]○[/dim]"
+        mark = "[green]●[/green]" if path in searched else "[dim]○[/dim]"
         at.add(f"{mark} {escape(name)} = {escape(_short(entry.default))} [dim]{escape(repr(entry.domain))}[/dim]")
     return branches[""]

@@ -27,6 +27,7 @@ def describe(space: Space) -> str:
     2 variables, 1 tunable, 5 configurations
     """
     rows = [("variable", "domain", "default", "tuned", "active when", "notes")]
+    searched = set(space.tunable)
     for path, entry in space.items():
         notes = [entry.doc] if entry.doc else []
         if entry.readers:
@@ -37,7 +38,7 @@ def describe(space: Space) -> str:
                 path,
                 _short(f"derived from {', '.join((entry.inputs or {}).values())}" if derived else repr(entry.domain)),
                 "" if derived else _short(repr(entry.default)),
-                "yes" if entry.tunable else "no",
+                "yes" if path in searched else "no",
                 " and ".join(map(str, entry.conditions)) or "always",
                 "; ".join(notes),
             )

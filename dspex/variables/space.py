@@ -39,7 +39,8 @@ class Space(Mapping[str, Entry]):
     fingerprints.
 
     Raises `DefinitionError` for a path that stands there twice, conditions, inputs or constraints that name
-    what is not there, and cycles.
+    what is not there, and cycles; and for a condition on a value that its variable cannot have, unless with
+    ``reachable=False`` (a domain was narrowed since: what depends on the values that are gone is never active).
 
     >>> from dspex.variables import Choice, Condition, Int
     >>> space = Space([
@@ -58,7 +59,7 @@ class Space(Mapping[str, Entry]):
     """All paths in their order, those of derived variables included."""
 
     tunable: tuple[str, ...]
-    """The paths that are searched."""
+    """The paths that are searched; one that no search could make active is not among them."""
 
     constraints: tuple[Constraint, ...]
     """What has to hold between variables."""
@@ -66,8 +67,10 @@ class Space(Mapping[str, Entry]):
     open_ended: tuple[str, ...]
     """The tunable paths whose domain is open-ended."""
 
-    def __init__(self, entries: Iterable[Entry], constraints: Iterable[Constraint] = ()) -> None:
-        self._build(Structure(entries, tuple(constraints)))
+    def __init__(
+        self, entries: Iterable[Entry], constraints: Iterable[Constraint] = (), *, reachable: bool = True
+    ) -> None:
+        self._build(Structure(entries, tuple(constraints), reachable=reachable))
 
     def _build(self, structure: Structure) -> None:
         self._structure = structure
@@ -75,7 +78,7 @@ class Space(Mapping[str, Entry]):
         self._hash: str | None = None
         self.constraints = tuple(constraint for constraint, _ in structure.constraints)
         self.paths = structure.paths
-        self.tunable = tuple(path for path, entry in entries.items() if entry.tunable)
+        self.tunable = structure.searched()
         self.open_ended = tuple(
             path for path in self.tunable if (domain := entries[path].domain) is not None and domain.open_ended
         )

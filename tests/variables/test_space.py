@@ -317,7 +317,7 @@ class TestOtherSpaces:
         space = support()
         assert space.freeze("answer.*").tunable == ("tone", "depth", "answer")
         assert space.freeze("answer.*").unfreeze("*.vote").tunable == (*space.tunable[:3], "answer.stepwise.vote")
-        assert space.freeze("answer").tunable == tuple(path for path in space.tunable if path != "answer")
+        assert space.freeze("tone").tunable == tuple(path for path in space.tunable if path != "tone")
         with pytest.raises(StateError, match=r"The pattern 'anwser' matches no variable of this space\. Did you mean"):
             space.freeze("tone", "anwser")
         with pytest.raises(StateError, match="A pattern is missing"):
@@ -326,6 +326,15 @@ class TestOtherSpaces:
             space.unfreeze("tokens")
         with pytest.raises(StateError, match=r"A pattern is a string such as 'answer\.\*', not 3 \(int\)"):
             space.freeze(3)  # type: ignore[arg-type]  # the test
+
+    def test_what_no_search_could_make_active_is_not_tunable(self) -> None:
+        space = support()
+        direct = ("tone", "depth", "answer.direct.instructions")
+        assert space.freeze("answer").tunable == direct
+        assert space.restrict(answer=Choice("direct")).tunable == ("tone", "depth", "answer", *direct[2:])
+        frozen = space.freeze("answer").describe().splitlines()
+        assert [line.split("  ")[0] for line in frozen if "  yes  " in line] == list(direct)
+        assert space.freeze("answer").unfreeze("answer").tunable == space.tunable
 
     def test_a_path_is_its_own_pattern(self) -> None:
         space = Space([Entry("steps[0].k", Bool(), False), Entry("steps0.k", Bool(), False)])
