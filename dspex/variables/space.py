@@ -230,12 +230,19 @@ Did you mean 'depth'?
         """
         return self._structure.with_derived({**self._structure.defaults, **values})
 
-    def sample(self, rng: random.Random, *, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
-        """Draw values for the tunable variables that are active under them; the same ``rng`` draws the same.
+    def sample(self, rng: random.Random | int, *, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
+        """Draw values for the tunable variables that are active under them; the same generator or seed draws the same.
 
         An open-ended variable takes the value of an item of its pool, or its default without one. Constraints
         are met by drawing again; raises `StateError` when that does not succeed.
+
+        >>> from dspex.variables import Int
+        >>> space = Space.of(depth=Int(1, 5))
+        >>> space.sample(7) == space.sample(random.Random(7))
+        True
         """
+        if not isinstance(rng, random.Random):
+            rng = _generator(rng)
         broken: dict[str, int] = {}
         for _ in range(_ATTEMPTS):
             drawn = self._draw(rng, pools or {})
@@ -379,6 +386,15 @@ Did you mean 'depth'?
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_unchecked, (list(self._entries.values()), self.constraints))
+
+
+def _generator(seed: Any) -> random.Random:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise StateError(
+            f"space.sample({seed!r}): {shown(seed)} is no generator of random numbers. Write space.sample(0), with a "
+            f"seed, or space.sample(random.Random(0)) for several draws."
+        )
+    return random.Random(seed)
 
 
 def _unchecked(entries: Iterable[Entry], constraints: tuple[Constraint, ...]) -> Space:

@@ -206,7 +206,7 @@ def variable(domain: Domain[T], *, doc: str = "", tunable: bool = True) -> Varia
 def variable(domain: Domain[T], *, default: None, doc: str = "", tunable: bool = True) -> Variable[T | None]: ...
 @overload
 def variable(domain: Domain[T], *, default: T, doc: str = "", tunable: bool = True) -> Variable[T]: ...
-def variable(domain: Any, *, default: Any = _MISSING, doc: str = "", tunable: bool = True) -> Variable[Any]:
+def variable(domain: Any = _MISSING, *, default: Any = _MISSING, doc: str = "", tunable: bool = True) -> Variable[Any]:
     """Declare a variable: an attribute that has a value and a domain to search.
 
     ``default`` has to lie in the domain and is the domain's first value when it is left out. ``default=None``
@@ -232,7 +232,9 @@ default=0.0).
             right = f"variable({domain.__name__}(...))"
         else:
             right = "variable(Int(1, 10), default=3), with a domain first"
-        raise DefinitionError(f"variable({domain!r}): {shown(domain)} is no domain. Write {right}.")
+        given = "" if domain is _MISSING else repr(domain)
+        wrong = "there is no domain" if domain is _MISSING else f"{shown(domain)} is no domain"
+        raise DefinitionError(f"variable({given}): {wrong}. Write {right}.")
     if default is _MISSING:
         try:
             default = domain.first()

@@ -272,6 +272,11 @@ class TestSampling:
         space = support().freeze("answer")
         assert all("answer.direct.instructions" in space.sample(random.Random(seed)) for seed in range(10))
 
+    @pytest.mark.parametrize("seed", [None, 0.5, True, random])
+    def test_what_is_neither_a_generator_nor_a_seed(self, seed: Any) -> None:
+        with pytest.raises(StateError, match=r"is no generator of random numbers\. Write space\.sample\(0\)"):
+            support().sample(seed)
+
     def test_open_ended_variables_need_a_pool(self) -> None:
         space = Space.of(instructions=Prompt(), demos=Demos())
         pool = Pool("instructions", Prompt())
