@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.variables import Derived, declared
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -60,7 +61,7 @@ def _parts(module: Module) -> list[tuple[str, Module]]:
 
 def _short(value: Any, limit: int = 40) -> str:
     if isinstance(value, tuple) and value and not isinstance(value[0], str | int | float):
-        return f"<{len(value)} demos>"
+        return f"<{counted(len(value), 'demo')}>"
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -9,6 +9,7 @@ import attrs
 
 from dspex.errors import StateError, StudyError
 from dspex.study.owners import is_alive
+from dspex.study.pools import check_given
 from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import decode, encode
 
@@ -20,6 +21,13 @@ __all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted", "requeued
 
 def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str, Any], skip_if_exists: bool) -> None:
     """See `Study.enqueue_trial`."""
+    if not isinstance(params, Mapping):
+        raise StudyError(
+            f"params must be a mapping, got {params!r} ({type(params).__name__}); write study.enqueue_trial({{'k': 3}})"
+        )
+    if study.space is not None:
+        for path, value in params.items():
+            check_given(study, study.space, path, value)
     given = decode(encode(dict(params)))
     if skip_if_exists and any(_has(study, trial, given) for trial in study.trials):
         return

@@ -27,6 +27,7 @@ from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, StudyView, TrialState
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space, VariableState, decode, encode
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -384,6 +385,10 @@ class Study:
         """Queues a trial with some or all of its values given; the next `ask` takes it.
 
         ``skip_if_exists`` leaves it out when a trial with these values is queued or has been run.
+
+        Raises:
+            StateError: when the study declares a space, and it has no such path or the value does not fit it.
+            StudyError: when the variable is not searched.
         """
         queue.enqueue(self, params, user_attrs=user_attrs or {}, skip_if_exists=skip_if_exists)
 
@@ -453,9 +458,8 @@ class Study:
         return (_reopen, (self.study_name, self.storage, self.sampler, self.pruner, self.space))
 
     def __repr__(self) -> str:
-        return (
-            f"<Study {self.study_name!r}: {len(self._mirror.log)} trials, {', '.join(self._mirror.record.directions)}>"
-        )
+        directions = ", ".join(self._mirror.record.directions)
+        return f"<Study {self.study_name!r}: {counted(len(self._mirror.log), 'trial')}, {directions}>"
 
 
 def _reopen(name: str, storage: Storage, sampler: Sampler, pruner: Pruner, space: Space | None) -> Study:

@@ -15,6 +15,7 @@ from dspex.study.trial import Trial, as_float
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 from dspex.trials.frozen import checked_trial
 from dspex.trials.params import fingerprint_of
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -110,7 +111,7 @@ def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) 
     if fresh or number >= len(log):
         study._mirror.sync()
     if not 0 <= number < len(log):
-        raise StudyError(f"there is no trial {number}; the study has {len(log)} trials")
+        raise StudyError(f"there is no trial {number}; the study has {counted(len(log), 'trial')}")
     return log[number]
 
 
@@ -163,7 +164,8 @@ def _as_floats(values: object, directions: Sequence[StudyDirection]) -> tuple[fl
     listed: Sequence[Any] = values if several else (values,)  # type: ignore[assignment]
     if len(listed) != len(directions):
         raise StudyError(
-            f"the study has {len(directions)} objective(s) and was told {len(listed)} value(s): {values!r}. "
+            f"the study has {counted(len(directions), 'objective')} and was told "
+            f"{counted(len(listed), 'value')}: {values!r}. "
             f"Give one value for each of {', '.join(directions)}"
         )
     return tuple(

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from dspex.errors import StateError
 
-__all__ = ["UnknownPathError", "did_you_mean", "shown", "unknown_path"]
+__all__ = ["UnknownPathError", "counted", "did_you_mean", "shown", "unknown_path"]
 
 _LONGEST = 80
 
@@ -36,6 +36,15 @@ def shown(value: object) -> str:
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 1] + "…"
     return f"{text} ({type(value).__name__})"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return the count and the noun, in the plural unless there is one.
+
+    >>> counted(1, "demo"), counted(0, "demo"), counted(1000, "trial")
+    ('1 demo', '0 demos', '1,000 trials')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from dspex.variables.differences import SpaceDiff, space_diff
 from dspex.variables.domain import Domain
 from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
-from dspex.variables.messages import did_you_mean, shown, unknown_path
+from dspex.variables.messages import counted, did_you_mean, shown, unknown_path
 from dspex.variables.pool import Pool
 from dspex.variables.serial import space_from_json, space_hash, space_to_json
 from dspex.variables.state import VariableState
@@ -154,7 +154,7 @@ class Space(Mapping[str, Entry]):
         return hash(self.hash)
 
     def __repr__(self) -> str:
-        return f"<Space of {len(self)} variables, {len(self.tunable)} tunable>"
+        return f"<Space of {counted(len(self), 'variable')}, {len(self.tunable)} tunable>"
 
     # Values.
 

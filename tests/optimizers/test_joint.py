@@ -265,3 +265,19 @@ def test_the_default_storage_is_a_file_in_the_working_directory(tmp_path: Path, 
     assert len(model_object.calls) == 0, "the same line again costs nothing"
     assert second.state.fingerprint == first.state.fingerprint
     assert second.test == first.test
+
+
+def test_the_report_shows_numbers_as_a_person_reads_them() -> None:
+    program = Predict("country -> capital", temperature=dspex.Float(0.0, 1.0)).freeze("instructions", "demos")
+
+    class Warmer(dspex.Optimizer):
+        def search(self, task: Any) -> Any:
+            return task.evaluate({**task.state.to_dict(), "temperature": 0.3184729384}).state
+
+    def warm(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        return {"capital": CAPITALS[asked_country(messages)] if params.get("temperature") else "?"}
+
+    result = Warmer().optimize(program, trainset(), metric, lm=MockLM(warm), storage=None)
+    assert result.state["temperature"] == 0.3184729384
+    assert "temperature: 0.0 → 0.3185" in result.report()
+    assert "Warmer: 1 trial, " in result.report()
