@@ -479,7 +479,7 @@ class TestAddingAndQueueing:
         study = create_study()
         study.add_trial(create_trial(value=1.0, params={"k": 2}, distributions={"k": Int(1, 5)}))
         for trial, message in (
-            (create_trial(values=[1.0, 2.0]), r"the study has 1 objective\(s\) and was told 2"),
+            (create_trial(values=[1.0, 2.0]), r"the study has 1 objective and was told 2 values"),
             (create_trial(value=1.0, params={"k": "a"}, distributions={"k": Choice("a")}), r"'k' is Int\(1, 5\)"),
             (
                 create_trial(value=1.0, params={"p": "id"}, distributions={"p": Prompt()}),
