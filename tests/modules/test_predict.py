@@ -221,7 +221,7 @@ def test_an_input_is_taken_in_any_form_of_its_type(signature: Any, inputs: dict[
             "q: int -> a",
             {"q": "hi"},
             r"^the predictor at `the root` was given `q='hi' \(str\)`, which does not fit `q: int`: Input should be a "
-            r"valid integer, .*\.\n  right:  predict\(q=\.\.\.\)  # int\n  right:  q: str  # takes whatever has a plain",
+            r"valid integer, .*\.\n  right:  predict\(q=\.\.\.\)  # int\n  right:  q: str  # takes whatever has",
         ),
         (
             "q: int -> a",
