@@ -114,14 +114,14 @@ class Predict(Module):
                     "Predict goes to the model with each call, such as top_p=0.9.)"
                 )
         self.signature = ensure_signature(signature)
-        self.lm = lm
-        self.n = n
+        self.lm = _checked_model(lm)
+        self.n = _checked_count(n)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
         given = {
             "instructions": instructions,
-            "demos": demos if demos is None or isinstance(demos, Domain | Handle) else tuple(demos),
+            "demos": _as_tuple(demos),
             "temperature": temperature,
             "max_tokens": max_tokens,
             "model": model,
@@ -273,3 +273,26 @@ class Predict(Module):
                 f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
                 f"`{self.signature.spec}`.\n  right:  predict({wanted})"
             )
+
+
+def _as_tuple(demos: Any) -> Any:
+    """Demos from any iterable of them; what is none of theirs is refused by the variable."""
+    given = isinstance(demos, Iterable) and not isinstance(demos, str | Mapping | Domain | Handle)
+    return tuple(demos) if given else demos
+
+
+def _checked_model(lm: Any) -> BaseLM | None:
+    if lm is None or isinstance(lm, BaseLM):
+        return lm
+    name = lm if isinstance(lm, str) else "openai/gpt-4o-mini"
+    raise DefinitionError(
+        f"lm of Predict must be a model object, got {shown(lm)}.\n"
+        f"  right:  Predict(..., lm=dspex.LM({name!r}))\n"
+        f"  right:  Predict(..., model={name!r})  # by its name, which can be searched and saved"
+    )
+
+
+def _checked_count(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise DefinitionError(f"n of Predict must be a whole number from 1 on, got {shown(n)}; write Predict(..., n=3)")
+    return n

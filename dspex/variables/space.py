@@ -18,7 +18,7 @@ from dspex.variables.differences import SpaceDiff, space_diff
 from dspex.variables.domain import Domain
 from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
-from dspex.variables.messages import counted, did_you_mean, shown, unknown_path
+from dspex.variables.messages import counted, did_you_mean, shown, some, unknown_path
 from dspex.variables.pool import Pool
 from dspex.variables.serial import space_from_json, space_hash, space_to_json
 from dspex.variables.state import VariableState
@@ -300,7 +300,7 @@ Did you mean 'depth'?
                 raise StateError(f"A pattern is a string such as 'answer.*', not {shown(pattern)}.")
             matched = [path for path in self._entries if path == pattern or fnmatchcase(path, pattern)]
             if not matched:
-                hint = did_you_mean(pattern, self._entries)
+                hint = did_you_mean(pattern, self._entries) or f" It has: {some(self._entries)}."
                 raise StateError(f"The pattern {pattern!r} matches no variable of this space.{hint}")
             chosen.update(matched)
         return tuple(path for path in self._entries if path in chosen)

@@ -11,7 +11,7 @@ import pytest
 
 import dspex
 from dspex import ChainOfThought, Example, InputField, JSONAdapter, MockLM, OutputField, Predict, Signature
-from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
+from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError, StateError
 from dspex.execution import Run, Settings
 
 
@@ -253,3 +253,22 @@ def test_an_input_of_another_type_is_refused_before_the_call(signature: Any, inp
 
 def test_a_dry_run_takes_placeholders_of_any_type() -> None:
     assert "hi" in Predict("q: int -> a").render(q="hi").messages[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"lm": "openai/x"},
+            DefinitionError,
+            r"got 'openai/x' .*\n.*lm=dspex.LM\('openai/x'\)\)\n.*model='openai/x'",
+        ),
+        ({"n": 0}, DefinitionError, r"n of Predict must be a whole number from 1 on, got 0 \(int\); write Predict"),
+        ({"n": "3"}, DefinitionError, r"got '3' \(str\)"),
+        ({"demos": 3}, StateError, r"demos = 3 \(int\) does not fit Demos\(\): write a tuple of at most 16 Examples"),
+        ({"demos": {"q": "1"}}, StateError, r"Predict\.demos = \{'q': '1'\} \(dict\) does not fit Demos"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        Predict("q -> a", **arguments)

@@ -325,6 +325,8 @@ class TestOtherSpaces:
         assert space.freeze("tone").tunable == tuple(path for path in space.tunable if path != "tone")
         with pytest.raises(StateError, match=r"The pattern 'anwser' matches no variable of this space\. Did you mean"):
             space.freeze("tone", "anwser")
+        with pytest.raises(StateError, match=r"'zzz' matches no variable of this space\. It has: tone, depth, answer"):
+            space.freeze("zzz")
         with pytest.raises(StateError, match="A pattern is missing"):
             space.freeze()
         with pytest.raises(StateError, match="matches only derived variables"):
