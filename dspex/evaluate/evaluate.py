@@ -25,6 +25,7 @@ from dspex.execution import (
     stream_async,
     stream_threads,
 )
+from dspex.variables.messages import counted
 
 __all__ = ["Evaluate"]
 
@@ -231,7 +232,7 @@ class Evaluate:
                 pass
 
     def __repr__(self) -> str:
-        return f"Evaluate({len(self.devset)} examples, {self.scorer.name}, concurrency={self.concurrency})"
+        return f"Evaluate({counted(len(self.devset), 'example')}, {self.scorer.name}, concurrency={self.concurrency})"
 
 
 def _count(name: str, value: Any) -> int:

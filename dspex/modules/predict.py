@@ -30,6 +30,7 @@ from dspex.variables import (
     set_tunable,
     variable,
 )
+from dspex.variables.messages import shown
 
 if TYPE_CHECKING:
     from dspex.execution import Run, Settings
@@ -113,14 +114,14 @@ class Predict(Module):
                     "Predict goes to the model with each call, such as top_p=0.9.)"
                 )
         self.signature = ensure_signature(signature)
-        self.lm = lm
-        self.n = n
+        self.lm = _checked_model(lm)
+        self.n = _checked_count(n)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
         given = {
             "instructions": instructions,
-            "demos": demos if demos is None or isinstance(demos, Domain | Handle) else tuple(demos),
+            "demos": _as_tuple(demos),
             "temperature": temperature,
             "max_tokens": max_tokens,
             "model": model,
@@ -138,7 +139,7 @@ class Predict(Module):
         """Ask the model once and read its answer.
 
         Raises:
-            DataError: an input is missing or is not one of the signature's.
+            DataError: an input is missing, is not one of the signature's, or is no value of its type.
             ParseError: the answer does not fit the outputs, after local repair.
             LMError: the model gave no answer.
         """
@@ -149,6 +150,9 @@ class Predict(Module):
         if isinstance(run, RenderRun):
             run.rendering[self._path] = self._request(run.lm(), self._adapter(run.settings), inputs, run).messages
             return placeholder(signature)
+        for name, check in signature.input_checks:
+            if name in inputs and (wrong := check(inputs[name])):
+                raise self._misfit(name, inputs[name], wrong)
         lm = self._lm(run.settings)
         adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
@@ -193,7 +197,7 @@ class Predict(Module):
         lm: BaseLM | None = self.lm or settings.lm
         if lm is None:
             raise LMRequestError(
-                f"the predictor at `{self._path or 'the root'}` has no model to ask.\n"
+                f"{self._where} has no model to ask.\n"
                 '  right:  dspex.configure(lm=dspex.LM("local/smollm2-135m"))  # once, for the process\n'
                 '  right:  Predict(..., model="openai/gpt-4o-mini")            # or for this predictor'
             )
@@ -240,22 +244,63 @@ class Predict(Module):
         except KeyError:
             return getattr(self, name)
 
+    def _misfit(self, name: str, value: Any, wrong: str) -> DataError:
+        field = self.signature.input_fields[name]
+        kind = field.type_name
+        if value is None:
+            other = f"{name}: {kind} | None  # where it may be unknown"
+        elif field.constraints:
+            other = f"{name}: {kind} = InputField()  # without the constraint"
+        else:
+            other = f"{name}: str  # takes whatever has a plain form, as it is shown to the model"
+        return DataError(
+            f"{self._where} was given `{name}={shown(value)}`, which does not fit `{name}: {kind}`: {wrong}.\n"
+            f"  right:  predict({name}=...)  # {', '.join(filter(None, (kind, field.constraint_text)))}\n"
+            f"  right:  {other}"
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"the predictor at `{self._path or 'the root'}`"
+
     def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
-        where = f"the predictor at `{self._path or 'the root'}`"
         if args:
             raise DataError(
-                f"{where} was called with the positional value {args[0]!r}; its inputs have names.\n"
+                f"{self._where} was called with the positional value {args[0]!r}; its inputs have names.\n"
                 f"  right:  predict({wanted})"
             )
-        missing = [name for name in self.signature.input_fields if name not in inputs]
+        missing = [name for name, field in self.signature.input_fields.items() if field.required and name not in inputs]
         if missing:
             raise DataError(
-                f"{where} needs the input `{missing[0]}`, which was not given.\n  right:  predict({wanted})"
+                f"{self._where} needs the input `{missing[0]}`, which was not given.\n  right:  predict({wanted})"
             )
         extra = [name for name in inputs if name not in self.signature.input_fields]
         if extra:
             raise DataError(
-                f"{where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
+                f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
                 f"`{self.signature.spec}`.\n  right:  predict({wanted})"
             )
+
+
+def _as_tuple(demos: Any) -> Any:
+    """Demos from any iterable of them; what is none of theirs is refused by the variable."""
+    given = isinstance(demos, Iterable) and not isinstance(demos, str | Mapping | Domain | Handle)
+    return tuple(demos) if given else demos
+
+
+def _checked_model(lm: Any) -> BaseLM | None:
+    if lm is None or isinstance(lm, BaseLM):
+        return lm
+    name = lm if isinstance(lm, str) else "openai/gpt-4o-mini"
+    raise DefinitionError(
+        f"lm of Predict must be a model object, got {shown(lm)}.\n"
+        f"  right:  Predict(..., lm=dspex.LM({name!r}))\n"
+        f"  right:  Predict(..., model={name!r})  # by its name, which can be searched and saved"
+    )
+
+
+def _checked_count(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise DefinitionError(f"n of Predict must be a whole number from 1 on, got {shown(n)}; write Predict(..., n=3)")
+    return n

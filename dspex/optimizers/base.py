@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from dspex.data import Example, require_examples
 from dspex.errors import BudgetExceeded, DefinitionError, StateError
 from dspex.execution import Budget, context, current
+from dspex.lm.named import lm_named
 from dspex.modules import Module
 from dspex.optimizers.account import Account, unrecorded_usage
 from dspex.optimizers.heldout import Heldout
@@ -24,7 +27,7 @@ from dspex.optimizers.watching import ConsoleWatcher, Watcher
 from dspex.samplers import Sampler
 from dspex.storage import Storage
 from dspex.study import Study, create_study
-from dspex.variables import VariableState
+from dspex.variables import ModelChoice, Space, VariableState
 
 __all__ = ["DEFAULT_STORAGE", "Optimizer"]
 
@@ -71,7 +74,10 @@ class Optimizer(ABC):
         retries: int = 2,
         failure_score: float | None = None,
         seed: int = 0,
+        **unknown: Any,
     ) -> None:
+        for name, value in unknown.items():
+            raise _unknown_option(type(self), name, value)
         for name, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("seed", seed, None)):
             check_whole(name, value, least)
         self.concurrency = concurrency
@@ -162,6 +168,7 @@ class Optimizer(ABC):
                 f"{type(program).__name__} has nothing to search: all its variables are fixed. Open one, for "
                 "example program.unfreeze('*.instructions'), or give a Domain: temperature=Float(0, 1)"
             )
+        _check_models(program.space())
         if budget is not None and not isinstance(budget, Budget):
             raise DefinitionError(
                 f"budget must be a dspex.Budget, got {budget!r} ({type(budget).__name__}); write for example "
@@ -320,6 +327,31 @@ def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]
         points[state.fingerprint] = ParetoPoint(state, dict(zip(objectives, trial.values or (), strict=True)))
     first = next(iter(objectives))
     return tuple(sorted(points.values(), key=lambda p: -task.sign * p.values[first]))
+
+
+def _check_models(space: Space) -> None:
+    # Here, because a name that stands for nothing would be found out only when other models have been paid.
+    for path, entry in space.items():
+        if isinstance(entry.domain, ModelChoice):
+            for model in (*entry.domain.models, entry.default):
+                if isinstance(model, str):
+                    try:
+                        lm_named(model)
+                    except DefinitionError as error:
+                        raise DefinitionError(f"{path} = {model!r}: {error}") from error
+
+
+def _unknown_option(optimizer: type[Optimizer], name: str, value: Any) -> DefinitionError:
+    made = optimizer.__name__
+    if name == "metric":
+        right = f"the metric goes to the search: {made}().optimize(program, trainset, metric)"
+    else:
+        classes = [kind for kind in optimizer.__mro__ if "__init__" in vars(kind) and kind is not object]
+        known = {option: None for kind in classes for option in inspect.signature(vars(kind)["__init__"]).parameters}
+        taken = [option for option in known if option not in ("self", "options", "unknown")]
+        close = difflib.get_close_matches(name, taken, n=1)
+        right = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(taken)}"
+    return DefinitionError(f"{made} takes no {name}={value!r} ({type(value).__name__}); {right}")
 
 
 def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:

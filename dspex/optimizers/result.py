@@ -12,6 +12,7 @@ from dspex.evaluate import EvaluationResult, PairedTest
 from dspex.modules import Module
 from dspex.study import Study
 from dspex.variables import VariableState
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -124,10 +125,10 @@ class OptimizationResult:
         return Group(*parts)
 
     def _headline(self) -> str:
-        trials = self.study.trials
-        rows = len(self.study.ledger)
+        trials = counted(len(self.study.trials), "trial")
+        rows = counted(len(self.study.ledger), "evaluation")
         resumed = f", {self.resumed_rows} of them from an earlier run" if self.resumed_rows else ""
-        return f"{self.optimizer}: {len(trials)} trials, {rows} evaluations{resumed} (stopped: {self.stopped})"
+        return f"{self.optimizer}: {trials}, {rows}{resumed} (stopped: {self.stopped})"
 
     def _scores(self) -> RenderableType:
         from rich.table import Table
@@ -208,6 +209,6 @@ def _used(budget: dict[str, Any]) -> str:
 
 def _brief(value: Any, limit: int = 60) -> str:
     if isinstance(value, tuple) and all(hasattr(item, "keys") for item in value):
-        return f"{len(value)} demos" if value else "no demos"
-    text = repr(value)
+        return counted(len(value), "demo") if value else "no demos"
+    text = repr(float(f"{value:.4g}") if type(value) is float else value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -89,7 +89,9 @@ def trial_from_text(number: int, text: str) -> FrozenTrial:
             params={path: decode_param(domains[path], value) for path, value in data["params"].items()},
             distributions=domains,
             values=None if data["values"] is None else tuple(data["values"]),
-            intermediate_values=dict(data["intermediate_values"]),
+            intermediate_values={
+                step: tuple(value) if isinstance(value, list) else value for step, value in data["intermediate_values"]
+            },
             constraints=data["constraints"],
             user_attrs=_decode_attrs(data["user_attrs"]),
             system_attrs=_decode_attrs(data["system_attrs"]),

@@ -15,9 +15,9 @@ from dspex.study.owners import is_alive, this_process
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["lead"]
+__all__ = ["LEADER", "lead"]
 
-_LEADER = "dspex:leader"
+LEADER = "dspex:leader"
 _LONGEST_PAUSE = 1.0
 
 
@@ -30,9 +30,9 @@ def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Ite
     study._heartbeat.start()
     pause = 0.02
     while True:
-        leader = study.system_attrs.get(_LEADER)
+        leader = study.system_attrs.get(LEADER)
         if leader is None or not is_alive(leader["owner"], storage):
-            if storage.swap_study_attr(study_id, "system", _LEADER, me, expected=leader):
+            if storage.swap_study_attr(study_id, "system", LEADER, me, expected=leader):
                 break
             continue  # another one who waited was faster
         if (leader["owner"], leader["thread"]) == (me["owner"], me["thread"]):
@@ -48,4 +48,4 @@ def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Ite
     try:
         yield
     finally:
-        storage.swap_study_attr(study_id, "system", _LEADER, None, expected=me)
+        storage.swap_study_attr(study_id, "system", LEADER, None, expected=me)

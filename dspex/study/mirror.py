@@ -8,7 +8,7 @@ from typing import Any
 
 from dspex.errors import StudyError
 from dspex.storage import Storage
-from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState
+from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState, objective_views
 from dspex.variables import Domain, Float, Int, Pool, Space, decode
 
 __all__ = ["Mirror"]
@@ -36,6 +36,7 @@ class Mirror:
         self.user_attrs: dict[str, Any] = {}
         self.system_attrs: dict[str, Any] = {}
         self._cursors = [0, 0, 0, 0]
+        self.objective_views = objective_views(self.view) if len(record.directions) > 1 else (self.view,)
         self._lock = threading.RLock()
 
     def sync(self) -> None:
