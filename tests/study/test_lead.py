@@ -12,6 +12,7 @@ import pytest
 from dspex.errors import StudyError
 from dspex.storage import InMemoryStorage, SQLStorage, Storage
 from dspex.study import create_study, load_study
+from dspex.study.factory import copy_study
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
@@ -95,3 +96,14 @@ def test_who_is_waited_for_is_told() -> None:
     thread.join()
     assert len(waited) == 1
     assert f"/{os.getpid()}/" in waited[0]
+
+
+def test_a_copy_has_no_leader() -> None:
+    here, there = InMemoryStorage(), InMemoryStorage()
+    study = create_study(study_name="s", storage=here)
+    study.set_user_attr("note", 1)
+    with study.lead():
+        copy_study(from_study_name="s", from_storage=here, to_storage=there)
+    copy = load_study(study_name="s", storage=there)
+    assert copy.user_attrs == {"note": 1}
+    assert "dspex:leader" not in copy.system_attrs
