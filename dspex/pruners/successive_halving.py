@@ -1,42 +1,26 @@
-"""Asynchronous successive halving.
-
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; after Jamieson
-and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016.
-"""
+"""Asynchronous successive halving; see `dspex.pruners.rungs` for where it comes from."""
 
 from __future__ import annotations
 
-import bisect
-import math
 import threading
-from collections.abc import Mapping
+from typing import Any
 
+from dspex.errors import StudyError
 from dspex.pruners.base import Pruner
-from dspex.pruners.median import at_least
-from dspex.trials import FrozenTrial, PerView, StudyView
+from dspex.pruners.checks import at_least
+from dspex.pruners.rungs import Rungs
+from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
 
 __all__ = ["SuccessiveHalvingPruner"]
 
 
-class _Rungs:
-    """What the trials of one study had reached when they passed each rung."""
+class _Kept:
+    """What is kept of one study."""
 
     def __init__(self) -> None:
         self.cursor = 0
-        self.by_trial: list[dict[int, float]] = []  # rung -> number -> loss
-        self.ordered: list[list[float]] = []  # rung -> sorted losses
+        self.rungs: Rungs | None = None
         self.lock = threading.Lock()
-
-    def set(self, rung: int, number: int, loss: float | None) -> None:
-        while len(self.by_trial) <= rung:
-            self.by_trial.append({})
-            self.ordered.append([])
-        old = self.by_trial[rung].pop(number, None)
-        if old is not None:
-            del self.ordered[rung][bisect.bisect_left(self.ordered[rung], old)]
-        if loss is not None:
-            self.by_trial[rung][number] = loss
-            bisect.insort(self.ordered[rung], loss)
 
 
 class SuccessiveHalvingPruner(Pruner):
@@ -44,18 +28,22 @@ class SuccessiveHalvingPruner(Pruner):
 
     The rungs are at ``min_resource * reduction_factor ** (k + min_early_stopping_rate)`` steps for k = 0, 1,
     ...; a step counts as that much resource. A trial passes a rung with the first value it reports there or
-    later, and is compared with all trials that have passed it so far, so nobody waits for anybody.
+    later, and is compared with all trials that have passed it so far, so nobody waits for anybody. A NaN does not
+    pass.
 
     Args:
-        min_resource: The steps every trial gets at least.
+        min_resource: The steps every trial gets at least; ``"auto"`` takes a hundredth of the last step that the first
+            completed trial reported, and ends nobody before.
         reduction_factor: One of so many goes on.
         min_early_stopping_rate: Moves the first rung up by so many powers of the factor.
+        bootstrap_count: Nobody goes on from a rung that no more trials than this have reached.
 
     Raises:
-        StudyError: when ``min_resource`` is below 1, ``reduction_factor`` below 2 or the rate below 0.
+        StudyError: when ``min_resource`` is below 1, ``reduction_factor`` below 2, another number below 0, or a
+            ``bootstrap_count`` comes with ``"auto"``.
 
     >>> from dspex.study import create_study
-    >>> study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=2))
+    >>> study = create_study(pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=2))
     >>> asked = [study.ask() for _ in range(4)]
     >>> for loss, trial in enumerate(asked):
     ...     trial.report(float(loss), step=1)
@@ -63,53 +51,78 @@ class SuccessiveHalvingPruner(Pruner):
     [False, False, True, True]
     """
 
-    def __init__(self, *, min_resource: int = 1, reduction_factor: int = 4, min_early_stopping_rate: int = 0) -> None:
-        self.min_resource = at_least("min_resource", min_resource, 1)
+    def __init__(
+        self,
+        min_resource: int | str = "auto",
+        reduction_factor: int = 4,
+        min_early_stopping_rate: int = 0,
+        bootstrap_count: int = 0,
+    ) -> None:
+        self.min_resource = auto_or_whole("min_resource", min_resource)
         self.reduction_factor = at_least("reduction_factor", reduction_factor, 2)
         self.min_early_stopping_rate = at_least("min_early_stopping_rate", min_early_stopping_rate, 0)
-        self._studies = PerView(_Rungs)
+        self.bootstrap_count = bootstrap(bootstrap_count, "min_resource", min_resource)
+        self._studies = PerView(_Kept)
 
     def prune(self, view: StudyView, trial: FrozenTrial) -> bool:
-        sign = view.directions[0].sign
-        reached = self._passed(trial.intermediate_values, sign)
-        before = {step: value for step, value in trial.intermediate_values.items() if step != trial.last_step}
-        new = range(len(self._passed(before, sign)), len(reached))  # the rungs passed by the last report
-        if not new:
-            return False
-        rungs = self._studies.of(view)
-        with rungs.lock:
-            self._read(view, rungs)
-            return not all(self._goes_on(rungs.ordered[rung], reached[rung]) for rung in new)
+        kept = self._studies.of(view)
+        with kept.lock:
+            if kept.rungs is None:
+                kept.rungs = self._rungs(view)
+            if kept.rungs is None:
+                return False
+            changed, kept.cursor = view.changes(kept.cursor)
+            for other in changed:
+                kept.rungs.take(other)
+            return kept.rungs.ends(trial)
 
-    def _goes_on(self, ordered: list[float], loss: float) -> bool:
-        # With fewer than `reduction_factor` trials on the rung, the best of them goes on.
-        promoted = max(len(ordered) // self.reduction_factor, 1)
-        return loss <= ordered[promoted - 1]
-
-    def _read(self, view: StudyView, rungs: _Rungs) -> None:
-        changed, rungs.cursor = view.changes(rungs.cursor)
-        sign = view.directions[0].sign
-        for trial in changed:
-            reached = self._passed(trial.intermediate_values, sign)
-            for rung in range(max(len(reached), len(rungs.by_trial))):
-                rungs.set(rung, trial.number, reached[rung] if rung < len(reached) else None)
-
-    def _passed(self, values: Mapping[int, float], sign: float) -> list[float]:
-        """The loss with which each rung was passed that these reports reach; NaN counts as the worst."""
-        reached: list[float] = []
-        for step in sorted(values):
-            while step >= self._steps_of(len(reached)):
-                loss = sign * values[step]
-                reached.append(math.inf if math.isnan(loss) else loss)
-        return reached
-
-    def _steps_of(self, rung: int) -> int:
-        factor: int = self.reduction_factor ** (rung + self.min_early_stopping_rate)
-        return self.min_resource * factor
+    def _rungs(self, view: StudyView) -> Rungs | None:
+        smallest = self.min_resource
+        if isinstance(smallest, str):
+            longest = first_completed_step(view)
+            if longest is None:
+                return None
+            smallest = max(longest // 100, 1)
+        smallest *= self.reduction_factor**self.min_early_stopping_rate
+        return Rungs(smallest, self.reduction_factor, self.bootstrap_count, sign=view.directions[0].sign)
 
     def __repr__(self) -> str:
         return (
-            f"SuccessiveHalvingPruner(min_resource={self.min_resource}, "
-            f"reduction_factor={self.reduction_factor}, "
-            f"min_early_stopping_rate={self.min_early_stopping_rate})"
+            f"SuccessiveHalvingPruner(min_resource={self.min_resource!r}, reduction_factor={self.reduction_factor}, "
+            f"min_early_stopping_rate={self.min_early_stopping_rate}, bootstrap_count={self.bootstrap_count})"
         )
+
+
+def first_completed_step(view: StudyView) -> int | None:
+    """The last step that the first completed trial with reports has; ``None`` while there is none.
+
+    Costs as much as there are trials, so it is to be asked only until there is an answer.
+    """
+    for trial in view.changes(0)[0]:  # those that have finished, in the order in which they did
+        if trial.state is TrialState.COMPLETE and trial.last_step is not None:
+            return trial.last_step
+    return None
+
+
+def auto_or_whole(name: str, value: Any) -> int | str:
+    """``value``, when it is ``"auto"`` or a whole number above 0.
+
+    Raises:
+        StudyError: when it is neither.
+    """
+    if isinstance(value, str):
+        if value != "auto":
+            raise StudyError(f"{name} must be a whole number >= 1 or 'auto', got {value!r}")
+        return value
+    return at_least(name, value, 1)
+
+
+def bootstrap(count: Any, name: str, resource: int | str) -> int:
+    """``count``, when it is a whole number and goes with the resource.
+
+    Raises:
+        StudyError: when it does not.
+    """
+    if at_least("bootstrap_count", count, 0) and resource == "auto":
+        raise StudyError(f"bootstrap_count={count} needs a known {name}; write {name}=1, or another number of steps")
+    return int(count)

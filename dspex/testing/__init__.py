@@ -1,7 +1,7 @@
 """What users test their own parts with: conformance suites and hypothesis strategies, one module each.
 
-``dspex.testing.storage`` and ``dspex.testing.samplers`` hold the suites that every storage and sampler must pass;
-``dspex.testing.strategies`` (needs hypothesis) makes domains, spaces and states.
+``dspex.testing.storage``, ``dspex.testing.samplers`` and ``dspex.testing.pruners`` hold the suites that every storage,
+sampler and pruner must pass; ``dspex.testing.strategies`` (needs hypothesis) makes domains, spaces and states.
 """
 
 from __future__ import annotations

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-import pickle
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from dspex.errors import StudyError
-from dspex.pruners import MedianPruner, NopPruner, Pruner, SuccessiveHalvingPruner
+from dspex.pruners import (
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    PercentilePruner,
+    Pruner,
+    SuccessiveHalvingPruner,
+    ThresholdPruner,
+    WilcoxonPruner,
+)
+from dspex.pruners.wilcoxon import signed_rank_p
 from dspex.study import Study, create_study
+from dspex.testing.pruners import PrunerSuite
 from dspex.trials import TrialState
 
 
@@ -28,10 +40,84 @@ def _run(study: Study, values: Sequence[float], *, state: TrialState | None = No
 
 
 def test_nothing_is_pruned_before_it_has_reported() -> None:
-    for pruner in (NopPruner(), MedianPruner(n_startup_trials=0), SuccessiveHalvingPruner()):
+    for pruner in (NopPruner(), MedianPruner(n_startup_trials=0), SuccessiveHalvingPruner(1)):
         study = create_study(pruner=pruner)
         _run(study, [1.0])
         assert not study.ask().should_prune()
+
+
+class TestMedianSuite(PrunerSuite):
+    startup = 5
+
+    def make(self) -> Pruner:
+        return MedianPruner()
+
+
+class TestPercentileSuite(PrunerSuite):
+    startup = 3
+
+    def make(self) -> Pruner:
+        return PercentilePruner(25.0, 3, n_warmup_steps=2, interval_steps=2)
+
+
+class TestNopSuite(PrunerSuite):
+    prunes = False
+
+    def make(self) -> Pruner:
+        return NopPruner()
+
+
+class TestSuccessiveHalvingSuite(PrunerSuite):
+    def make(self) -> Pruner:
+        return SuccessiveHalvingPruner(1, 2)
+
+
+class TestSuccessiveHalvingAutoSuite(PrunerSuite):
+    startup = 1
+
+    def make(self) -> Pruner:
+        return SuccessiveHalvingPruner()
+
+
+class TestHyperbandSuite(PrunerSuite):
+    def make(self) -> Pruner:
+        return HyperbandPruner(1, 9)
+
+
+class TestHyperbandAutoSuite(PrunerSuite):
+    startup = 1
+
+    def make(self) -> Pruner:
+        return HyperbandPruner()
+
+
+class TestThresholdSuite(PrunerSuite):
+    mirrored = False
+
+    def make(self) -> Pruner:
+        return ThresholdPruner(upper=1.0, n_warmup_steps=3)
+
+
+class TestPatientSuite(PrunerSuite):
+    startup = 2
+
+    def make(self) -> Pruner:
+        return PatientPruner(PercentilePruner(30.0, 2), patience=0)
+
+    def test_it_ends_some_and_not_all(self) -> None:
+        study = create_study(pruner=self.make())
+        for values in ([3.0, 2.0, 1.0], [4.0, 3.0, 2.0]):
+            _run(study, values)
+        assert _run(study, [5.0, 4.0, 3.0]) == [False, False, False]  # worse than the others, but it improves
+        assert _run(study, [5.0, 4.0, 4.5]) == [False, False, True]
+        assert _run(study, [0.3, 0.2, 0.1]) == [False, False, False]
+
+
+class TestWilcoxonSuite(PrunerSuite):
+    startup = 1
+
+    def make(self) -> Pruner:
+        return WilcoxonPruner()
 
 
 class TestMedian:
@@ -93,11 +179,11 @@ class TestMedian:
 
 class TestSuccessiveHalving:
     def test_the_first_of_a_rung_goes_on(self) -> None:
-        study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=3))
+        study = create_study(pruner=SuccessiveHalvingPruner(1, reduction_factor=3))
         assert _run(study, [0.0, 5.0, 5.0, 5.0]) == [False] * 4
 
     def test_only_the_best_share_goes_on(self) -> None:
-        study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=2), direction="maximize")
+        study = create_study(pruner=SuccessiveHalvingPruner(1, reduction_factor=2), direction="maximize")
         trials = [study.ask() for _ in range(8)]
         for score, trial in enumerate(trials):
             trial.report(float(score), 1)
@@ -125,7 +211,7 @@ class TestSuccessiveHalving:
         assert late.should_prune()
 
     def test_a_rung_that_was_jumped_over_counts(self) -> None:
-        study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=2))
+        study = create_study(pruner=SuccessiveHalvingPruner(1, reduction_factor=2))
         for _ in range(4):
             _run(study, [0.0] * 3)
         trial = study.ask()
@@ -133,13 +219,13 @@ class TestSuccessiveHalving:
         assert trial.should_prune()
 
     def test_nan_does_not_go_on(self) -> None:
-        study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=2), direction="maximize")
+        study = create_study(pruner=SuccessiveHalvingPruner(1, reduction_factor=2), direction="maximize")
         _run(study, [0.0, 0.0])
         _run(study, [0.0, 0.0])
         assert _run(study, [0.0, math.nan])[1]
 
     def test_a_trial_that_was_put_back_is_forgotten(self) -> None:
-        study = create_study(pruner=SuccessiveHalvingPruner(reduction_factor=2))
+        study = create_study(pruner=SuccessiveHalvingPruner(1, reduction_factor=2))
         best = study.ask()
         best.report(0.0, 1)
         other = study.ask()
@@ -149,10 +235,22 @@ class TestSuccessiveHalving:
         assert not other.should_prune()
 
 
-@pytest.mark.parametrize("pruner", [NopPruner(), MedianPruner(n_warmup_steps=3), SuccessiveHalvingPruner()])
-def test_a_pruner_pickles_and_shows_itself(pruner: Pruner) -> None:
-    _run(create_study(pruner=pruner), [1.0])
-    assert repr(pickle.loads(pickle.dumps(pruner))) == repr(pruner) == repr(eval(repr(pruner)))
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        HyperbandPruner(2, 30, 4),
+        MedianPruner(n_warmup_steps=3),
+        NopPruner(),
+        PatientPruner(MedianPruner(), patience=2, min_delta=0.1),
+        PercentilePruner(20.0, n_min_trials=2),
+        SuccessiveHalvingPruner(),
+        ThresholdPruner(upper=2),
+        WilcoxonPruner(p_threshold=0.05),
+    ],
+    ids=lambda pruner: type(pruner).__name__,
+)
+def test_what_a_pruner_shows_makes_it_again(pruner: Pruner) -> None:
+    assert repr(eval(repr(pruner))) == repr(pruner)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +260,97 @@ def test_a_pruner_pickles_and_shows_itself(pruner: Pruner) -> None:
         (lambda: MedianPruner(interval_steps=0), r"interval_steps must be a whole number >= 1, got 0 \(int\)"),
         (lambda: SuccessiveHalvingPruner(reduction_factor=1), r"reduction_factor must be a whole number >= 2, got 1"),
         (lambda: SuccessiveHalvingPruner(min_resource=True), r"min_resource must be a whole number >= 1, got True"),
+        (lambda: SuccessiveHalvingPruner("much"), r"min_resource must be a whole number >= 1 or 'auto', got 'much'"),
+        (lambda: SuccessiveHalvingPruner(bootstrap_count=2), r"bootstrap_count=2 needs a known min_resource"),
+        (lambda: HyperbandPruner(bootstrap_count=2), r"bootstrap_count=2 needs a known max_resource"),
+        (lambda: HyperbandPruner(9, 3), r"max_resource must not be below min_resource, got max_resource=3"),
+        (lambda: PercentilePruner(101), r"percentile must be a number from 0 to 100, got 101 \(int\)"),
+        (lambda: PatientPruner("median", 3), r"wrapped_pruner must be a Pruner or None, got 'median' \(str\)"),
+        (lambda: PatientPruner(None, 1, -0.5), r"min_delta must be a number >= 0, got -0.5 \(float\)"),
+        (lambda: ThresholdPruner(), r"needs a bound; write ThresholdPruner\(upper=1.0\)"),
+        (lambda: ThresholdPruner(2, 1), r"lower must not be above upper, got lower=2 and upper=1"),
+        (lambda: ThresholdPruner(lower="1"), r"lower must be a number, got '1' \(str\)"),
+        (lambda: WilcoxonPruner(p_threshold=1.5), r"p_threshold must be a number from 0 to 1, got 1.5"),
     ],
 )
 def test_arguments_that_make_no_sense(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(StudyError, match=message):
         make()
+
+
+class TestPatient:
+    def test_by_itself_it_waits_and_ends(self) -> None:
+        study = create_study(pruner=PatientPruner(None, patience=2, min_delta=0.5), direction="maximize")
+        assert _run(study, [1.0, 0.4, 0.4, 0.4]) == [False, False, False, True]
+        assert _run(study, [1.0, 0.4, 0.4, 0.5]) == [False] * 4
+
+    def test_nan_is_no_improvement(self) -> None:
+        study = create_study(pruner=PatientPruner(None, patience=1))
+        assert _run(study, [1.0, math.nan, math.nan, 1.0])[:3] == [False, False, True]
+
+
+class TestHyperband:
+    def test_the_brackets_are_those_of_the_paper(self) -> None:
+        pruner = HyperbandPruner(1, 81, 3)
+        counts = [0] * 5
+        for number in range(20_000):
+            counts[pruner._bracket_of(number, 5)] += 1
+        # Table 1 of the paper has 81, 34, 15, 8, 5 trials in the brackets of R = 81.
+        for count, trials in zip(counts, (81, 34, 15, 8, 5), strict=True):
+            assert abs(count / 20_000 - trials / 143) < 0.01
+
+    def test_brackets_do_not_compete(self) -> None:
+        pruner = HyperbandPruner(1, 3, 3)
+        study = create_study(pruner=pruner)
+        first = [trial for trial in (study.ask() for _ in range(40)) if pruner._bracket_of(trial.number, 2) == 0]
+        for trial in first:
+            trial.report(float(trial.number), 1)
+        said = [trial.should_prune() for trial in first]
+        assert said.count(False) == len(first) // 3
+        last = next(trial for trial in (study.ask() for _ in range(40)) if pruner._bracket_of(trial.number, 2) == 1)
+        last.report(1e9, 1)
+        assert not last.should_prune()
+        last.report(1e9, 3)
+        assert not last.should_prune()  # nobody else is there
+
+    def test_no_bracket_is_lost_to_rounding(self) -> None:
+        study = create_study(pruner=HyperbandPruner(1, 243, 3))
+        assert len(HyperbandPruner(1, 243, 3)._brackets(study.view)) == 6  # math.log(243, 3) is below 5
+
+
+class TestWilcoxon:
+    @pytest.mark.parametrize(
+        ("differences", "p"),
+        [
+            ([1.0, 2.0], 0.25),
+            ([1.0, -2.0, 3.0], 3 / 8),
+            ([0.0, 0.0, 1.0, 2.0], 0.25),
+            ([1.0, 1.0, 1.0, -1.0], 5 / 16),
+            ([-1.0, -2.0, -3.0], 1.0),
+            ([0.0] * 60, 1.0),
+        ],
+    )
+    def test_the_probability_is_counted(self, differences: list[float], p: float) -> None:
+        assert signed_rank_p(np.array(differences)) == pytest.approx(p)
+
+    def test_many_pairs_are_approximated(self) -> None:
+        rng = np.random.default_rng(0)
+        for shift in (-0.1, 0.0, 0.15, 0.3):
+            counted = rng.normal(shift, 1.0, 50)
+            approximated = np.concatenate([counted, [1e-9]])  # one pair more that hardly counts
+            assert signed_rank_p(counted) == pytest.approx(signed_rank_p(approximated), abs=0.01)
+
+    def test_a_better_mean_is_not_ended(self) -> None:
+        study = create_study(pruner=WilcoxonPruner(p_threshold=0.3))
+        _run(study, [0.0, 0.0, 0.0, 10.0])
+        assert _run(study, [0.1, 0.1, 0.1, 0.1])[-1] is False
+
+    def test_an_infeasible_trial_is_no_opponent(self) -> None:
+        study = create_study(pruner=WilcoxonPruner())
+        trial = study.ask()
+        for step in range(5):
+            trial.report(0.0, step)
+        trial.set_constraint("cost", 1.0)
+        study.tell(trial, 0.0)
+        assert not any(_run(study, [1.0] * 5))
