@@ -2,7 +2,38 @@
 
 from dspex.samplers.base import Sampler
 from dspex.samplers.branches import BranchSampler
+from dspex.samplers.nsgaii import NSGAIISampler
+from dspex.samplers.nsgaiii import NSGAIIISampler
 from dspex.samplers.random import RandomSampler
 from dspex.samplers.tpe import TPESampler
+from dspex.samplers.variation import (
+    BaseCrossover,
+    BaseMutation,
+    BLXAlphaCrossover,
+    PolynomialMutation,
+    SBXCrossover,
+    SPXCrossover,
+    UNDXCrossover,
+    UniformCrossover,
+    UniformMutation,
+    VSBXCrossover,
+)
 
-__all__ = ["BranchSampler", "RandomSampler", "Sampler", "TPESampler"]
+__all__ = [
+    "BLXAlphaCrossover",
+    "BaseCrossover",
+    "BaseMutation",
+    "BranchSampler",
+    "NSGAIIISampler",
+    "NSGAIISampler",
+    "PolynomialMutation",
+    "RandomSampler",
+    "SBXCrossover",
+    "SPXCrossover",
+    "Sampler",
+    "TPESampler",
+    "UNDXCrossover",
+    "UniformCrossover",
+    "UniformMutation",
+    "VSBXCrossover",
+]

@@ -6,12 +6,13 @@ trial so far had both or neither of are of the same branch, as far as anyone can
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
-from dspex.trials import FrozenTrial
+from dspex.trials import FrozenTrial, StudyView, TrialState
 from dspex.variables import Domain
 
-__all__ = ["Companions"]
+__all__ = ["Companions", "StudyCompanions"]
 
 
 class Companions:
@@ -50,3 +51,24 @@ class Companions:
         for path in paths:
             self._group_of[path] = self._next
         self._next += 1
+
+
+class StudyCompanions:
+    """The companions in the finished trials of one study, read as they finish. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._companions = Companions()
+        self._finished: set[int] = set()
+        self._cursor = 0
+        self._lock = threading.Lock()
+
+    def branch(self, view: StudyView, path: str, domain: Domain[Any]) -> dict[str, Domain[Any]]:
+        """The variables that came with ``path`` whenever it did, itself included."""
+        with self._lock:
+            changed, self._cursor = view.changes(self._cursor)
+            for trial in changed:
+                useful = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+                if useful and trial.number not in self._finished:
+                    self._finished.add(trial.number)
+                    self._companions.add(trial)
+            return {**self._companions.of(path), path: domain}

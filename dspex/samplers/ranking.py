@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 
-__all__ = ["Ranking", "ranking_for"]
+__all__ = ["Ranking", "crowding", "fronts", "ranking_for", "violation"]
 
 
 class Ranking(ABC):
@@ -48,7 +48,7 @@ class ValueRanking(Ranking):
 
     def _key(self, trial: FrozenTrial) -> tuple[float, float, float]:
         if not trial.feasible:
-            return (2.0, _violation(trial), 0.0)
+            return (2.0, violation(trial), 0.0)
         if trial.state is TrialState.COMPLETE:
             assert trial.value is not None
             return (0.0, self._sign * trial.value, 0.0)
@@ -81,7 +81,7 @@ class ParetoRanking(Ranking):
 
     def add(self, trial: FrozenTrial) -> None:
         if trial.values is None or not trial.feasible:
-            bisect.insort(self._others, (_violation(trial), trial.number))
+            bisect.insort(self._others, (violation(trial), trial.number))
             return
         new = self._signs * np.asarray(trial.values)
         no_better, no_worse = self._compare(new)
@@ -115,7 +115,7 @@ class ParetoRanking(Ranking):
             if not len(front):
                 break
             if len(front) > count - len(chosen):
-                lonely = np.argsort(-_crowding(self._losses[:, front]), kind="stable")
+                lonely = np.argsort(-crowding(self._losses[:, front]), kind="stable")
                 front = front[lonely[: count - len(chosen)]]
             chosen += self._numbers[front].tolist()
             if len(chosen) < count:
@@ -126,11 +126,12 @@ class ParetoRanking(Ranking):
         return chosen + [number for _, number in self._others[: count - len(chosen)]]
 
 
-def _violation(trial: FrozenTrial) -> float:
+def violation(trial: FrozenTrial) -> float:
+    """By how much a trial violates its constraints, all together."""
     return sum(max(value, 0.0) for value in trial.constraints.values())
 
 
-def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far each trial (a column) is from its neighbours; without end for the best in an objective."""
     distance = np.zeros(losses.shape[1])
     for row in losses:
@@ -140,3 +141,24 @@ def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
         if span > 0 and math.isfinite(span):
             distance[order[1:-1]] += (row[order[2:]] - row[order[:-2]]) / span
     return distance
+
+
+def fronts(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Which of some trials (columns of ``losses``) no other one dominates, which only those do, and so on.
+
+    A feasible trial dominates every other, and of two infeasible ones the one that violates less dominates (Deb et al.
+    2002, section VI).
+    """
+    no_worse = (losses[:, :, None] <= losses[:, None, :]).all(axis=0)
+    feasible = violations <= 0
+    both = feasible[:, None] & feasible[None, :]
+    dominates = np.where(both, no_worse & ~no_worse.T, violations[:, None] < violations[None, :])
+    dominators = dominates.sum(axis=0)
+    found = []
+    left = np.ones(len(violations), dtype=bool)
+    while left.any():
+        front = (left & (dominators == 0)).nonzero()[0]
+        found.append(front)
+        left[front] = False
+        dominators = dominators - dominates[front].sum(axis=0)
+    return found

@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 
 from dspex.errors import StudyError
-from dspex.samplers.base import candidates_of, seed_or_random
+from dspex.samplers.base import seed_or_random
 from dspex.samplers.branches import BranchSampler, domain_of
 from dspex.samplers.companions import Companions
 from dspex.samplers.dimensions import Dimension, dimension_of
 from dspex.samplers.history import BranchHistory
 from dspex.samplers.parzen import Array, Mixture
 from dspex.samplers.random import RandomSampler
+from dspex.samplers.seen import Configurations, TriedCandidates
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
 from dspex.variables import Domain, Space
 
@@ -55,9 +56,8 @@ class _Book:
         self.finished: set[int] = set()
         self.companions = Companions()
         self.branches: OrderedDict[tuple[tuple[str, Domain[Any]], ...], BranchHistory] = OrderedDict()
-        self.tried: dict[str, set[Any]] = {}  # path of an open-ended variable -> ids that a trial has used
-        self._configurations: set[str] = set()
-        self._configured = 0  # the cursor up to which they have been read
+        self.tried = TriedCandidates()
+        self.configurations = Configurations()
         self.lock = threading.Lock()
 
     def read(self, view: StudyView) -> None:
@@ -74,19 +74,7 @@ class _Book:
             self.companions.add(trial)
         for history in self.branches.values():
             _show(history, trial)
-        if trial.state is TrialState.FAIL:
-            return
-        for path, domain in trial.distributions.items():
-            if domain.open_ended:
-                self.tried.setdefault(path, set()).add(trial.params[path])
-
-    def has(self, view: StudyView, params: Mapping[str, Any]) -> bool:
-        """Whether a trial that did not fail has these values."""
-        changed, self._configured = view.changes(self._configured)
-        for trial in changed:
-            if trial.state is not TrialState.FAIL and trial.params:
-                self._configurations.add(configuration(trial.params))
-        return configuration(params) in self._configurations
+        self.tried.take(trial)
 
     def history(self, view: StudyView, branch: Mapping[str, Domain[Any]]) -> BranchHistory:
         """The history of a branch; the first time it is asked for, all trials are read."""
@@ -115,11 +103,6 @@ def _show(history: BranchHistory, trial: FrozenTrial) -> None:
         history.finish(trial)
     else:
         history.drop(trial.number)
-
-
-def configuration(params: Mapping[str, Any]) -> str:
-    """A text that is the same for the same values."""
-    return repr(sorted(params.items(), key=lambda item: item[0]))
 
 
 class TPESampler(BranchSampler):
@@ -183,7 +166,7 @@ class TPESampler(BranchSampler):
             return False
         book = self._books.of(view)
         with book.lock:
-            return book.has(view, values)
+            return book.configurations.has(view, values)
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]
@@ -209,7 +192,7 @@ class TPESampler(BranchSampler):
         fixed = {path: given[path] for path in branch if path in given}
         for path, domain in branch.items():
             if domain.open_ended and path not in fixed:
-                untried = [item for item in candidates_of(view, path) if item not in book.tried.get(path, ())]
+                untried = book.tried.untried(view, path)
                 if untried and rng.random() < self.explore:
                     fixed[path] = untried[int(rng.integers(len(untried)))]
         history = book.history(view, branch)
