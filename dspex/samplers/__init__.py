@@ -2,6 +2,7 @@
 
 from dspex.samplers.base import Sampler
 from dspex.samplers.branches import BranchSampler
+from dspex.samplers.cmaes import CmaEsSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
 from dspex.samplers.random import RandomSampler
@@ -24,6 +25,7 @@ __all__ = [
     "BaseCrossover",
     "BaseMutation",
     "BranchSampler",
+    "CmaEsSampler",
     "NSGAIIISampler",
     "NSGAIISampler",
     "PolynomialMutation",

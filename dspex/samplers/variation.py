@@ -116,7 +116,7 @@ class SBXCrossover(_Simulated):
         low = np.asarray(parents.min(axis=0))
         high = np.asarray(parents.max(axis=0))
         gap: Array = np.maximum(high - low, _TINY)
-        drawn = rng.random(parents.shape[1])
+        drawn = rng.random((parents.shape[1],))
         below: Array = 1 + 2 * low / gap
         above: Array = 1 + 2 * (1 - high) / gap
         return np.stack(
