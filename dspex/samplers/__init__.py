@@ -5,6 +5,7 @@ from dspex.samplers.branches import BranchSampler
 from dspex.samplers.cmaes import CmaEsSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
+from dspex.samplers.qmc import QMCSampler
 from dspex.samplers.random import RandomSampler
 from dspex.samplers.tpe import TPESampler
 from dspex.samplers.variation import (
@@ -29,6 +30,7 @@ __all__ = [
     "NSGAIIISampler",
     "NSGAIISampler",
     "PolynomialMutation",
+    "QMCSampler",
     "RandomSampler",
     "SBXCrossover",
     "SPXCrossover",

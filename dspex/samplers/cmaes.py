@@ -113,8 +113,8 @@ class CmaEsSampler(BranchSampler):
     ) -> dict[str, Any]:
         if len(view.directions) > 1:
             raise StudyError(
-                f"CmaEsSampler works for one objective and the study has {len(view.directions)}; use NSGAIISampler() or "
-                "TPESampler()"
+                f"CmaEsSampler works for one objective and the study has {len(view.directions)}; use NSGAIISampler() "
+                "or TPESampler()"
             )
         values = {path: given[path] for path in branch if path in given}
         numbers = tuple(
