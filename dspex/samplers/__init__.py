@@ -2,9 +2,12 @@
 
 from dspex.samplers.base import Sampler
 from dspex.samplers.branches import BranchSampler
+from dspex.samplers.brute_force import BruteForceSampler
 from dspex.samplers.cmaes import CmaEsSampler
+from dspex.samplers.grid import GridSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
+from dspex.samplers.partial_fixed import PartialFixedSampler
 from dspex.samplers.qmc import QMCSampler
 from dspex.samplers.random import RandomSampler
 from dspex.samplers.tpe import TPESampler
@@ -26,9 +29,12 @@ __all__ = [
     "BaseCrossover",
     "BaseMutation",
     "BranchSampler",
+    "BruteForceSampler",
     "CmaEsSampler",
+    "GridSampler",
     "NSGAIIISampler",
     "NSGAIISampler",
+    "PartialFixedSampler",
     "PolynomialMutation",
     "QMCSampler",
     "RandomSampler",

@@ -56,6 +56,14 @@ class Sampler(ABC):
             StudyError: when the pool of an open-ended variable is empty.
         """
 
+    def exhausted(self, view: StudyView, *, fixed: Mapping[str, Any] | None = None) -> bool:
+        """Whether nothing new is left to try with the values of ``fixed``: then `Study.optimize` ends.
+
+        Values may be asked for all the same; they repeat what has been tried. A sampler that knows no end leaves this
+        as it is.
+        """
+        return False
+
 
 def seed_or_random(seed: int | None) -> int:
     """``seed``, or one from the operating system.

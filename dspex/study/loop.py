@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import itertools
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned
 from dspex.execution import Budget, context, in_thread, map_async, map_threads, run_blocking
@@ -28,6 +28,7 @@ __all__ = ["aask", "aoptimize", "optimize"]
 
 _logger = logging.getLogger("dspex.study")
 
+AskedT = TypeVar("AskedT", bound="Trial | None")
 Objective = Callable[["Trial"], Any]
 Callback = Callable[["Study", FrozenTrial], None]
 
@@ -52,14 +53,31 @@ async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **option
         await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=n_jobs)
 
 
-async def aask(study: Study, space: Any = None, fixed: Mapping[str, Any] | None = None) -> Trial:
-    """See `Study.aask`."""
-    asking = asyncio.ensure_future(in_thread(functools.partial(study.ask, space, fixed=fixed)))
+async def aask(study: Study, ask: Callable[[], AskedT]) -> AskedT:
+    """What ``ask`` gives, asked for on a thread; a trial that nobody waits for any more is put in the queue."""
+    lock = threading.Lock()
+    asked: list[AskedT] = []
+    abandoned = False
+
+    def on_thread() -> AskedT:
+        trial = ask()
+        with lock:
+            asked.append(trial)
+            if abandoned:
+                put_back()
+        return trial
+
+    def put_back() -> None:
+        for trial in asked:
+            if trial is not None:
+                study.requeue(trial)
+
     try:
-        return await asyncio.shield(asking)
+        return await in_thread(on_thread)
     except asyncio.CancelledError:
-        # The thread goes on, and the trial that it asks for would be nobody's.
-        asking.add_done_callback(lambda done: None if done.exception() else study.requeue(done.result()))
+        with lock:
+            abandoned = True  # the thread goes on, and the trial that it asks for would be nobody's
+            put_back()
         raise
 
 
@@ -89,6 +107,7 @@ class _Search:
         self.n_trials = n_trials
         self._progress = Progress(n_trials, timeout) if show_progress_bar else None
         self._ended = False
+        self._turn = threading.Lock()
         self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
         self._until = math.inf
 
@@ -136,7 +155,9 @@ class _Search:
     def run_one(self) -> None:
         """Asks for a trial, runs the objective and tells what came of it."""
         with self._ending_all():
-            trial = self.study.ask()
+            trial = self._ask()
+            if trial is None:
+                return
             with self._judging(trial) as judge:
                 judge.value = self.objective(trial)
             self._finish(trial, judge)
@@ -144,7 +165,9 @@ class _Search:
     async def arun_one(self) -> None:
         """`run_one`, awaiting the objective."""
         with self._ending_all():
-            trial = await aask(self.study)
+            trial = await aask(self.study, self._ask)
+            if trial is None:
+                return
             with self._judging(trial) as judge:
                 judge.value = self.objective(trial)
                 if inspect.isawaitable(judge.value):
@@ -159,6 +182,15 @@ class _Search:
             self.end(f"{type(error).__name__}: {error}")
             raise
 
+    def _ask(self) -> Trial | None:
+        # One after the other, so that nobody asks between another one's look and ask.
+        with self._turn:
+            view = self.study.view
+            if self.study.sampler.exhausted(view) and not self.study._mirror.waiting:
+                self.end(f"{type(self.study.sampler).__name__} has nothing new left to try")
+                return None
+            return self.study.ask()
+
     @contextmanager
     def _judging(self, trial: Trial) -> Iterator[_Outcome]:
         outcome = _Outcome()
@@ -168,7 +200,7 @@ class _Search:
         except Exception as error:
             outcome.error = error
         except BaseException:
-            self.study.requeue(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
+            self._put_back(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
             raise
 
     def _finish(self, trial: Trial, outcome: _Outcome) -> None:
@@ -176,11 +208,11 @@ class _Search:
         if error is None:
             finished = self._tell(trial, outcome.value)
         elif isinstance(error, TrialPruned):
-            finished = self.study.tell(trial, state=TrialState.PRUNED)
+            finished = self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         elif isinstance(error, BudgetExceeded):
             # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
             _logger.info("Trial %d is put back: %s", trial.number, error)
-            self.study.requeue(trial)
+            self._put_back(trial)
             self.end(f"BudgetExceeded: {error}")
             return
         else:
@@ -196,12 +228,17 @@ class _Search:
         if self._progress is not None:
             self._progress.advance(finished, self.study.directions)
 
+    def _put_back(self, trial: Trial) -> None:
+        with suppress(StudyError):  # the objective has told it
+            self.study.requeue(trial)
+
     def _tell(self, trial: Trial, value: Any) -> FrozenTrial:
         try:
             return self.study.tell(trial, value)
         except StudyError as error:
-            if trial.frozen.state.is_finished:
-                return trial.frozen  # the objective told it itself
+            told = telling.find(self.study, trial.number)
+            if told.state.is_finished:
+                return told  # the objective told it itself
             finished = telling.fail(trial, reason=f"the objective returned {value!r} ({type(value).__name__})")
             if isinstance(error, self.catch):
                 return finished

@@ -271,7 +271,7 @@ class Study:
         fixed: Mapping[str, Any] | None = None,
     ) -> Trial:
         """`ask`, without blocking the event loop; a trial that nobody waits for any more is put in the queue."""
-        return await loop.aask(self, space, fixed)
+        return await loop.aask(self, partial(self.ask, space, fixed=fixed))
 
     async def atell(
         self,

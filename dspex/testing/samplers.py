@@ -15,6 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -102,11 +103,36 @@ class SamplerSuite(ABC):
     several_objectives: bool = True
     """Whether the sampler works with several objectives."""
 
+    continuous: bool = True
+    """Whether it takes variables whose values cannot be listed; otherwise the suite gives numbers steps."""
+
     @abstractmethod
     def make(self, seed: int) -> Sampler:
         """A new sampler."""
 
+    def domain(self, domain: Domain[Any]) -> Domain[Any]:
+        """``domain``, or one like it that the sampler takes."""
+        if self.continuous or domain.open_ended or domain.candidates() is not None:
+            return domain
+        if isinstance(domain, Float):
+            return Float(domain.low, domain.high, step=domain.high / 8 - domain.low / 8)
+        if isinstance(domain, Int):
+            return Int(domain.low, domain.high, step=(domain.high - domain.low) // 8)
+        return domain
+
+    def space(self, space: Space) -> Space:
+        """``space`` with the domains that the sampler takes."""
+        entries = []
+        for entry in space.values():
+            domain = None if entry.domain is None else self.domain(entry.domain)
+            if domain is not None and domain != entry.domain:
+                fits = entry.default is None or domain.contains(entry.default)
+                entry = attrs.evolve(entry, domain=domain, default=entry.default if fits else domain.first())
+            entries.append(entry)
+        return Space(entries, space.constraints)
+
     def study(self, space: Space | None = None, *, seed: int = 0, storage: Storage | None = None) -> Study:
+        space = None if space is None else self.space(space)
         return create_study(study_name="study", sampler=self.make(seed), space=space, storage=storage)
 
     def test_values_of_a_conditional_space_are_the_active_ones(self) -> None:
@@ -115,7 +141,7 @@ class SamplerSuite(ABC):
         entered: set[str] = set()
         for _ in range(60):
             trial = study.ask()
-            assert_fits(trial, CONDITIONAL)
+            assert_fits(trial, self.space(CONDITIONAL))
             entered.update(trial.params)
             study.tell(trial, loss(trial.values))
         assert entered == set(CONDITIONAL.tunable)
@@ -127,6 +153,7 @@ class SamplerSuite(ABC):
     )
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     def test_any_space_and_any_course_of_events(self, space: Space, extra: st.DataObject, steps: list[str]) -> None:
+        space = self.space(space)
         study = self.study(space)
         for path in space.open_ended:
             domain = space[path].domain
@@ -162,15 +189,16 @@ class SamplerSuite(ABC):
         whole, storage = self.study(CONDITIONAL), InMemoryStorage()
         search(whole, 45)
         search(self.study(CONDITIONAL, storage=storage), 30)
-        again = Study(storage.get_study("study"), storage, sampler=self.make(0), pruner=whole.pruner, space=CONDITIONAL)
+        record = storage.get_study("study")
+        again = Study(record, storage, sampler=self.make(0), pruner=whole.pruner, space=whole.space)
         search(again, 15)
         assert params_of(again) == params_of(whole)
 
     def test_variables_declared_on_the_way(self) -> None:
         def objective(trial: Trial) -> float:
-            x = trial.suggest_float("x", -5.0, 5.0)
+            x: float = trial.suggest("x", self.domain(Float(-5.0, 5.0)))
             if trial.suggest_categorical("kind", ["plain", "deep"]) == "deep":
-                x += trial.suggest_int("depth", 1, 8) * trial.suggest_float("scale", 0.1, 10.0, log=True)
+                x += trial.suggest_int("depth", 1, 8) * trial.suggest("scale", self.domain(Float(0.1, 10.0, log=True)))
             if trial.suggest_bool("extra"):
                 x += len(trial.suggest_subset("tools", ["a", "b"])) + len(trial.suggest_prompt("p", ["eins", "zwei"]))
             if trial.number % 9 == 5:
@@ -191,7 +219,7 @@ class SamplerSuite(ABC):
             trial = study.ask()
             high = 10 + index % 5
             assert 1 <= trial.suggest_int("k", 1, high) <= high
-            assert -high <= trial.suggest_float("x", -high, 0.0) <= 0.0
+            assert -high <= trial.suggest("x", self.domain(Float(-high, 0.0))) <= 0.0
             study.tell(trial, float(index))
 
     def test_a_pool_that_grows(self) -> None:
@@ -222,12 +250,12 @@ class SamplerSuite(ABC):
             trial = study.ask(fixed={"answer": "stepwise", "answer.stepwise.temperature": 0.25, "rate": 1})
             assert trial.params["answer"] == "stepwise"
             assert (trial.params["answer.stepwise.temperature"], trial.params["rate"]) == (0.25, 1.0)
-            assert_fits(trial, CONDITIONAL)
+            assert_fits(trial, self.space(CONDITIONAL))
             study.tell(trial, loss(trial.values))
         study.enqueue_trial({"answer": "direct", "answer.direct.instructions": "A new one."})
         trial = study.ask()
         assert trial.values["answer.direct.instructions"] == "A new one."
-        assert_fits(trial, CONDITIONAL)
+        assert_fits(trial, self.space(CONDITIONAL))
 
     def test_constraints_hold(self) -> None:
         rule = Constraint("sum", {"a": "a", "b": "b"}, "a and b may not both be large", lambda a, b: a + b <= 10)
@@ -247,7 +275,9 @@ class SamplerSuite(ABC):
     def test_several_objectives(self) -> None:
         if not self.several_objectives:
             pytest.skip("not supported by this sampler")
-        study = create_study(sampler=self.make(0), directions=["minimize", "maximize", "minimize"], space=FLAT)
+        study = create_study(
+            sampler=self.make(0), directions=["minimize", "maximize", "minimize"], space=self.space(FLAT)
+        )
         search(study, 40)
         for trial in study.trials:
             FLAT.validate(trial.params)
@@ -276,7 +306,7 @@ class SamplerSuite(ABC):
     def test_one_sampler_serves_several_studies(self) -> None:
         sampler = self.make(0)
         alone = self.study(FLAT)
-        shared = [create_study(sampler=sampler, space=FLAT), create_study(sampler=sampler, space=CONDITIONAL)]
+        shared = [create_study(sampler=sampler, space=self.space(space)) for space in (FLAT, CONDITIONAL)]
         search(alone, 25)
         for _ in range(25):
             for study in shared:
@@ -288,7 +318,8 @@ class SamplerSuite(ABC):
         search(study, 25)
         copy = pickle.loads(pickle.dumps(study.sampler))
         view, number = study.view, len(study.trials)
-        assert copy.sample(view, number, FLAT, fixed={}) == study.sampler.sample(view, number, FLAT, fixed={})
+        space = self.space(FLAT)
+        assert copy.sample(view, number, space, fixed={}) == study.sampler.sample(view, number, space, fixed={})
 
     @pytest.mark.parametrize(
         "domain",
@@ -309,8 +340,12 @@ class SamplerSuite(ABC):
         ids=repr,
     )
     def test_a_domain_by_itself(self, domain: Domain[Any]) -> None:
-        space = Space.of(value=domain, other=Float(0.0, 1.0))
-        study = self.study(space)
+        space = Space.of(value=domain, other=self.domain(Float(0.0, 1.0)))
+        study = create_study(sampler=self.make(0), space=space)
+        if not self.continuous and domain.candidates() is None:
+            with pytest.raises(StudyError, match=r"'value' is .*, whose values are too many"):
+                study.ask()
+            return
         for _ in range(30):
             trial = study.ask()
             value = trial.params["value"]
