@@ -7,6 +7,7 @@ from dspex.samplers.cmaes import CmaEsSampler
 from dspex.samplers.grid import GridSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
+from dspex.samplers.optuna_sampler import OptunaSampler
 from dspex.samplers.partial_fixed import PartialFixedSampler
 from dspex.samplers.qmc import QMCSampler
 from dspex.samplers.random import RandomSampler
@@ -34,6 +35,7 @@ __all__ = [
     "GridSampler",
     "NSGAIIISampler",
     "NSGAIISampler",
+    "OptunaSampler",
     "PartialFixedSampler",
     "PolynomialMutation",
     "QMCSampler",

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("cmaes")
-
 from dspex.errors import StudyError
 from dspex.samplers import CmaEsSampler, RandomSampler, Sampler, TPESampler
 from dspex.storage import InMemoryStorage
 from dspex.study import Study, Trial, create_study
 from dspex.testing.samplers import CONDITIONAL, SamplerSuite, params_of, search
 from dspex.variables import Choice, Condition, Constraint, Entry, Float, Int, Space
+
+pytest.importorskip("cmaes")
 
 
 class TestCmaEsSampler(SamplerSuite):
