@@ -1,10 +1,10 @@
 """How good the samplers are, beside Optuna's: TPE, CMA-ES, NSGA-II, quasi-random and random draws.
 
-One objective: classic functions of numbers, mixed ones and conditional ones, each with a known minimum. What is compared
-is the normalized regret after so many trials, (best - minimum) / (typical - minimum), where typical is the median of
-random draws: 0 is the minimum, 1 no better than one draw. Over a group of functions it is averaged in logarithms,
-because it falls by factors; so the ratio of two samplers is how many times nearer one is than the other, with its 95 %
-interval over the seeds.
+One objective: classic functions of numbers, mixed ones and conditional ones, each with a known minimum. What is
+compared is the normalized regret after so many trials, (best - minimum) / (typical - minimum), where typical is the
+median of random draws: 0 is the minimum, 1 no better than one draw. Over a group of functions it is averaged in
+logarithms, because it falls by factors; so the ratio of two samplers is how many times nearer one is than the other,
+with its 95 % interval over the seeds.
 
 Two objectives: ZDT1 to ZDT3 in six variables, the hypervolume below (1.1, 7), as a part of what the front has.
 
