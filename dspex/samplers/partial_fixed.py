@@ -62,7 +62,14 @@ class PartialFixedSampler(Sampler):
         return {other: value for other, value in values.items() if other not in self.fixed_params}
 
     def exhausted(self, view: StudyView, *, fixed: Mapping[str, Any] | None = None) -> bool:
-        return self.base_sampler.exhausted(view, fixed={**self.fixed_params, **(fixed or {})})
+        mine = dict(self.fixed_params)
+        for path in mine:
+            domain = view.space[path].domain if view.space is not None and path in view.space else None
+            if domain is None and path in view.pools:
+                domain = view.pools[path].domain
+            if domain is not None:
+                mine[path] = self._param(view, path, domain)
+        return self.base_sampler.exhausted(view, fixed={**mine, **(fixed or {})})
 
     def _param(self, view: StudyView, path: str, domain: Domain[Any]) -> Any:
         value = self.fixed_params[path]

@@ -64,6 +64,26 @@ def test_a_search_over_the_rest_ends_when_the_rest_has_been_tried() -> None:
         assert sorted(trial.params["b.k"] for trial in study.trials) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_prompt_may_be_fixed_by_its_text(declared: bool) -> None:
+    space = Space([Entry("p", Prompt(), None), Entry("k", Int(1, 3), 1)])
+    study = create_study(
+        sampler=PartialFixedSampler({"p": "Think."}, BruteForceSampler(seed=0)), space=space if declared else None
+    )
+    for text in ("Be brief.", "Think."):
+        study.pool("p", Prompt()).add(text)
+
+    def objective(trial: Any) -> float:
+        if not declared:
+            trial.suggest_prompt("p")
+            trial.suggest_int("k", 1, 3)
+        assert trial.values["p"] == "Think."
+        return 0.0
+
+    study.optimize(objective, n_trials=10)
+    assert sorted(trial.params["k"] for trial in study.trials) == [1, 2, 3]
+
+
 def test_values_that_do_not_fit() -> None:
     study = create_study(sampler=PartialFixedSampler({"x": 3.0, "p": "unknown"}, RandomSampler()))
     with pytest.raises(StateError, match=r"x = 3\.0 \(float\) does not fit"):
