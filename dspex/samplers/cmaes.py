@@ -62,6 +62,12 @@ class CmaEsSampler(BranchSampler):
     Raises:
         StudyError: when an argument makes no sense, or cmaes is not installed; at an ask, when the study has several
             objectives.
+
+    >>> from dspex.study import create_study
+    >>> study = create_study(sampler=CmaEsSampler(seed=0))  # doctest: +SKIP
+    >>> study.optimize(lambda trial: (trial.suggest_float("x", -5.0, 5.0) - 2) ** 2, n_trials=100)  # doctest: +SKIP
+    >>> study.best_value < 1e-6  # doctest: +SKIP
+    True
     """
 
     def __init__(

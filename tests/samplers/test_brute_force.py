@@ -53,7 +53,7 @@ def _trees(draw: st.DrawFn) -> Space:
 
 
 @given(_trees(), st.integers(0, 3))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_configurations_are_counted_and_each_comes_once(space: Space, seed: int) -> None:
     options: dict[str, Any] = {path: space[path].domain.candidates() for path in space.tunable}  # type: ignore[union-attr]
     listed = Enumeration(space, options, seed=seed)
