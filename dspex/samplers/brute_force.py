@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -77,6 +78,7 @@ class BruteForceSampler(Sampler):
 
     def _tour(self, book: _Book, view: StudyView, space: Space, fixed: Mapping[str, Any]) -> _Tour:
         domains = {path: domain_of(space, path) for path in space.tunable}
+        fixed = {path: fixed[path] for path in domains if path in fixed}
         sizes = tuple(len(candidates_of(view, path)) for path in space.open_ended if path not in fixed)
         key = (space, sizes, configuration(fixed))
         tour = book.tours.get(key)
@@ -96,7 +98,7 @@ class BruteForceSampler(Sampler):
         book = self._books.of(view)
         with book.lock:
             book.read(view)
-            decisions = book.grown(view, partial(self.options, view))
+            decisions = book.grown(view, self.options)
             running = [other for key, other in book.running.items() if key != number]
             found = decisions.open(path, options, params, running) or decisions.open(path, options, params, ())
         return {path: random.Random(f"{self.seed}/{number}/{path}").choice(found or options)}
@@ -108,7 +110,7 @@ class BruteForceSampler(Sampler):
             if view.space is not None:
                 tour = self._tour(book, view, view.space, fixed or {})
                 return tour.free(view, book.configurations, skip=len(book.empty)) is None
-            return not book.grown(view, partial(self.options, view)).is_open(fixed=fixed or {})
+            return not book.grown(view, self.options).is_open(fixed=fixed or {})
 
     def __repr__(self) -> str:
         return f"BruteForceSampler(seed={self.seed})"
@@ -147,7 +149,8 @@ class _Book:
     def grown(self, view: StudyView, options: Any) -> Decisions:
         """The tree, with all trials on it."""
         if self._decisions is None:
-            self._decisions = Decisions(options)
+            # Not the view itself, which has to be able to go with its study.
+            self._decisions = Decisions(partial(options, weakref.proxy(view)))
         candidates = sum(len(pool) for pool in view.pools.values())
         if candidates != self._candidates:
             self._candidates = candidates

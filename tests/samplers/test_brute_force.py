@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -210,6 +212,16 @@ def test_a_grid_that_does_not_fit() -> None:
         GridSampler({"x": "ab"})
     with pytest.raises(StudyError, match=r"search_space\['x'\] is empty"):
         GridSampler({"x": []})
+
+
+def test_what_is_kept_of_a_study_goes_with_it() -> None:
+    sampler = BruteForceSampler(seed=0)
+    study = create_study(sampler=sampler)
+    study.optimize(_objective, n_trials=4)
+    view = weakref.ref(study.view)
+    del study
+    gc.collect()
+    assert view() is None
 
 
 def test_samplers_show_themselves() -> None:
