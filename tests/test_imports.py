@@ -25,7 +25,7 @@ PROGRAMS = (
     "modules",
     "evaluate",
 )
-SEARCH = ("errors", "variables", "data", "trials", "storage samplers pruners", "study")
+SEARCH = ("errors", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
 BOTH = ("proposers", "optimizers", "visualization callbacks bridge", "cli dashboard", "testing")
 
 # Beyond the order of its trunk: a study runs its objectives on the executors and under a budget.
