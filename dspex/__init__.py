@@ -79,6 +79,7 @@ _ROOMS = (
     "tools",
     "trials",
     "variables",
+    "visualization",
 )
 _HOMES = {name: room for room, names in _EXPORTS.items() for name in names}
 
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
         tools as tools,
         trials as trials,
         variables as variables,
+        visualization as visualization,
     )
     from dspex.adapters import (
         Adapter as Adapter,

@@ -31,9 +31,21 @@ BOTH = ("proposers", "optimizers", "visualization callbacks bridge", "cli dashbo
 # Beyond the order of its trunk: a study runs its objectives on the executors and under a budget.
 FURTHER = {"study": {"execution"}}
 
-HEAVY = ("cmaes", "jinja2", "litellm", "numpy", "optuna", "pydantic", "rich", "sqlalchemy", "xllamacpp")
+HEAVY = (
+    "cmaes",
+    "jinja2",
+    "litellm",
+    "matplotlib",
+    "numpy",
+    "optuna",
+    "plotly",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "xllamacpp",
+)
 # Loaded when first used, never by importing a room; numpy and pydantic are the trade of some rooms.
-ON_USE = {"cmaes", "litellm", "optuna", "rich", "sqlalchemy", "xllamacpp"}
+ON_USE = {"cmaes", "litellm", "matplotlib", "optuna", "plotly", "rich", "sqlalchemy", "xllamacpp"}
 
 
 def _allowed() -> dict[str, set[str]]:

@@ -248,7 +248,9 @@ def _cuts(
     gain = np.full(len(at), -np.inf)
     p = possible
     right_sum = summed[nodes][segment][p] - left_sum[p]
-    gain[p] = left_sum[p] ** 2 / left_mass[p] + right_sum**2 / right_mass[p] - (summed**2 / total)[nodes][segment][p]
+    gain[p] = (
+        left_sum[p] ** 2 / left_mass[p] + right_sum**2 / right_mass[p] - (summed[nodes] ** 2 / total[nodes])[segment][p]
+    )
     best = np.maximum.reduceat(gain, starts)
     first = np.flatnonzero(gain == best[segment])
     _, unique = np.unique(segment[first], return_index=True)

@@ -94,6 +94,16 @@ class OptimizationResult:
         Console(file=out, width=100, no_color=True, highlight=False).print(self)
         return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
+    def _repr_html_(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        console = Console(file=StringIO(), width=110, record=True, highlight=False)
+        console.print(self)
+        page = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
+        return console.export_html(inline_styles=True, code_format=page)
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
         return {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
 from dspex.study import asking, loop, queue, telling
 from dspex.study.best import best_of, pareto_front
+from dspex.study.display import study_html
 from dspex.study.frame import ATTRIBUTES, trials_dataframe
 from dspex.study.lead import lead
 from dspex.study.mirror import Mirror
@@ -469,6 +473,15 @@ class Study:
         count = len(self._mirror.record.directions)
         if count > 1:
             raise StudyError(f"the study has {count} objectives, so it has no {attribute}; write study.{instead}")
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes one self-contained HTML page about the study; see `dspex.visualization.report`."""
+        # By its name, because visualization stands to the right of the study: it reads studies.
+        written: Path = importlib.import_module("dspex.visualization").report(self, path)
+        return written
+
+    def _repr_html_(self) -> str:
+        return study_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.storage.shared:

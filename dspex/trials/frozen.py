@@ -12,6 +12,7 @@ import attrs
 from dspex.errors import StudyError
 from dspex.trials.state import TrialState
 from dspex.variables import Domain
+from dspex.variables.notebook import table
 
 __all__ = ["FrozenTrial", "create_trial"]
 
@@ -117,6 +118,16 @@ class FrozenTrial:
         """What a queued trial wants to be run with, as it was enqueued."""
         fixed: Mapping[str, Any] = self.system_attrs.get("fixed_params", _NOTHING)
         return fixed
+
+    def _repr_html_(self) -> str:
+        told = "" if self.values is None else f", {', '.join(f'{value:.6g}' for value in self.values)}"
+        infeasible = "" if self.feasible else ", infeasible"
+        rows = [(path, value, repr(self.distributions.get(path))) for path, value in self.params.items()]
+        rows += [(f"constraint {name}", value, "violated above 0") for name, value in self.constraints.items()]
+        rows += [(f"user_attrs[{key!r}]", value, "") for key, value in self.user_attrs.items()]
+        took = "" if self.duration is None else f"took {self.duration.total_seconds():.3g} s"
+        title = f"Trial {self.number}: {self.state.name}{told}{infeasible}"
+        return table(title, ("variable", "value", "domain"), rows, note=took)
 
 
 def create_trial(

@@ -19,6 +19,7 @@ from dspex.variables.domain import Domain
 from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
 from dspex.variables.messages import counted, did_you_mean, shown, some, unknown_path
+from dspex.variables.notebook import space_html
 from dspex.variables.pool import Pool
 from dspex.variables.serial import space_from_json, space_hash, space_to_json
 from dspex.variables.state import VariableState
@@ -155,6 +156,9 @@ class Space(Mapping[str, Entry]):
 
     def __repr__(self) -> str:
         return f"<Space of {counted(len(self), 'variable')}, {len(self.tunable)} tunable>"
+
+    def _repr_html_(self) -> str:
+        return space_html(self)
 
     # Values.
 
