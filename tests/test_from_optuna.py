@@ -1,0 +1,89 @@
+"""docs/from-optuna.md has a row for every public name of Optuna's modules, and what it promises is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import dspex
+
+PAGE = Path(__file__).parents[1] / "docs" / "from-optuna.md"
+
+# What Optuna 5 exports; held equal to it below where it is installed.
+NAMES = {
+    "optuna.importance": (
+        "BaseImportanceEvaluator",
+        "FanovaImportanceEvaluator",
+        "MeanDecreaseImpurityImportanceEvaluator",
+        "PedAnovaImportanceEvaluator",
+        "get_param_importances",
+    ),
+    "optuna.visualization": (
+        "is_available",
+        "matplotlib",
+        "plot_contour",
+        "plot_edf",
+        "plot_hypervolume_history",
+        "plot_intermediate_values",
+        "plot_optimization_history",
+        "plot_parallel_coordinate",
+        "plot_param_importances",
+        "plot_pareto_front",
+        "plot_rank",
+        "plot_slice",
+        "plot_terminator_improvement",
+        "plot_timeline",
+    ),
+}
+
+
+def _rows(module: str) -> dict[str, str]:
+    """Optuna's name → what stands beside it, from the table that begins with the module's name."""
+    lines = PAGE.read_text("utf-8").splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"| `{module}` |"))
+    rows: dict[str, str] = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        name, here, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name.strip("`")] = here
+    return rows
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_every_name_has_a_row(module: str) -> None:
+    assert sorted(_rows(module)) == sorted(NAMES[module])
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_what_a_row_names_is_there(module: str) -> None:
+    for name, here in _rows(module).items():
+        if here == "not here":
+            continue
+        found = re.fullmatch(r"`(dspex(?:\.\w+)*)\.(\w+)`", here)
+        assert found, f"{name}: {here}"
+        assert hasattr(importlib.import_module(found[1]), found[2]), here
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_names_are_optunas(module: str) -> None:
+    pytest.importorskip("optuna")
+    assert sorted(importlib.import_module(module).__all__) == sorted(NAMES[module])
+
+
+def test_the_same_arguments() -> None:
+    optuna = pytest.importorskip("optuna")
+    import inspect
+
+    for name, here in _rows("optuna.visualization").items():
+        if not name.startswith("plot_") or here == "not here":
+            continue
+        theirs = inspect.signature(getattr(optuna.visualization, name)).parameters
+        for room in (dspex.visualization, dspex.visualization.matplotlib):
+            ours = inspect.signature(getattr(room, name)).parameters
+            assert list(ours) == [one for one in theirs if one != "constraints_func"]
+            assert [one.kind for one in ours.values()] == [theirs[one].kind for one in ours]
+            assert [one.default for one in ours.values()] == [theirs[one].default for one in ours]
