@@ -12,9 +12,9 @@ import numpy as np
 from dspex.errors import StateError, StudyError
 from dspex.importance.columns import Column, column_of, gates
 from dspex.importance.forest import Leaves, grow
-from dspex.importance.targets import Target, checked_params, measured, value_of
+from dspex.importance.targets import Target, checked_params, index_of, measured, value_of
 from dspex.study import Study
-from dspex.trials import FrozenTrial, StudyDirection, TrialState
+from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import Entry, Space, VariableState
 
 __all__ = ["Ablation", "AblationStep", "ablate"]
@@ -82,7 +82,7 @@ def ablate(
         end: Where it ends: the study's best trial, unless given.
         evaluate: Measures a configuration: its value, or its score by example id. With k differences it is called
             up to k (k + 1) / 2 times.
-        target: Which objective it is about, when there are several: its index.
+        target: Which objective it is about, when there are several: its index or name.
         objective: Which of the ledger's scores belongs to it.
         seed: Of the forest.
 
@@ -166,9 +166,8 @@ class _Judge:
         self._target = target
         self._objective = objective
         self._seed = seed
-        lower_is_better = callable(target)
-        direction = study.directions[target if isinstance(target, int) else 0]
-        self._sign = -1.0 if lower_is_better or direction is StudyDirection.MINIMIZE else 1.0
+        # A gain is what makes a loss smaller.
+        self._sign = -1.0 if callable(target) else -study.directions[index_of(study, target)].sign
         self._read = value_of(study, target)
         self._told = {
             self._key(study.values(trial)): self._read(trial)

@@ -33,7 +33,7 @@ def get_param_importances(
             `FanovaImportanceEvaluator` says instead which share of the variance of the objective is due to a
             variable.
         params: The variables to assess; all by default.
-        target: What they matter for: the index of an objective, or a function of the trial, of which less is
+        target: What they matter for: the index or name of an objective, or a function of the trial, of which less is
             better. By default the only objective; with several of them PED-ANOVA asks what matters for reaching the
             Pareto front.
         normalize: Whether to divide by the sum, so that they add up to 1.

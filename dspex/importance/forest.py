@@ -208,8 +208,8 @@ def _open_gate(
 ) -> None:
     """Divides nodes by a condition where this, together with the division ``behind`` it, gains more than any other.
 
-    A choice that matters by nothing but what it activates would otherwise never be divided by, and its variables never
-    be reached.
+    A choice that matters by nothing but what it activates would otherwise never be divided by, and its variables
+    never be reached.
     """
     index = next((index for index, column in enumerate(columns) if column.path == gate), None)
     if index is None:

@@ -14,10 +14,10 @@ from dspex.study import Study
 from dspex.study.best import pareto_front
 from dspex.trials import FrozenTrial, TrialState
 
-__all__ = ["Measured", "Target", "checked_params", "measured", "value_of"]
+__all__ = ["Measured", "Target", "checked_params", "index_of", "measured", "objective_names", "value_of"]
 
-Target = Callable[[FrozenTrial], float] | int | None
-"""``None`` for the only objective, the index of an objective, or a function of the trial of which less is better."""
+Target = Callable[[FrozenTrial], float] | int | str | None
+"""``None`` for the only objective, the index or the name of one, or a function of the trial of which less is better."""
 
 
 @attrs.frozen
@@ -66,8 +66,8 @@ def measured(study: Study, target: Target, *, pareto: bool = False) -> Measured:
     if together:
         tiers = _fronts(study, trials)
     else:
-        direction = study.directions[target if isinstance(target, int) else 0]
-        tiers = _levels(numbers * (1.0 if callable(target) else direction.sign), trials)
+        sign = 1.0 if callable(target) else study.directions[index_of(study, target)].sign
+        tiers = _levels(numbers * sign, trials)
     return Measured(tuple(trials), numbers, tiers)
 
 
@@ -77,18 +77,39 @@ def value_of(study: Study, target: Target) -> Callable[[FrozenTrial], float]:
     Raises:
         StudyError: when the study has several objectives and none is chosen, or there is none of that index.
     """
-    count = len(study.directions)
     if callable(target):
         return lambda trial: _number(target(trial), trial)
-    if target is None and count > 1:
-        raise StudyError(f"the study has {count} objectives; say which one is meant: target=0, ..., target={count - 1}")
-    if target is not None and (isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < count):
-        raise StudyError(
-            f"target must be a function of a trial or the index of one of the {count} objectives, got {target!r} "
-            f"({type(target).__name__}); write for example target=0, or target=lambda trial: trial.values[0]"
-        )
-    index = target or 0
+    index = index_of(study, target)
     return lambda trial: math.nan if trial.values is None else trial.values[index]
+
+
+def index_of(study: Study, target: int | str | None) -> int:
+    """Which objective is meant.
+
+    Raises:
+        StudyError: when the study has several objectives and none is chosen, or there is no such one.
+    """
+    names, count = objective_names(study), len(study.directions)
+    if target is None and count == 1:
+        return 0
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < count:
+        return target
+    if target is None:
+        raise StudyError(
+            f"the study has {count} objectives; say which one is meant: target=0, ..., target={count - 1}, or by its "
+            f"name: {', '.join(names)}"
+        )
+    raise StudyError(
+        f"target must be a function of a trial, or the index or name of one of the {count} objectives "
+        f"({', '.join(names)}), got {target!r} ({type(target).__name__}); write for example target=0"
+    )
+
+
+def objective_names(study: Study) -> list[str]:
+    """What the objectives are called; "Objective 0" and so on where nobody has said."""
+    return study.metric_names or [f"Objective {index}" for index in range(len(study.directions))]
 
 
 def _number(value: object, trial: FrozenTrial) -> float:

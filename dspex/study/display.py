@@ -32,7 +32,9 @@ def study_html(study: Study) -> str:
 
 def best_rows(study: Study, most: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """The best trials, at most ``most``, as rows of a table: number, values, and what they were run with."""
-    names = ("value",) if len(study.directions) == 1 else tuple(f"objective {i}" for i in range(len(study.directions)))
+    names = study.metric_names or (
+        ["value"] if len(study.directions) == 1 else [f"objective {index}" for index in range(len(study.directions))]
+    )
     return ("trial", *names, "values of the variables"), [
         (trial.number, *(trial.values or ()), _params(study, trial)) for trial in _best(study)[:most]
     ]

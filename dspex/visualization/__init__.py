@@ -23,6 +23,7 @@ __all__ = [
     "plot_prompt_lineage",
     "plot_rank",
     "plot_slice",
+    "plot_terminator_improvement",
     "plot_timeline",
     "report",
 ]
@@ -40,4 +41,5 @@ plot_pareto_front = plotly.plotted(fronts.pareto_front)
 plot_prompt_lineage = plotly.plotted(examples.prompt_lineage)
 plot_rank = plotly.plotted(relations.rank)
 plot_slice = plotly.plotted(relations.slices)
+plot_terminator_improvement = plotly.plotted(histories.terminator_improvement)
 plot_timeline = plotly.plotted(histories.timeline)

@@ -11,7 +11,7 @@ from dspex.errors import StudyError
 from dspex.importance import Target
 from dspex.study import Study
 from dspex.visualization.figure import MUTED, PALETTE, Axis, Figure, Heat, Layer, Line, Panel, Points
-from dspex.visualization.selecting import lower_is_better, shorten, shown
+from dspex.visualization.selecting import lower_is_better, shorten, shown, titled
 
 __all__ = ["example_heatmap", "prompt_lineage"]
 
@@ -95,13 +95,14 @@ def prompt_lineage(
     Args:
         study: A study with a pool.
         path: The variable; may be left out when only one has candidates.
-        target: The index of the objective, when there are several, or a function of a trial.
+        target: The index or name of the objective, when there are several, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when there is no such pool, or ``path`` is needed.
     """
     path = _pool_path(study, path)
+    target_name = titled(study, target, target_name)
     pool = study.pool(path)
     used: dict[str, list[float]] = {}
     for one in shown(study, target):

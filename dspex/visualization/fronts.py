@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dspex.errors import StudyError
+from dspex.importance.targets import objective_names
 from dspex.study import Study
 from dspex.study.best import dominates, pareto_front as front_of
 from dspex.trials import FrozenTrial, TrialState
@@ -27,7 +28,7 @@ def pareto_front(
 
     Args:
         study: A study with several objectives.
-        target_names: What to call them; "Objective 0" and so on by default.
+        target_names: What to call them; by default as the study does (`Study.set_metric_names`).
         include_dominated_trials: Whether to show the others too.
         targets: What to show instead: two or three numbers of a trial. Which trials are in front is still said by the
             objectives.
@@ -49,7 +50,8 @@ def pareto_front(
     count = len(next(iter(points.values())))
     if count not in (2, 3) or any(len(point) != count for point in points.values()):
         raise StudyError(f"targets(trial) must return 2 numbers, or 3, for every trial; got {count}")
-    names = [f"Objective {index}" for index in range(count)] if target_names is None else list(target_names)
+    named = objective_names(study) if targets is None else [f"Objective {index}" for index in range(count)]
+    names = named if target_names is None else list(target_names)
     if len(names) != count:
         raise StudyError(f"target_names must name the {count} objectives, got {names!r}")
     best = {trial.number for trial in front_of(completed, study.directions)}

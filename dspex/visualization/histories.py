@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -13,13 +14,14 @@ import numpy as np
 from dspex.data import Usage
 from dspex.errors import StudyError
 from dspex.importance import Target
-from dspex.importance.targets import value_of
+from dspex.importance.targets import objective_names, value_of
 from dspex.study import Study
+from dspex.study.stopping import expected_gain
 from dspex.trials import FrozenTrial, TrialState
 from dspex.visualization.figure import MUTED, PALETTE, Axis, Bars, Figure, Layer, Line, Panel, Points
-from dspex.visualization.selecting import Shown, hover_of, lower_is_better, shown, studies_of
+from dspex.visualization.selecting import Shown, hover_of, lower_is_better, shown, studies_of, titled
 
-__all__ = ["cost_gain", "edf", "intermediate_values", "optimization_history", "timeline"]
+__all__ = ["cost_gain", "edf", "intermediate_values", "optimization_history", "terminator_improvement", "timeline"]
 
 _STATE_COLORS = {
     TrialState.COMPLETE: PALETTE[0],
@@ -41,7 +43,8 @@ def optimization_history(
 
     Args:
         study: A study, or several to compare.
-        target: What to plot: the index of an objective or a function of a trial. With a function, no best is drawn.
+        target: What to plot: the index or name of an objective, or a function of a trial. With a function, no best
+            is drawn.
         target_name: What to call it.
         error_bar: Whether to draw the mean and the standard deviation over several studies, trial by trial.
 
@@ -49,6 +52,7 @@ def optimization_history(
         StudyError: when no trial has completed, or a study has several objectives and none is chosen.
     """
     studies = studies_of(study)
+    target_name = titled(studies[0], target, target_name)
     layers = _over_studies(studies, target, target_name) if error_bar else _each_study(studies, target, target_name)
     panel = Panel(layers=tuple(layers), x=Axis(title="Trial", whole=True), y=Axis(title=target_name))
     return Figure(title="Optimization History", panels=((panel,),), legend=True)
@@ -119,13 +123,14 @@ def edf(study: Study | Iterable[Study], *, target: Target = None, target_name: s
 
     Args:
         study: A study, or several to compare.
-        target: What to plot: the index of an objective or a function of a trial.
+        target: What to plot: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when no trial has completed, or a study has several objectives and none is chosen.
     """
     studies = studies_of(study)
+    target_name = titled(studies[0], target, target_name)
     values = [np.sort([one.value for one in shown(one_study, target)]) for one_study in studies]
     xs = np.linspace(min(part[0] for part in values), max(part[-1] for part in values), 200)
     lines = tuple(
@@ -154,22 +159,99 @@ def intermediate_values(study: Study) -> Figure:
             f"no trial of study {study.study_name!r} has reported a value; write trial.report(value, step) in the "
             "objective"
         )
-    lines = []
-    for index, trial in enumerate(trials):
-        steps = sorted(trial.intermediate_values)
-        lines.append(
-            Line(
-                x=steps,
-                y=[trial.intermediate_values[step] for step in steps],
-                color=PALETTE[index % len(PALETTE)] if trial.feasible else MUTED,
-                name=f"Trial {trial.number}",
-                dash=trial.state is TrialState.PRUNED,
-                width=1.5,
-                opacity=0.8,
-            )
+    several = len(study.directions) > 1
+    panels = []
+    for objective, name in enumerate(objective_names(study) if several else ["Intermediate Value"]):
+        lines = [
+            _reports(trial.of_objective(objective) if several else trial, PALETTE[index % len(PALETTE)])
+            for index, trial in enumerate(trials)
+        ]
+        panels.append(Panel(layers=tuple(lines), x=Axis(title="Step", whole=True), y=Axis(title=name)))
+    size = (900, 520) if not several else (480 * len(panels), 480)
+    return Figure(title="Intermediate Values", panels=(tuple(panels),), legend=len(trials) <= 12, size=size)
+
+
+def _reports(trial: FrozenTrial, color: str) -> Line:
+    steps = sorted(trial.intermediate_values)
+    return Line(
+        x=steps,
+        y=[float(trial.intermediate_values[step]) for step in steps],
+        color=color if trial.feasible else MUTED,
+        name=f"Trial {trial.number}",
+        dash=trial.state is TrialState.PRUNED,
+        width=1.5,
+        opacity=0.8,
+    )
+
+
+def terminator_improvement(
+    study: Study,
+    plot_error: bool = False,
+    improvement_evaluator: Callable[[Sequence[float]], float] | None = None,
+    error_evaluator: Callable[[Study, FrozenTrial], float] | None = None,
+    min_n_trials: int = 20,
+) -> Figure:
+    """After each completed trial, how much the next one is expected to gain: what `ExpectedGainCallback` decides by.
+
+    Grey before there are ``min_n_trials``. Where it is far below the error, what could still be gained could not be
+    told from chance.
+
+    Args:
+        study: A study with one objective.
+        plot_error: Whether to draw the error of the best value so far too.
+        improvement_evaluator: The expected gain, from the feasible trials' losses in ascending order; by default
+            that of `ExpectedGainCallback` (Weissman 1978), from the 10 best.
+        error_evaluator: The error of a trial's value; by default the standard error of its mean over the examples of
+            the ledger.
+        min_n_trials: How many completed trials it takes until the estimate means something.
+
+    Raises:
+        StudyError: when the study has several objectives, fewer than two feasible trials have completed, or the
+            ledger does not tell the error.
+    """
+    if len(study.directions) > 1:
+        raise StudyError(f"an expected gain is of one objective, and the study has {len(study.directions)}")
+    estimate = improvement_evaluator or (lambda losses: expected_gain(losses, 10))
+    found = [one for one in shown(study, None) if one.trial.feasible]
+    if len(found) < 2:
+        raise StudyError(
+            f"an expected gain needs two feasible trials, and study {study.study_name!r} has {len(found)}; run more with "
+            "study.optimize(...)"
         )
-    panel = Panel(layers=tuple(lines), x=Axis(title="Step", whole=True), y=Axis(title="Intermediate Value"))
-    return Figure(title="Intermediate Values", panels=((panel,),), legend=len(lines) <= 12)
+    sign = study.direction.sign
+    losses: list[float] = []
+    numbers, gains, errors = [], [], []
+    best = found[0]
+    for one in found:
+        bisect.insort(losses, sign * one.value)
+        best = one if sign * one.value < sign * best.value else best
+        if len(losses) > 1:
+            numbers.append(one.trial.number)
+            gains.append(float(estimate(losses)))
+            if plot_error:
+                errors.append(float((error_evaluator or _standard_error)(study, best.trial)))
+    start = min(max(0, min_n_trials - 2), len(numbers))
+    layers: list[Layer] = []
+    for part, color, name in (
+        (slice(0, start + 1), MUTED, f"Expected gain, below {min_n_trials} trials"),
+        (slice(start, None), PALETTE[0], "Expected gain"),
+    ):
+        if numbers[part] and (start or color != MUTED):
+            layers.append(Line(x=numbers[part], y=gains[part], color=color, name=name))
+    if plot_error:
+        layers.append(Line(x=numbers, y=errors, color=PALETTE[1], name="Error"))
+    panel = Panel(layers=tuple(layers), x=Axis(title="Trial", whole=True), y=Axis(title="Gain of the next trial"))
+    return Figure(title="Terminator Improvement", panels=((panel,),), legend=True)
+
+
+def _standard_error(study: Study, trial: FrozenTrial) -> float:
+    scores = list(study.ledger.scores(trial.number).values())
+    if len(scores) < 2:
+        raise StudyError(
+            f"trial {trial.number} has no scores on several examples in the ledger, so its error is not known; leave "
+            "plot_error out, or say it: error_evaluator=lambda study, trial: ..."
+        )
+    return float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
 
 
 def timeline(study: Study, n_recent_trials: int | None = None) -> Figure:
@@ -228,12 +310,13 @@ def cost_gain(
     Args:
         study: A study whose ledger has what was spent (every search over programs keeps it).
         cost: In what it is counted; ``seconds`` are those that the examples took, one after the other.
-        target: The index of the objective, when there are several.
+        target: The index or name of the objective, when there are several.
         target_name: What to call it.
 
     Raises:
         StudyError: when the ledger is empty, or nothing in it has a known price.
     """
+    target_name = titled(study, target, target_name)
     if cost not in ("usd", "tokens", "calls", "evaluations", "seconds"):
         raise StudyError(f"cost must be 'usd', 'tokens', 'calls', 'evaluations' or 'seconds', got {cost!r}")
     if not len(study.ledger):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from dspex.errors import StudyError
 from dspex.importance import ImportanceEvaluator, Target, get_param_importances
+from dspex.importance.targets import objective_names
 from dspex.study import Study
 from dspex.trials import TrialState
 from dspex.visualization.figure import PALETTE, Axis, Bars, Figure, Panel
-from dspex.visualization.selecting import shorten
+from dspex.visualization.selecting import shorten, titled
 
 __all__ = ["param_importances"]
 
@@ -30,15 +31,17 @@ def param_importances(
         study: What was tried.
         evaluator: `PedAnovaImportanceEvaluator` by default.
         params: The variables; all by default, of which the 25 most important are drawn.
-        target: What they matter for: the index of an objective or a function of a trial.
+        target: What they matter for: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when fewer than two trials have completed, or ``params`` names what none has.
     """
-    targets: list[tuple[str, Target]] = [(target_name, target)]
+    targets: list[tuple[str, Target]]
     if target is None and len(study.directions) > 1:
-        targets = [(f"Objective {index}", index) for index in range(len(study.directions))]
+        targets = [(name, index) for index, name in enumerate(objective_names(study))]
+    else:
+        targets = [(titled(study, target, target_name), target)]
     found = [
         (name, get_param_importances(study, evaluator=evaluator, params=params, target=one)) for name, one in targets
     ]

@@ -36,6 +36,7 @@ __all__ = [
     "plot_prompt_lineage",
     "plot_rank",
     "plot_slice",
+    "plot_terminator_improvement",
     "plot_timeline",
     "render",
 ]
@@ -268,4 +269,5 @@ plot_pareto_front = _plotted(fronts.pareto_front)
 plot_prompt_lineage = _plotted(examples.prompt_lineage)
 plot_rank = _plotted(relations.rank)
 plot_slice = _plotted(relations.slices)
+plot_terminator_improvement = _plotted(histories.terminator_improvement)
 plot_timeline = _plotted(histories.timeline)

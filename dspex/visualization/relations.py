@@ -10,7 +10,7 @@ import numpy as np
 
 from dspex.errors import StudyError
 from dspex.importance import Target
-from dspex.importance.targets import measured
+from dspex.importance.targets import measured, objective_names
 from dspex.study import Study
 from dspex.visualization.figure import MUTED, Axis, Colors, Figure, Heat, Layer, Line, Panel, Points, Texts
 from dspex.visualization.selecting import (
@@ -22,6 +22,7 @@ from dspex.visualization.selecting import (
     scale_of,
     shorten,
     shown,
+    titled,
 )
 
 __all__ = ["contour", "parallel_coordinate", "rank", "slices"]
@@ -46,13 +47,14 @@ def slices(
     Args:
         study: What was tried.
         params: The variables; by default all that vary, or the 16 most important of more.
-        target: What to plot: the index of an objective or a function of a trial.
+        target: What to plot: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when no trial has completed, or ``params`` names what none has.
     """
     found = shown(study, target)
+    target_name = titled(study, target, target_name)
     paths = chosen_params(study, found, params, target, most=_MOST_SLICES)
     panels = []
     for index, path in enumerate(paths):
@@ -102,13 +104,14 @@ def rank(
     Args:
         study: What was tried.
         params: The variables; by default all that vary, or the 5 most important of more.
-        target: What to rank: the index of an objective or a function of a trial.
+        target: What to rank: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when no trial has completed, or ``params`` names what none has.
     """
     found = shown(study, target)
+    target_name = titled(study, target, target_name)
     paths = chosen_params(study, found, params, target, most=_MOST_PAIRED)
     values = np.array([one.value for one in found])
     below = np.searchsorted(np.sort(values), values, side="left") + np.searchsorted(
@@ -170,13 +173,14 @@ def contour(
     Args:
         study: What was tried.
         params: The variables, two at the least; by default all that vary, or the 5 most important of more.
-        target: What to plot: the index of an objective or a function of a trial.
+        target: What to plot: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
         StudyError: when no trial has completed, or there are fewer than two variables.
     """
     found = shown(study, target)
+    target_name = titled(study, target, target_name)
     paths = chosen_params(study, found, params, target, most=_MOST_PAIRED)
     if len(paths) < 2:
         raise StudyError(
@@ -276,7 +280,7 @@ def parallel_coordinate(
     Args:
         study: What was tried.
         params: The variables; by default all that vary, or the 10 most important of more.
-        target: What to plot: the index of an objective or a function of a trial.
+        target: What to plot: the index or name of an objective, or a function of a trial.
         target_name: What to call it.
 
     Raises:
@@ -284,12 +288,11 @@ def parallel_coordinate(
     """
     several = target is None and len(study.directions) > 1
     found = _by_front(study) if several else shown(study, target)
-    color_title = "Pareto Front" if several else target_name
+    target_name = "Pareto Front" if several else titled(study, target, target_name)
     paths = chosen_params(study, found, params, target, most=_MOST_PARALLEL)
     lower = several or lower_is_better(study, target)
     objectives = [
-        (f"Objective {index}", [(one.trial.values or ())[index] for one in found])
-        for index in range(len(study.directions))
+        (name, [(one.trial.values or ())[index] for one in found]) for index, name in enumerate(objective_names(study))
     ]
     if not several:
         objectives = [(target_name, [one.value for one in found])]
@@ -303,7 +306,7 @@ def parallel_coordinate(
         Points(
             x=[0.0] * len(feasible),
             y=[columns[0].shares[index] for index in feasible],
-            color=Colors(values=[found[index].value for index in feasible], title=color_title, reverse=lower),
+            color=Colors(values=[found[index].value for index in feasible], title=target_name, reverse=lower),
             hover=[hover_of(study, found[index].trial) for index in feasible],
             size=6.0,
         )

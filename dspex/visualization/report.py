@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex.errors import StudyError
+from dspex.importance.targets import objective_names
 from dspex.study import Study
 from dspex.study.display import best_rows
 from dspex.trials import TrialState
@@ -88,13 +89,15 @@ def _summary(study: Study) -> str:
     starts = [trial.datetime_start for trial in study.trials if trial.datetime_start]
     ends = [trial.datetime_complete for trial in study.trials if trial.datetime_complete]
     rows: list[tuple[str, object]] = [
-        ("directions", ", ".join(study.directions)),
+        ("objectives", ", ".join(map(" ".join, zip(study.directions, objective_names(study), strict=True)))),
         ("trials", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
         ("sampler", repr(study.sampler)),
         ("pruner", repr(study.pruner)),
     ]
     if starts and ends:
         rows.append(("ran", f"{min(starts):%Y-%m-%d %H:%M:%S} to {max(ends):%Y-%m-%d %H:%M:%S} UTC"))
+    if study.stopped:
+        rows.append(("stopped", study.stopped))
     ledger = study.ledger
     if len(ledger):
         failed = sum(not row.ok for row in ledger)
@@ -109,14 +112,12 @@ def _summary(study: Study) -> str:
 
 def _plots(study: Study) -> Iterator[str]:
     several = len(study.directions) > 1
-    first: dict[str, Any] = {"target": 0, "target_name": "Objective 0"} if several else {}
+    first: dict[str, Any] = {"target": 0} if several else {}
     wanted: list[tuple[str, Callable[[], Figure]]] = []
     if several:
         wanted.append(("Pareto front", partial(fronts.pareto_front, study)))
-        for index in range(len(study.directions)):
-            name = f"Objective {index}"
-            history = partial(histories.optimization_history, study, target=index, target_name=name)
-            wanted.append((f"History of objective {index}", history))
+        for index, name in enumerate(objective_names(study)):
+            wanted.append((f"History of {name}", partial(histories.optimization_history, study, target=index)))
     else:
         wanted.append(("History", partial(histories.optimization_history, study)))
     wanted += [
@@ -127,6 +128,7 @@ def _plots(study: Study) -> Iterator[str]:
         ("Parallel coordinates", partial(relations.parallel_coordinate, study)),
         ("Examples", partial(examples.example_heatmap, study)),
         ("Intermediate values", partial(histories.intermediate_values, study)),
+        ("What is left to gain", partial(histories.terminator_improvement, study)),
         ("Timeline", partial(histories.timeline, study)),
     ]
     for path in sorted(path for path, pool in study.view.pools.items() if len(pool) > 1):

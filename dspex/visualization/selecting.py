@@ -10,7 +10,7 @@ import attrs
 
 from dspex.errors import StudyError
 from dspex.importance import PedAnovaImportanceEvaluator, Target
-from dspex.importance.targets import value_of
+from dspex.importance.targets import index_of, objective_names, value_of
 from dspex.study import Study
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 from dspex.trials.params import encode_param
@@ -18,6 +18,7 @@ from dspex.variables import Domain, Float, Int, canonical_json
 from dspex.visualization.figure import Axis
 
 __all__ = [
+    "UNNAMED",
     "Scale",
     "Shown",
     "chosen_params",
@@ -28,7 +29,11 @@ __all__ = [
     "shorten",
     "shown",
     "studies_of",
+    "titled",
 ]
+
+UNNAMED = "Objective Value"
+"""What a target is called when nobody says it."""
 
 _LABEL = 26  # characters of a label on an axis
 _HOVER = 90  # characters of a value in a text that hovers
@@ -73,9 +78,14 @@ def studies_of(study: Study | Iterable[Study]) -> list[Study]:
 
 def lower_is_better(study: Study, target: Target) -> bool:
     """Whether the target is to be small."""
-    if callable(target):
-        return True
-    return study.directions[target or 0] is StudyDirection.MINIMIZE
+    return callable(target) or study.directions[index_of(study, target)] is StudyDirection.MINIMIZE
+
+
+def titled(study: Study, target: Target, target_name: str) -> str:
+    """What to call the target: as the caller says, else as the study calls its objective."""
+    if target_name != UNNAMED or callable(target) or (study.metric_names is None and target is None):
+        return target_name
+    return objective_names(study)[index_of(study, target)]
 
 
 def chosen_params(

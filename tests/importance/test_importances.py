@@ -249,6 +249,12 @@ class TestTargets:
             )
             assert by_function == get_param_importances(study, evaluator=evaluator, target=1)
 
+    def test_an_objective_by_its_name(self) -> None:
+        study = self._study()
+        assert get_param_importances(study, target="Objective 1") == get_param_importances(study, target=1)
+        study.set_metric_names(["accuracy", "cost"])
+        assert get_param_importances(study, target="cost") == get_param_importances(study, target=1)
+
     def test_ped_anova_judges_all_of_them_together(self) -> None:
         found = get_param_importances(self._study(), evaluator=PedAnovaImportanceEvaluator())
         assert found == pytest.approx({"x": 0.5, "y": 0.5}, abs=0.35)
@@ -270,7 +276,9 @@ class TestTargets:
 
     @pytest.mark.parametrize("target", [2, -1, True, "score"])
     def test_no_such_objective(self, target: Any) -> None:
-        with pytest.raises(StudyError, match=r"target must be a function of a trial or the index of one of the 2"):
+        with pytest.raises(
+            StudyError, match=r"target must be a function of a trial, or the index or name of one of the 2"
+        ):
             get_param_importances(self._study(), target=target)
 
     def test_fanova_wants_to_be_told(self) -> None:

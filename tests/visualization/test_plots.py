@@ -85,6 +85,7 @@ PLOTS: dict[str, tuple[str, Callable[[Any, Study], Any]]] = {
     "rank of one": ("flat", lambda backend, study: backend.plot_rank(study, ["x"])),
     "slice": ("flat", lambda backend, study: backend.plot_slice(study)),
     "slice of texts": ("program", lambda backend, study: backend.plot_slice(study)),
+    "terminator": ("program", lambda backend, study: backend.plot_terminator_improvement(study, plot_error=True)),
     "timeline": ("flat", lambda backend, study: backend.plot_timeline(study)),
 }
 
@@ -181,6 +182,33 @@ class TestHistories:
         assert not by_name["Trial 0"].dash
         assert list(by_name["Trial 0"].x) == [0, 1, 2, 3]
 
+    def test_intermediate_values_of_each_objective(self) -> None:
+        study = create_study(directions=["maximize", "minimize"])
+        study.set_metric_names(["accuracy", "cost"])
+        trial = study.ask()
+        trial.report((0.5, 3.0), 1)
+        trial.report((0.7, 4.0), 2)
+        study.tell(trial, [0.7, 4.0])
+        figure = histories.intermediate_values(study)
+        assert [panel.y.title for panel in figure.panels[0]] == ["accuracy", "cost"]
+        assert list(_of(figure, Line, (0, 1))[0].y) == [3.0, 4.0]
+
+    def test_what_the_next_trial_is_expected_to_gain(self, program: Study) -> None:
+        study = create_study(direction="maximize")
+        for value in [0.0, 1.0, 3.0, 2.0]:
+            study.add_trial(create_trial(value=value))
+        early, late = _of(histories.terminator_improvement(study, min_n_trials=3), Line)
+        # Of 3 and 2, 1, 0: the spacings times their ranks are 1, 2, 3, so the scale is 2, over 5 for the next of them.
+        assert late.y[-1] == pytest.approx(2.0 / 5)
+        assert (list(early.x), list(late.x)) == ([1, 2], [2, 3])
+        own = histories.terminator_improvement(study, improvement_evaluator=lambda losses: -losses[0], min_n_trials=0)
+        assert list(_of(own, Line)[0].y) == [1.0, 3.0, 3.0]
+        error = _named(histories.terminator_improvement(program, plot_error=True), "Error")
+        scores = list(program.ledger.scores(program.best_trial.number).values())
+        assert error.y[-1] == pytest.approx(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+        with pytest.raises(StudyError, match=r"trial 1 has no scores on several examples in the ledger"):
+            histories.terminator_improvement(study, plot_error=True)
+
     def test_timeline(self, flat: Study) -> None:
         bars = _of(histories.timeline(flat), Bars)
         assert {bar.name for bar in bars} == {"COMPLETE", "FAIL", "INFEASIBLE", "PRUNED"}
@@ -226,6 +254,21 @@ class TestHistories:
             histories.cost_gain(flat)
         with pytest.raises(StudyError, match=r"cost must be 'usd', 'tokens', .* got 'eur'"):
             histories.cost_gain(study, cost="eur")  # type: ignore[arg-type]
+
+
+class TestNames:
+    def test_objectives_are_called_by_their_names(self) -> None:
+        study = create_study(directions=["maximize", "minimize"])
+        study.set_metric_names(["accuracy", "cost"])
+        for x in (0.1, 0.5, 0.9):
+            study.add_trial(create_trial(values=[x, x], params={"x": x}, distributions={"x": Float(0.0, 1.0)}))
+        assert histories.optimization_history(study, target="cost").panels[0][0].y.title == "cost"
+        assert histories.optimization_history(study, target=0).panels[0][0].y.title == "accuracy"
+        assert histories.edf(study, target=0, target_name="mine").panels[0][0].x.title == "mine"
+        assert fronts.pareto_front(study).panels[0][0].y.title == "cost"
+        assert [bar.name for bar in _of(importances.param_importances(study), Bars)] == ["accuracy", "cost"]
+        ticks = relations.parallel_coordinate(study).panels[0][0].x.ticks or ()
+        assert [label for _, label in ticks] == ["accuracy", "cost", "x"]
 
 
 class TestRelations:

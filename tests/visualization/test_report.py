@@ -59,7 +59,7 @@ def test_the_page_has_everything(program: Study, tmp_path: Path) -> None:
     page = path.read_text("utf-8")
     tags = _harmless(page)
     assert "default-src 'none'" in page
-    assert page.count('class="plotly-graph-div"') == 10
+    assert page.count('class="plotly-graph-div"') == 11
     assert len([tag for tag, _ in tags.tags if tag == "details"]) == 6
     for text in ("Study program", "30 complete", "answer.stepwise.temperature", "Cost and gain", "never tried"):
         assert text in tags.text
@@ -76,7 +76,7 @@ def test_the_study_has_a_door_to_it(flat: Study, several: Study, tmp_path: Path)
     page = several.report(tmp_path / "several.html").read_text("utf-8")
     text = _harmless(page).text
     assert "Pareto front" in text
-    assert "History of objective 1" in text
+    assert "History of Objective 1" in text
     assert page.count('class="plotly-graph-div"') >= 8
 
 
@@ -88,13 +88,24 @@ def test_without_plotly_the_plots_are_drawings(program: Study, tmp_path: Path, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "plotly", None)
     page = report(program, tmp_path / "report.html").read_text("utf-8")
-    assert page.count("<svg") == 10
+    assert page.count("<svg") == 11
     assert "<script" not in page
     assert not re.findall(r'(?:src|xlink:href)="(?!#|data:image)', page)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"a report needs plotly or matplotlib: pip install 'dspex\[plot\]'"):
         report(program, tmp_path / "none.html")
+
+
+def test_objectives_have_their_names(tmp_path: Path) -> None:
+    study = create_study(directions=["maximize", "minimize"])
+    study.set_metric_names(["accuracy", "price"])
+    for values in [(0.1, 1.0), (0.2, 2.0)]:
+        study.add_trial(create_trial(values=values))
+    text = _harmless(study.report(tmp_path / "report.html").read_text("utf-8")).text
+    assert "maximize accuracy, minimize price" in text
+    assert "History of price" in text
+    assert "accuracy" in study._repr_html_()
 
 
 def test_an_empty_study(tmp_path: Path) -> None:
