@@ -168,17 +168,26 @@ class _Judge:
         self._seed = seed
         # A gain is what makes a loss smaller.
         self._sign = -1.0 if callable(target) else -study.directions[index_of(study, target)].sign
-        self._read = value_of(study, target)
-        self._told = {
-            self._key(study.values(trial)): self._read(trial)
-            for trial in study.get_trials(states=[TrialState.COMPLETE])
-            if all(path in space for path in trial.params)
-        }
+        read = value_of(study, target)
+        self._told: dict[str, float] = {}
+        self._fingerprints: dict[str, set[str]] = {}  # under which the ledger has the rows of a configuration
+        for trial in study.trials:
+            key = self._key(trial)
+            if key is not None:
+                self._fingerprints.setdefault(key, set()).add(trial.fingerprint)
+                if trial.state is TrialState.COMPLETE:
+                    self._told[key] = read(trial)
         self._known: dict[str, Scores | None] = {}
         self._model: tuple[list[Column], Leaves] | None = None
 
-    def _key(self, values: Mapping[str, Any]) -> str:
-        return self._space.state(values).fingerprint
+    def _key(self, trial: FrozenTrial) -> str | None:
+        """The fingerprint that the trial's values have in the space of the ablation, where they have one."""
+        if self._study.space is not None:
+            return trial.fingerprint
+        try:
+            return self._space.state(self._study.values(trial)).fingerprint
+        except StateError:  # it has other variables
+            return None
 
     def compare(self, old: VariableState, new: VariableState) -> AblationStep:
         before, after = self._measured(old), self._measured(new)
@@ -203,9 +212,10 @@ class _Judge:
 
     def _look_up(self, state: VariableState) -> Scores | None:
         rows: dict[str, list[float]] = {}
-        for row in self._study.ledger.rows(fingerprint=state.fingerprint):
-            if row.ok and self._objective in row.scores:
-                rows.setdefault(row.example_id, []).append(row.scores[self._objective])
+        for fingerprint in sorted({state.fingerprint, *self._fingerprints.get(state.fingerprint, ())} - {""}):
+            for row in self._study.ledger.rows(fingerprint=fingerprint):
+                if row.ok and self._objective in row.scores:
+                    rows.setdefault(row.example_id, []).append(row.scores[self._objective])
         if rows:
             return {example: sum(scores) / len(scores) for example, scores in rows.items()}
         if state.fingerprint in self._told:

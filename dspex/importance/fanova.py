@@ -102,20 +102,19 @@ class _Model:
         index = {column.path: position for position, column in enumerate(self.columns)}
         if not all(path in index for path in paths):
             return 0.0
-        region = {index[gate]: mask for path in paths for gate, mask in self.gates[path].items() if gate in index}
+        region: dict[int, Mask] = {}
         for path in paths:
             for gate, mask in self.gates[path].items():
                 if gate in index:
-                    region[index[gate]] = region[index[gate]] & mask
-        weights = [column.seen / column.seen.sum() for column in self.columns]
-        chance = 1.0
+                    region[index[gate]] = region.get(index[gate], mask) & mask
+        everywhere = [column.seen / column.seen.sum() for column in self.columns]
+        weights, chance = list(everywhere), 1.0
         for position, mask in region.items():
             inside = weights[position] * mask
             if inside.sum() <= 0:
                 return 0.0  # they are never active together
             chance *= float(inside.sum())
             weights[position] = inside / inside.sum()
-        everywhere = [column.seen / column.seen.sum() for column in self.columns]
         shares = []
         for tree in self.trees:
             variance = _variance(tree, everywhere)

@@ -11,7 +11,7 @@ from dspex.errors import StudyError
 from dspex.importance import Target
 from dspex.study import Study
 from dspex.visualization.figure import MUTED, PALETTE, Axis, Figure, Heat, Layer, Line, Panel, Points
-from dspex.visualization.selecting import lower_is_better, shorten, shown, titled
+from dspex.visualization.selecting import lower_is_better, shorten, shown, thinned, titled
 
 __all__ = ["example_heatmap", "prompt_lineage"]
 
@@ -66,18 +66,13 @@ def example_heatmap(
             (
                 Panel(
                     layers=(heat,),
-                    x=Axis(title="Trial", ticks=_thinned([str(number) for number in matrix.trials], 30)),
-                    y=Axis(title="Example", ticks=_thinned([shorten(name, 16) for name in names], _MOST_LABELS)),
+                    x=Axis(title="Trial", ticks=thinned([str(number) for number in matrix.trials], 30)),
+                    y=Axis(title="Example", ticks=thinned([shorten(name, 16) for name in names], _MOST_LABELS)),
                 ),
             ),
         ),
         size=(max(640, min(1400, 220 + 14 * len(columns))), max(420, min(1100, 160 + 16 * len(rows)))),
     )
-
-
-def _thinned(labels: Sequence[str], most: int) -> tuple[tuple[float, str], ...]:
-    step = max(1, math.ceil(len(labels) / most))
-    return tuple((float(position), label) for position, label in enumerate(labels) if position % step == 0)
 
 
 def prompt_lineage(

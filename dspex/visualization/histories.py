@@ -215,8 +215,8 @@ def terminator_improvement(
     found = [one for one in shown(study, None) if one.trial.feasible]
     if len(found) < 2:
         raise StudyError(
-            f"an expected gain needs two feasible trials, and study {study.study_name!r} has {len(found)}; run more with "
-            "study.optimize(...)"
+            f"an expected gain needs two feasible trials, and study {study.study_name!r} has {len(found)}; run more "
+            "with study.optimize(...)"
         )
     sign = study.direction.sign
     losses: list[float] = []

@@ -85,7 +85,7 @@ def _dots(study: Study, found: Sequence[Shown], scale: Scale, *, bar: bool) -> t
                     color=Colors(values=numbers, title="Trial", low=0.0, high=float(last), bar=bar)
                     if feasible
                     else MUTED,
-                    hover=[hover_of(study, one.trial) for one, _ in placed],
+                    hover=[hover_of(study, one.trial, only=[scale.axis.title]) for one, _ in placed],
                     name="" if feasible else "Infeasible Trial",
                 )
             )
@@ -151,7 +151,7 @@ def rank(
                         x=[row[2] for row in rows],
                         y=[row[3] for row in rows],
                         color=colors if feasible else MUTED,
-                        hover=[hover_of(study, row[0].trial, {target_name: f"{row[0].value:.6g}"}) for row in rows],
+                        hover=[hover_of(study, row[0].trial, only=(x.axis.title, y.axis.title)) for row in rows],
                     )
                 )
         return tuple(layers)
@@ -213,7 +213,7 @@ def contour(
                         y=[b for _, _, b in part],
                         color=color,
                         size=5.0,
-                        hover=[hover_of(study, one.trial, {target_name: f"{one.value:.6g}"}) for one, _, _ in part],
+                        hover=[hover_of(study, one.trial, only=(x.axis.title, y.axis.title)) for one, _, _ in part],
                     )
                 )
         return tuple(layers)
@@ -262,7 +262,9 @@ def _has_bar(layer: Layer) -> bool:
 
 
 def _inner(axis: Axis, outer: bool) -> Axis:
-    return axis if outer else Axis(kind=axis.kind, range=axis.range, ticks=())
+    if not outer:
+        return Axis(kind=axis.kind, range=axis.range, ticks=())
+    return axis if axis.ticks is None or len(axis.ticks) <= 6 else attrs.evolve(axis, ticks=axis.ticks[::3])
 
 
 def parallel_coordinate(

@@ -29,6 +29,7 @@ __all__ = [
     "shorten",
     "shown",
     "studies_of",
+    "thinned",
     "titled",
 ]
 
@@ -36,6 +37,7 @@ UNNAMED = "Objective Value"
 """What a target is called when nobody says it."""
 
 _LABEL = 26  # characters of a label on an axis
+_TICKS = 12  # labels along an axis of options or texts
 _HOVER = 90  # characters of a value in a text that hovers
 
 
@@ -132,7 +134,6 @@ class Scale:
 
     axis: Axis
     place: Callable[[FrozenTrial], float | None]
-    categorical: bool
 
 
 def scale_of(study: Study, path: str, trials: Sequence[Shown]) -> Scale:
@@ -147,8 +148,13 @@ def scale_of(study: Study, path: str, trials: Sequence[Shown]) -> Scale:
     def place(trial: FrozenTrial) -> float | None:
         return places[_key(domain, trial.params[path])] if path in trial.params else None
 
-    ticks = tuple((places[key], label) for key, label in labels.items())
-    return Scale(Axis(title=path, ticks=ticks, range=(-0.5, len(labels) - 0.5)), place, True)
+    return Scale(Axis(title=path, ticks=thinned(list(labels.values()), _TICKS), range=(-0.5, len(labels) - 0.5)), place)
+
+
+def thinned(labels: Sequence[str], most: int) -> tuple[tuple[float, str], ...]:
+    """Ticks for things side by side, with at most ``most`` labels."""
+    step = max(1, math.ceil(len(labels) / most))
+    return tuple((float(position), label) for position, label in enumerate(labels) if position % step == 0)
 
 
 def _numbers(path: str, domain: Float | Int, having: Sequence[FrozenTrial]) -> Scale:
@@ -165,7 +171,7 @@ def _numbers(path: str, domain: Float | Int, having: Sequence[FrozenTrial]) -> S
         value = trial.params.get(path)
         return None if value is None else float(value)
 
-    return Scale(Axis(title=path, kind="log" if domain.log else "linear", range=bounds), place, False)
+    return Scale(Axis(title=path, kind="log" if domain.log else "linear", range=bounds), place)
 
 
 def _key(domain: Domain[Any], value: Any) -> str:
@@ -178,7 +184,9 @@ def _labels(study: Study, path: str, domain: Domain[Any], having: Sequence[Froze
     if domain.open_ended:
         pool = study.pool(path, domain)
         ordered = sorted(seen, key=lambda key: -1 if seen[key] is None else pool[seen[key]].index)
-        return {key: describe(study, path, domain, seen[key], limit=_LABEL) for key in ordered}
+        # Of many only the numbers are told apart, and their texts hover.
+        limit = _LABEL if len(ordered) <= _TICKS else 4
+        return {key: describe(study, path, domain, seen[key], limit=limit) for key in ordered}
     declared = [_key(domain, value) for value in domain.candidates() or ()]
     ordered = [key for key in declared if key in seen] + sorted(seen.keys() - set(declared))
     labels = {key: shorten(seen[key], _LABEL) for key in ordered}
@@ -195,7 +203,8 @@ def describe(study: Study, path: str, domain: Domain[Any], value: Any, *, limit:
     if not domain.open_ended or value is None:
         return shorten(value, limit)
     item = study.pool(path, domain)[value]
-    return f"#{item.index} {shorten(item.value, limit - 4) if item.value != () else 'no demos'}"
+    text = "no demos" if item.value == () else shorten(item.value, limit - 4)
+    return f"#{item.index} {text}" if limit > 4 else f"#{item.index}"
 
 
 def shorten(value: Any, limit: int = _HOVER) -> str:
@@ -214,15 +223,21 @@ def shorten(value: Any, limit: int = _HOVER) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
-def hover_of(study: Study, trial: FrozenTrial, more: Mapping[str, Any] | None = None) -> str:
-    """The lines that hover over a trial: its number, its values, and where it has many variables the first of them."""
+def hover_of(
+    study: Study, trial: FrozenTrial, more: Mapping[str, Any] | None = None, *, only: Iterable[str] | None = None
+) -> str:
+    """The lines that hover over a trial: its number, its values, and its variables, ``only`` some or the first 12.
+
+    A plot of many panels shows each trial in each of them, so there a panel's own variables have to do.
+    """
     lines = [f"trial {trial.number}"]
     if trial.values is not None:
         lines.append(f"value: {', '.join(f'{value:.6g}' for value in trial.values)}")
     lines += [f"{name}: {value}" for name, value in (more or {}).items()]
-    for path, value in list(trial.params.items())[:12]:
-        lines.append(f"{path}: {describe(study, path, trial.distributions[path], value)}")
-    if len(trial.params) > 12:
+    listed = [path for path in only if path in trial.params] if only is not None else list(trial.params)[:12]
+    for path in listed:
+        lines.append(f"{path}: {describe(study, path, trial.distributions[path], trial.params[path])}")
+    if only is None and len(trial.params) > 12:
         lines.append(f"and {len(trial.params) - 12} more")
     if not trial.feasible:
         lines.append("infeasible")

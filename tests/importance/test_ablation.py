@@ -118,3 +118,26 @@ def test_without_a_space_it_goes_from_trial_to_trial() -> None:
         ablate(study)
     with pytest.raises(StudyError, match=r"no trial has a variable 'q'; there are: c, w, x"):
         ablate(study, start=start, end={"q": 1})
+
+
+def test_the_ledger_of_a_plain_function_is_found_too() -> None:
+    study = create_study(direction="maximize")
+    for x, scores in ((0, (0.0, 0.0)), (3, (1.0, 0.5))):
+        trial = study.ask(fixed={"x": x})
+        trial.suggest_int("x", 0, 3)
+        for example, score in enumerate(scores):
+            trial.record(Evaluation(example_id=f"e{example}", status="ok", scores={"score": score}))
+        study.tell(trial, sum(scores) / 2)
+    (step,) = ablate(study, start=study.trials[0]).steps
+    assert (step.gain, step.examples, step.measured) == (0.75, 2, True)
+
+
+def test_a_failed_row_and_another_objective_do_not_count() -> None:
+    study = create_study(space=Space.of(k=Int(1, 3)), direction="maximize")
+    _run(study, {"e1": 0.0}, k=1)
+    trial = study.ask(fixed={"k": 3})
+    trial.record(Evaluation(example_id="e1", status="failed", error="timeout"))
+    trial.record(Evaluation(example_id="e2", status="ok", scores={"cost": 9.0}))
+    study.tell(trial, 0.5)
+    (step,) = ablate(study).steps
+    assert (step.gain, step.examples, step.measured) == (0.5, 0, True)
