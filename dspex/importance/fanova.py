@@ -39,7 +39,7 @@ class FanovaImportanceEvaluator(ImportanceEvaluator):
     Args:
         n_trees: How many trees.
         max_depth: How deep they grow at most.
-        seed: Decides the bootstrap samples; the same seed gives the same importances.
+        seed: Decides the bootstrap samples; the same seed gives the same importances, and so does none.
     """
 
     def __init__(self, *, n_trees: int = 64, max_depth: int = 64, seed: int | None = None) -> None:
@@ -52,16 +52,16 @@ class FanovaImportanceEvaluator(ImportanceEvaluator):
 
     def evaluate(self, study: Study, params: Sequence[str] | None = None, *, target: Target = None) -> dict[str, float]:
         model, wanted = self._fit(study, params, target)
-        found = {path: model.share((path,)) for path in wanted}
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        found = zip(wanted, model.shares([(path,) for path in wanted]), strict=True)
+        return dict(sorted(found, key=lambda item: -item[1]))
 
     def interactions(
         self, study: Study, params: Sequence[str] | None = None, *, target: Target = None
     ) -> dict[tuple[str, str], float]:
         """Which share of the variance each two of ``params`` explain only together, the largest first."""
         model, wanted = self._fit(study, params, target)
-        found = {pair: model.share(pair) for pair in combinations(wanted, 2)}
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        pairs = list(combinations(wanted, 2))
+        return dict(sorted(zip(pairs, model.shares(pairs), strict=True), key=lambda item: -item[1]))
 
     def _fit(self, study: Study, params: Sequence[str] | None, target: Target) -> tuple[_Model, list[str]]:
         data = measured(study, target)
@@ -70,92 +70,113 @@ class FanovaImportanceEvaluator(ImportanceEvaluator):
         # A variable with one value explains nothing.
         columns = [column for column in columns if len(np.unique(column.values[column.active])) > 1]
         if not columns:
-            return _Model((), {}, ()), wanted
+            return _Model((), {}, None), wanted
         conditions = gates(columns, study.space)
         leaves = grow(
             columns, conditions, data.values, n_trees=self._n_trees, max_depth=self._max_depth, seed=self._seed
         )
-        return _Model(tuple(columns), conditions, tuple(_trees(leaves, columns))), wanted
+        return _Model(tuple(columns), conditions, leaves), wanted
 
     def __repr__(self) -> str:
         return f"FanovaImportanceEvaluator(n_trees={self._n_trees}, max_depth={self._max_depth}, seed={self._seed})"
 
 
 @attrs.frozen(eq=False)
-class _Tree:
-    """``value`` and, for each column, which part of each cell belongs to each leaf (a row for each leaf)."""
+class _Asked:
+    """Variables whose share is asked for.
 
-    value: Array
-    overlap: tuple[Array, ...]
+    Where they stand, how the cells of their conditions weigh where all of them are active, and how often that is.
+    """
+
+    at: tuple[int, ...]
+    weights: Mapping[int, Array]
+    chance: float
 
 
 @attrs.frozen(eq=False)
 class _Model:
-    """The fitted trees, and when each variable is active."""
+    """The fitted forest, and when each variable is active."""
 
     columns: tuple[Column, ...]
     gates: Mapping[str, Mapping[str, Mask]]
-    trees: tuple[_Tree, ...]
+    leaves: Leaves | None
 
-    def share(self, paths: tuple[str, ...]) -> float:
-        """The part of the variance that is due to ``paths`` all together and no fewer, averaged over the trees."""
+    def shares(self, groups: Sequence[tuple[str, ...]]) -> list[float]:
+        """For each group of one or two variables the part of the variance that is due to them together and no fewer.
+
+        Averaged over the trees.
+        """
+        asked = [self._asked(group) for group in groups]
+        everywhere = [column.seen / column.seen.sum() for column in self.columns]
+        totals, count = np.zeros(len(groups)), 0
+        for value, overlap in self._trees():
+            parts = [cells @ weight for cells, weight in zip(overlap, everywhere, strict=True)]
+            volume = np.prod(parts, axis=0)
+            variance = float(volume @ (value - volume @ value) ** 2)
+            if variance <= 1e-12 * float(value @ value):
+                continue  # nothing but rounding
+            count += 1
+            for number, one in enumerate(asked):
+                if one is not None:
+                    totals[number] += one.chance * _explained(value, overlap, parts, everywhere, one) / variance
+        return [float(total) / max(count, 1) for total in totals]
+
+    def _asked(self, group: tuple[str, ...]) -> _Asked | None:
+        """``None`` for variables that explain nothing, or are never active together."""
         index = {column.path: position for position, column in enumerate(self.columns)}
-        if not all(path in index for path in paths):
-            return 0.0
+        if not all(path in index for path in group):
+            return None
         region: dict[int, Mask] = {}
-        for path in paths:
+        for path in group:
             for gate, mask in self.gates[path].items():
                 if gate in index:
                     region[index[gate]] = region.get(index[gate], mask) & mask
-        everywhere = [column.seen / column.seen.sum() for column in self.columns]
-        weights, chance = list(everywhere), 1.0
+        weights, chance = dict[int, Array](), 1.0
         for position, mask in region.items():
-            inside = weights[position] * mask
-            if inside.sum() <= 0:
-                return 0.0  # they are never active together
-            chance *= float(inside.sum())
+            inside = (self.columns[position].seen & mask).astype(np.float64)
+            if not inside.any():
+                return None
+            chance *= float(inside.sum() / self.columns[position].seen.sum())
             weights[position] = inside / inside.sum()
-        shares = []
-        for tree in self.trees:
-            variance = _variance(tree, everywhere)
-            if variance > 0:
-                shares.append(chance * _explained(tree, weights, [index[path] for path in paths]) / variance)
-        return float(np.mean(shares)) if shares else 0.0
+        return _Asked(tuple(index[path] for path in group), weights, chance)
+
+    def _trees(self) -> Iterator[tuple[Array, list[Array]]]:
+        """Tree by tree the values of the leaves, and for each column which part of each cell belongs to each leaf."""
+        if self.leaves is None:
+            return
+        leaves = self.leaves
+        for number in range(int(leaves.tree[-1]) + 1):
+            start, end = np.searchsorted(leaves.tree, [number, number + 1])
+            overlap = []
+            for index, column in enumerate(self.columns):
+                if column.categorical:
+                    first = leaves.offsets[index]
+                    overlap.append(leaves.members[start:end, first : first + column.cells].astype(np.float64))
+                else:
+                    edges = np.arange(column.cells + 1) / column.cells
+                    low, high = leaves.low[start:end, index, None], leaves.high[start:end, index, None]
+                    covered = np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])
+                    overlap.append(np.clip(covered, 0.0, None) * column.cells)
+            yield leaves.value[start:end], overlap
 
 
-def _variance(tree: _Tree, weights: Sequence[Array]) -> float:
-    volume = np.prod([overlap @ weight for overlap, weight in zip(tree.overlap, weights, strict=True)], axis=0)
-    mean = volume @ tree.value
-    variance = float(volume @ (tree.value - mean) ** 2)
-    return variance if variance > 1e-12 * float(tree.value @ tree.value) else 0.0
-
-
-def _explained(tree: _Tree, weights: Sequence[Array], at: Sequence[int]) -> float:
-    parts = [overlap @ weight for overlap, weight in zip(tree.overlap, weights, strict=True)]
-    others = np.prod([part for position, part in enumerate(parts) if position not in at], axis=0)
-    mass = others * np.ones(len(tree.value))
-    if len(at) == 1:
-        overlap, weight = tree.overlap[at[0]], weights[at[0]]
-        marginal = (mass * tree.value) @ overlap
+def _explained(
+    value: Array, overlap: Sequence[Array], parts: Sequence[Array], everywhere: Sequence[Array], asked: _Asked
+) -> float:
+    here = [
+        overlap[position] @ asked.weights[position] if position in asked.weights else part
+        for position, part in enumerate(parts)
+        if position not in asked.at
+    ]
+    mass = np.prod(here, axis=0) * value if here else value
+    if len(asked.at) == 1:
+        (at,) = asked.at
+        weight = asked.weights.get(at, everywhere[at])
+        marginal = mass @ overlap[at]
         return float(weight @ (marginal - weight @ marginal) ** 2)
-    (first, second), (one, two) = (tree.overlap[position] for position in at), (weights[position] for position in at)
-    joint = (first * (mass * tree.value)[:, None]).T @ second
+    first, second = (overlap[at] for at in asked.at)
+    one, two = (asked.weights.get(at, everywhere[at]) for at in asked.at)
+    joint = (first * mass[:, None]).T @ second
     # What is left of the surface when the mean of each row and each column is taken out of it.
     rest = joint - (joint @ two)[:, None] - (one @ joint)[None, :] + one @ joint @ two
     return float(one @ rest**2 @ two)
-
-
-def _trees(leaves: Leaves, columns: Sequence[Column]) -> Iterator[_Tree]:
-    for number in range(int(leaves.tree[-1]) + 1):
-        start, end = np.searchsorted(leaves.tree, [number, number + 1])
-        overlap = []
-        for index, column in enumerate(columns):
-            if column.categorical:
-                first = leaves.offsets[index]
-                overlap.append(leaves.members[start:end, first : first + column.cells].astype(np.float64))
-            else:
-                edges = np.arange(column.cells + 1) / column.cells
-                low, high = leaves.low[start:end, index, None], leaves.high[start:end, index, None]
-                covered = np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])
-                overlap.append(np.clip(covered, 0.0, None) * column.cells)
-        yield _Tree(leaves.value[start:end], tuple(overlap))
