@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["space_html", "table", "written"]
 
-_LONG = 160
+_LONG = 600
 
 
 def written(value: Any, limit: int = _LONG) -> str:

@@ -202,7 +202,7 @@ def terminator_improvement(
         improvement_evaluator: The expected gain, from the feasible trials' losses in ascending order; by default
             that of `ExpectedGainCallback` (Weissman 1978), from the 10 best.
         error_evaluator: The error of a trial's value; by default the standard error of its mean over the examples of
-            the ledger.
+            the ledger, by their variance pooled over all trials.
         min_n_trials: How many completed trials it takes until the estimate means something.
 
     Raises:
@@ -218,6 +218,7 @@ def terminator_improvement(
             f"an expected gain needs two feasible trials, and study {study.study_name!r} has {len(found)}; run more "
             "with study.optimize(...)"
         )
+    error = error_evaluator or _standard_error(study)
     sign = study.direction.sign
     losses: list[float] = []
     numbers, gains, errors = [], [], []
@@ -229,7 +230,7 @@ def terminator_improvement(
             numbers.append(one.trial.number)
             gains.append(float(estimate(losses)))
             if plot_error:
-                errors.append(float((error_evaluator or _standard_error)(study, best.trial)))
+                errors.append(float(error(study, best.trial)))
     start = min(max(0, min_n_trials - 2), len(numbers))
     layers: list[Layer] = []
     for part, color, name in (
@@ -244,14 +245,23 @@ def terminator_improvement(
     return Figure(title="Terminator Improvement", panels=((panel,),), legend=True)
 
 
-def _standard_error(study: Study, trial: FrozenTrial) -> float:
-    scores = list(study.ledger.scores(trial.number).values())
-    if len(scores) < 2:
-        raise StudyError(
-            f"trial {trial.number} has no scores on several examples in the ledger, so its error is not known; leave "
-            "plot_error out, or say it: error_evaluator=lambda study, trial: ..."
-        )
-    return float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+def _standard_error(study: Study) -> Callable[[Study, FrozenTrial], float]:
+    """Of a trial's mean over its examples; how much these differ is pooled over all trials.
+
+    By itself a trial with a full score on a few examples would seem to have no error.
+    """
+    scores = {trial.number: list(study.ledger.scores(trial.number).values()) for trial in study.trials}
+    variances = [float(np.var(part, ddof=1)) for part in scores.values() if len(part) > 1]
+
+    def error(_: Study, trial: FrozenTrial) -> float:
+        if not scores[trial.number] or not variances:
+            raise StudyError(
+                f"trial {trial.number} has no scores on several examples in the ledger, so its error is not known; "
+                "leave plot_error out, or say it: error_evaluator=lambda study, trial: ..."
+            )
+        return math.sqrt(float(np.mean(variances)) / len(scores[trial.number]))
+
+    return error
 
 
 def timeline(study: Study, n_recent_trials: int | None = None) -> Figure:

@@ -204,8 +204,9 @@ class TestHistories:
         own = histories.terminator_improvement(study, improvement_evaluator=lambda losses: -losses[0], min_n_trials=0)
         assert list(_of(own, Line)[0].y) == [1.0, 3.0, 3.0]
         error = _named(histories.terminator_improvement(program, plot_error=True), "Error")
-        scores = list(program.ledger.scores(program.best_trial.number).values())
-        assert error.y[-1] == pytest.approx(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+        scores = [list(program.ledger.scores(trial.number).values()) for trial in program.trials]
+        pooled = np.mean([np.var(part, ddof=1) for part in scores])
+        assert error.y[-1] == pytest.approx(math.sqrt(pooled / len(scores[program.best_trial.number])))
         with pytest.raises(StudyError, match=r"trial 1 has no scores on several examples in the ledger"):
             histories.terminator_improvement(study, plot_error=True)
 
