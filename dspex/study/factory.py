@@ -137,8 +137,10 @@ def copy_study(
     """
     source, target = get_storage(from_storage), get_storage(to_storage)
     record = source.get_study(_name(from_study_name))
+    # While others go on with it, each of these may refer to what the next one has: rows to trials, these to candidates.
+    rows = source.read_evaluations(record.id)[0]
     trials = sorted(source.read_trials(record.id)[0], key=lambda trial: trial.number)
-    candidates, rows = source.read_pool(record.id)[0], source.read_evaluations(record.id)[0]
+    candidates = source.read_pool(record.id)[0]
     name = record.name if to_study_name is None else _name(to_study_name)
     copy = target.create_study(name, record.directions, space=record.space)
     try:

@@ -18,6 +18,7 @@ from dspex.errors import BudgetExceeded, StudyError, TrialPruned
 from dspex.execution import Budget, context, in_thread, map_async, map_threads, run_blocking
 from dspex.study import telling
 from dspex.study.progress import Progress
+from dspex.study.stopping import MaxTrialsCallback
 from dspex.trials import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ class _Search:
         if self.budget is not None:
             self.budget.start()
         study.requeue_interrupted()
+        for callback in self.callbacks:
+            if isinstance(callback, MaxTrialsCallback):
+                callback.look(study)  # there may be enough already
         if self._progress is not None:
             self._progress.__enter__()
         return self
@@ -208,7 +212,8 @@ class _Search:
         if error is None:
             finished = self._tell(trial, outcome.value)
         elif isinstance(error, TrialPruned):
-            finished = self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            told = telling.find(self.study, trial.number)
+            finished = told if told.state.is_finished else self.study.tell(trial, state=TrialState.PRUNED)
         elif isinstance(error, BudgetExceeded):
             # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
             _logger.info("Trial %d is put back: %s", trial.number, error)
@@ -301,5 +306,10 @@ def _functions(callbacks: object) -> tuple[Callback, ...]:
             f"callbacks must be a list of functions, got {callbacks!r} ({type(callbacks).__name__}); write "
             "callbacks=[lambda study, trial: ...]"
         )
+    for one in listed:
+        if inspect.iscoroutinefunction(one) or inspect.iscoroutinefunction(one.__call__):
+            raise StudyError(
+                f"callbacks must be ordinary functions, and {one!r} is async; what it awaits belongs in the objective"
+            )
     found: tuple[Callback, ...] = listed
     return found

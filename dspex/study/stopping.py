@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from dspex.data import Usage
 from dspex.errors import StudyError
 from dspex.study.best import dominates
-from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials import FrozenTrial, Ledger, PerView, StudyView, TrialState
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -38,7 +39,7 @@ class MaxTrialsCallback:
 
     def __init__(self, n_trials: int, states: Iterable[TrialState] | None = (TrialState.COMPLETE,)) -> None:
         self.n_trials = _whole("n_trials", n_trials)
-        self.states = tuple(states) if states is not None else _FINISHED
+        self.states = _states(states) if states is not None else _FINISHED
         if not self.states or not set(self.states) <= set(_FINISHED):
             raise StudyError(
                 f"states must be some of {', '.join(state.name for state in _FINISHED)}, got {states!r}; "
@@ -48,6 +49,10 @@ class MaxTrialsCallback:
         self._finished = PerView(_Finished)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        self.look(study)
+
+    def look(self, study: Study) -> None:
+        """End the search if there are enough; `Study.optimize` looks before its first trial, too."""
         finished = self._finished.of(study.view)
         finished.read(study.view)
         if sum(finished.counts[state] for state in self.states) >= self.n_trials:
@@ -90,7 +95,8 @@ class StagnationCallback:
     """Ends the search when ``n_trials`` completed trials in a row made nothing better: the best value by more than
     ``min_delta``, or with several objectives the Pareto set.
 
-    It counts the trials of the run that it is given to.
+    It counts the trials that it is called with, and begins anew when it has ended a run. ``min_delta`` is for one
+    objective.
     """
 
     def __init__(self, n_trials: int, *, min_delta: float = 0.0) -> None:
@@ -100,24 +106,38 @@ class StagnationCallback:
                 f"min_delta must be a number >= 0, got {min_delta!r} ({type(min_delta).__name__}); write min_delta=0.0"
             )
         self.min_delta = min_delta
-        self._front: list[tuple[float, ...]] = []
-        self._since = 0
+        self._progress = PerView(_Progress)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        loss = _loss(study, trial)
-        if trial.state is not TrialState.COMPLETE:
-            return
-        if loss is not None and self._is_progress(loss):
-            self._front = [other for other in self._front if not dominates(loss, other)] + [loss]
-            self._since = 0
-            return
-        self._since += 1
-        if self._since >= self.n_trials:
-            study.stop(f"{_name(self)}: nothing better in {self._since} trials")
+        if trial.state is TrialState.COMPLETE and self._progress.of(study.view).stands_still(
+            _loss(study, trial), self.min_delta, self.n_trials
+        ):
+            study.stop(f"{_name(self)}: nothing better in {self.n_trials} trials")
 
-    def _is_progress(self, loss: tuple[float, ...]) -> bool:
+
+class _Progress:
+    """The best that was seen, and for how many trials there was nothing better."""
+
+    def __init__(self) -> None:
+        self._front: list[tuple[float, ...]] = []
+        self._since = 0
+        self._lock = threading.Lock()
+
+    def stands_still(self, loss: tuple[float, ...] | None, min_delta: float, patience: int) -> bool:
+        with self._lock:
+            if loss is not None and self._is_better(loss, min_delta):
+                self._front = [other for other in self._front if not dominates(loss, other)] + [loss]
+                self._since = 0
+                return False
+            self._since += 1
+            if self._since < patience:
+                return False
+            self._since = 0
+            return True
+
+    def _is_better(self, loss: tuple[float, ...], min_delta: float) -> bool:
         if len(loss) == 1:
-            return not self._front or loss[0] < self._front[0][0] - self.min_delta
+            return not self._front or loss[0] < self._front[0][0] - min_delta
         return not any(other == loss or dominates(other, loss) for other in self._front)
 
 
@@ -136,7 +156,7 @@ class ExpectedGainCallback:
         worth: what one unit of the objective's value is worth, in the unit of ``cost``.
         cost: what a trial costs: a number; ``"usd"`` for the mean cost of the ledger's rows of a trial; or
             ``"seconds"`` for the mean duration of a trial.
-        top: how many of the best values say how the tail falls.
+        top: how many distances between the best values say how the tail falls.
         min_trials: completed trials before it decides anything.
 
     >>> from dspex.study import create_study
@@ -177,7 +197,7 @@ class ExpectedGainCallback:
     def _cost(self, study: Study, finished: _Finished) -> float | None:
         trials = sum(finished.counts.values())
         if self.cost == "usd":
-            total = study.ledger.usage().cost
+            total = finished.usage(study.ledger).cost
             return None if total is None else total / trials  # unknown is no reason to stop
         return finished.seconds / trials if self.cost == "seconds" else float(self.cost)
 
@@ -189,6 +209,8 @@ class _Finished:
         self.counts: Counter[TrialState] = Counter()
         self.losses: list[float] = []  # of the first objective, ascending; feasible trials only
         self.seconds = 0.0
+        self._unbilled: list[int] = []  # numbers of those whose rows have not been counted
+        self._usage = Usage()
         self._cursor = 0
         self._lock = threading.Lock()
 
@@ -199,9 +221,21 @@ class _Finished:
                 if not trial.state.is_finished:
                     continue
                 self.counts[trial.state] += 1  # a finished trial is final, so it comes once
+                self._unbilled.append(trial.number)
                 self.seconds += trial.duration.total_seconds() if trial.duration else 0.0
                 if trial.state is TrialState.COMPLETE and trial.feasible and trial.values:
-                    bisect.insort(self.losses, view.directions[0].sign * trial.values[0])
+                    loss = view.directions[0].sign * trial.values[0]
+                    if math.isfinite(loss):
+                        bisect.insort(self.losses, loss)
+
+    def usage(self, ledger: Ledger) -> Usage:
+        """What the rows of all finished trials took."""
+        with self._lock:
+            for number in self._unbilled:
+                for row in ledger.rows(trial=number):
+                    self._usage.add(row.usage)
+            self._unbilled.clear()
+            return self._usage
 
 
 def expected_gain(losses: Sequence[float], top: int) -> float:
@@ -220,6 +254,10 @@ def _loss(study: Study, trial: FrozenTrial) -> tuple[float, ...] | None:
     if trial.state is not TrialState.COMPLETE or not trial.feasible:
         return None
     return tuple(way.sign * value for way, value in zip(study.directions, trial.values or (), strict=True))
+
+
+def _states(states: Iterable[TrialState] | TrialState) -> tuple[TrialState, ...]:
+    return (states,) if isinstance(states, TrialState) else tuple(states)
 
 
 def _name(callback: object) -> str:

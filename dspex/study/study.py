@@ -219,9 +219,9 @@ class Study:
     def trials_dataframe(self, attrs: Sequence[str] = ATTRIBUTES, *, multi_index: bool = False) -> pandas.DataFrame:
         """One row a trial, as a pandas table (the ``pandas`` extra).
 
-        Columns are named ``value`` (``values_0``, ... or ``values_NAME`` of several objectives), ``params_NAME``,
-        ``user_attrs_NAME`` and so on, or with ``multi_index`` by pairs such as ``("params", NAME)``. The values of
-        prompts and demos are themselves in it, not their ids.
+        Columns are named ``value`` (``values_0``, ... of several objectives, ``values_NAME`` where objectives have
+        names), ``params_NAME``, ``user_attrs_NAME`` and so on, or with ``multi_index`` by pairs such as
+        ``("params", NAME)``. Prompts and demos are themselves in it, not their ids.
 
         Raises:
             StudyError: when ``attrs`` names what a trial does not have.

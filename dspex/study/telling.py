@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from dspex.errors import StudyError
-from dspex.study.trial import Trial, as_float
+from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
+from dspex.trials.checks import as_float, as_report, check_step
 from dspex.trials.frozen import checked_trial
 from dspex.trials.params import fingerprint_of
 from dspex.variables.messages import counted
@@ -56,8 +57,11 @@ def tell(
 
 
 def fail(trial: Trial, *, reason: str) -> FrozenTrial:
-    """Finishes a trial as failed and notes why."""
+    """Finishes a trial as failed and notes why, unless it has finished already."""
     study = trial.study
+    told = find(study, trial.number)
+    if told.state.is_finished:
+        return told  # by the objective itself, before it raised
     trial._change(lambda frozen: attrs.evolve(frozen, system_attrs={**frozen.system_attrs, "fail_reason": reason}))
     _logger.warning("Trial %d failed: %s", trial.number, reason)
     return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
@@ -73,6 +77,9 @@ def add(study: Study, trials: Sequence[FrozenTrial]) -> None:
             )
         if trial.values is not None:
             _as_floats(trial.values, study.directions)
+        for step, reported in trial.intermediate_values.items():
+            check_step(step)
+            as_report(reported, len(study.directions))
         checked_trial(trial)
     study._mirror.sync()
     first = len(study._mirror.log)

@@ -16,6 +16,7 @@ from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.study.pools import as_param
 from dspex.trials import FrozenTrial, TrialState
+from dspex.trials.checks import as_float, as_report, check_step
 from dspex.trials.params import fingerprint_of, resolved
 from dspex.trials.suggest import Suggestions
 from dspex.variables import Domain, Space, VariableState, decode, encode
@@ -182,19 +183,8 @@ class Trial(Suggestions):
         Raises:
             StudyError: when there is not one number for each objective, or ``step`` is no whole number >= 0.
         """
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
-        count = len(self.study.directions)
-        reported: float | tuple[float, ...]
-        if count == 1:
-            reported = as_float(value, "the reported value")
-        elif isinstance(value, Sequence) and len(value) == count:
-            reported = tuple(as_float(one, f"reported value {index}") for index, one in enumerate(value))
-        else:
-            raise StudyError(
-                f"the study has {count} objectives, so trial.report takes {count} numbers, got {value!r} "
-                f"({type(value).__name__}); write trial.report([{', '.join(['...'] * count)}], step={step})"
-            )
+        check_step(step)
+        reported = as_report(value, len(self.study.directions))
         self._change(
             lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: reported})
         )
@@ -261,17 +251,3 @@ class Trial(Suggestions):
 
     def __repr__(self) -> str:
         return f"<Trial {self.number}: {self._frozen.state.name}, {self.params}>"
-
-
-def as_float(value: Any, what: str) -> float:
-    """``value`` as a float.
-
-    Raises:
-        StudyError: when it is no number.
-    """
-    if not isinstance(value, str):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    raise StudyError(f"{what} must be a number, got {value!r} ({type(value).__name__})")

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
+from dspex.trials.checks import as_float, as_report, check_step
 from dspex.trials.suggest import Suggestions
-from dspex.variables import Domain
+from dspex.variables import Domain, Space, VariableState
 
 __all__ = ["FixedTrial"]
 
@@ -20,7 +21,8 @@ class FixedTrial(Suggestions):
     """Suggests the values that it was given, so that an objective can be run with them: ``objective(FixedTrial(...))``.
 
     What the objective reports and records is kept on the trial (``intermediate_values``, ``evaluations``,
-    ``user_attrs``, ``constraints``), and `should_prune` says no. Prompts and demos are given themselves.
+    ``user_attrs``, ``constraints``), and `should_prune` says no. Prompts and demos are given themselves. For an
+    objective over a declared space, give the ``space`` too, and it finds all values in ``values`` and ``state``.
 
     Raises `StudyError` when the objective asks for a value that was not given, and `StateError` when one does not lie
     in the domain that it asks for.
@@ -34,7 +36,7 @@ class FixedTrial(Suggestions):
     dspex.errors.StudyError: the FixedTrial has no value for 'depth', only for 'x'; give it one that lies in ...
     """
 
-    def __init__(self, params: Mapping[str, Any], number: int = 0) -> None:
+    def __init__(self, params: Mapping[str, Any], number: int = 0, *, space: Space | None = None) -> None:
         if not isinstance(params, Mapping):
             raise StudyError(
                 f"params must be a dict of names and values, got {params!r} ({type(params).__name__}); "
@@ -48,6 +50,7 @@ class FixedTrial(Suggestions):
         self.evaluations: list[Evaluation] = []
         self.datetime_start = datetime.now(UTC)
         self._given = dict(params)
+        self._state = None if space is None else space.state(self._given)
         self._suggested: dict[str, Any] = {}
 
     @property
@@ -55,7 +58,24 @@ class FixedTrial(Suggestions):
         """The values that were asked for so far."""
         return dict(self._suggested)
 
-    values = params
+    @property
+    def values(self) -> dict[str, Any]:
+        """All values that were given."""
+        return dict(self._given)
+
+    @property
+    def state(self) -> VariableState:
+        """The values as a state of the declared space, to bind a program to.
+
+        Raises:
+            StudyError: when no space was given.
+        """
+        if self._state is None:
+            raise StudyError(
+                "the FixedTrial has no declared space, so it has no state; read trial.values, or write "
+                "FixedTrial({...}, space=program.space())"
+            )
+        return self._state
 
     def suggest(self, name: str, domain: Domain[T]) -> T:
         known = self.distributions.get(name)
@@ -78,8 +98,14 @@ class FixedTrial(Suggestions):
         """What is given need not be among the candidates."""
 
     def report(self, value: float | Sequence[float], step: int) -> None:
-        """Keeps an intermediate value; of the same ``step`` the last one counts."""
-        self.intermediate_values[step] = tuple(value) if isinstance(value, Sequence) else value
+        """Keeps an intermediate value, or one for each objective; of the same ``step`` the last report counts.
+
+        Raises:
+            StudyError: when it is no number, or ``step`` no whole number >= 0.
+        """
+        check_step(step)
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        self.intermediate_values[step] = as_report(value, len(value) if several else 1)  # type: ignore[arg-type]
 
     def should_prune(self) -> bool:
         """No: nobody else is there to be compared with."""
@@ -96,7 +122,7 @@ class FixedTrial(Suggestions):
 
     def set_constraint(self, key: str, value: float) -> None:
         """Keeps a constraint's value; above zero it is violated."""
-        self.constraints[key] = value
+        self.constraints[key] = as_float(value, f"the constraint {key!r}")
 
     def __repr__(self) -> str:
         return f"FixedTrial({self._given!r}, number={self.number})"

@@ -135,3 +135,26 @@ def test_a_budget_holds_for_async_objectives(study: Study) -> None:
     assert study.stopped.startswith(BudgetExceeded.__name__)
     study.optimize(objective, n_trials=1)
     assert study.trials[2].state is TrialState.COMPLETE
+
+
+def test_a_trial_that_is_asked_for_while_the_loop_ends_is_put_back() -> None:
+    class Slow(RandomSampler):
+        def suggest(self, *args: Any, **keywords: Any) -> dict[str, Any]:
+            return super().suggest(*args, **keywords)
+
+        def exhausted(self, *args: Any, **keywords: Any) -> bool:
+            time.sleep(0.3)
+            return super().exhausted(*args, **keywords)
+
+    study = create_study(sampler=Slow(seed=0))
+
+    async def objective(trial: Any) -> float:
+        await asyncio.sleep(60)
+        return 1.0
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(study.aoptimize(objective, n_trials=5), 0.1))
+    until = time.monotonic() + 10
+    while states(study) != ["WAITING"] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert states(study) == ["WAITING"]

@@ -16,7 +16,7 @@ from dspex.errors import BudgetExceeded, StudyError, TrialPruned
 from dspex.execution import Budget, current
 from dspex.samplers import RandomSampler
 from dspex.study import Study, Trial, create_study
-from dspex.trials import FrozenTrial, TrialState
+from dspex.trials import FrozenTrial, TrialState, create_trial
 
 
 def _objective(trial: Trial) -> float:
@@ -287,3 +287,28 @@ def test_it_writes_to_the_file_as_it_goes(tmp_path: Path) -> None:
         return x
 
     study.optimize(objective, n_trials=2)
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), TrialPruned(), BudgetExceeded("none left"), KeyboardInterrupt()])
+def test_what_an_objective_raises_after_it_told_its_trial_is_not_hidden(study: Study, error: BaseException) -> None:
+    def objective(trial: Trial) -> float:
+        study.tell(trial.number if trial.number % 2 else trial, 3.0)
+        raise error
+
+    for _ in range(2):
+        if isinstance(error, TrialPruned | BudgetExceeded):
+            study.optimize(objective, n_trials=1)
+        else:
+            with pytest.raises(type(error)):
+                study.optimize(objective, n_trials=1)
+    assert [trial.value for trial in study.trials] == [3.0, 3.0]
+
+
+def test_added_trials_report_what_fits_the_study(study: Study) -> None:
+    both = create_study(directions=["minimize", "minimize"])
+    with pytest.raises(StudyError, match=r"has 2 objectives, so trial\.report takes 2 numbers, got 0\.4"):
+        both.add_trial(create_trial(values=[1.0, 2.0], intermediate_values={1: 0.4}))
+    with pytest.raises(StudyError, match="the reported value must be a number"):
+        study.add_trial(create_trial(value=1.0, intermediate_values={1: (0.4, 0.5)}))
+    with pytest.raises(StudyError, match="must be a number"):
+        study.tell(study.ask(), 10**400)

@@ -173,3 +173,40 @@ def test_costs_come_from_the_ledger_or_the_clock(cost: Any, usd: float | None, s
 def test_arguments_that_cannot_be_meant(make: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         make()
+
+
+def test_a_search_that_has_enough_trials_runs_no_more() -> None:
+    study = create_study()
+    for _ in range(3):
+        study.optimize(numbered, callbacks=[MaxTrialsCallback(3)])
+        assert len(study.trials) == 3
+
+
+def test_stagnation_begins_anew_in_each_run_and_study() -> None:
+    still = StagnationCallback(3)
+    for study in (create_study(), create_study()):
+        for first in (0, 4):
+            study.optimize(lambda trial: 1.0, callbacks=[still])
+            assert len(study.trials) == (first + 4 if first == 0 else first + 3)
+
+
+def test_infinite_values_and_running_trials_do_not_count() -> None:
+    study = create_study(direction="maximize")
+    rng = random.Random(1)
+    for _ in range(25):
+        add(study, rng.random(), 0.5, 0.0)
+    for _ in range(2):
+        study.add_trial(create_trial(value=float("inf")))
+    running = study.ask()
+    running.record(Evaluation(example_id="e", status="ok", scores={"score": 1.0}, usage=Usage(calls=1, cost=1000.0)))
+    enough = ExpectedGainCallback(worth=1.0, cost="usd")
+    enough(study, study.trials[0])
+    assert study.stopped.endswith("and costs 0.463")  # 25 of 27 finished trials cost half a dollar
+
+
+def test_an_async_callback_is_refused() -> None:
+    async def callback(study: Study, trial: Any) -> None:
+        study.stop()
+
+    with pytest.raises(StudyError, match=r"callbacks must be ordinary functions, and .* is async"):
+        create_study().optimize(numbered, n_trials=1, callbacks=[callback])  # type: ignore[list-item]

@@ -12,6 +12,7 @@ from dspex.errors import StateError, StudyError
 from dspex.samplers import RandomSampler
 from dspex.study import create_study
 from dspex.trials import FixedTrial
+from dspex.variables import Float, Int, Space
 
 
 def objective(trial: Any) -> float:
@@ -64,3 +65,25 @@ def test_a_value_that_is_missing_or_outside_is_named() -> None:
         trial.suggest_float("x", 0.0, 11.0)
     with pytest.raises(StudyError, match=r"params must be a dict of names and values, got \[1\] \(list\)"):
         FixedTrial([1])  # type: ignore[arg-type]
+
+
+def test_an_objective_over_a_declared_space_finds_all_values() -> None:
+    space = Space.of(k=Int(1, 5), x=Float(0.0, 1.0))
+    trial = FixedTrial({"k": 3, "x": 0.5}, space=space)
+    assert trial.values == {"k": 3, "x": 0.5}
+    assert dict(trial.state) == {"k": 3, "x": 0.5}
+    with pytest.raises(StudyError, match=r"no declared space.*FixedTrial\(\{\.\.\.\}, space=program\.space\(\)\)"):
+        _ = FixedTrial({"k": 3}).state
+    with pytest.raises(StateError):
+        FixedTrial({"k": 9, "x": 0.5}, space=space)
+
+
+def test_what_is_reported_is_checked_as_in_a_study() -> None:
+    trial = FixedTrial({})
+    trial.report([1.0, 2], step=0)
+    assert trial.intermediate_values == {0: (1.0, 2.0)}
+    for value, step in (("high", 1), (1.0, -1), (1.0, 1.5)):
+        with pytest.raises(StudyError, match="must be a"):
+            trial.report(value, step=step)  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="the constraint 'c' must be a number"):
+        trial.set_constraint("c", "x")  # type: ignore[arg-type]
