@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 # Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
 _EXPORTS: dict[str, tuple[str, ...]] = {
-    "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter", "LinesAdapter"),
+    "dspex.adapters": ("Adapter", "ChatAdapter", "CompactAdapter", "JSONAdapter", "LinesAdapter", "XMLAdapter"),
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
@@ -98,8 +98,10 @@ if TYPE_CHECKING:
     from dspex.adapters import (
         Adapter as Adapter,
         ChatAdapter as ChatAdapter,
+        CompactAdapter as CompactAdapter,
         JSONAdapter as JSONAdapter,
         LinesAdapter as LinesAdapter,
+        XMLAdapter as XMLAdapter,
     )
     from dspex.data import (
         Evaluation as Evaluation,

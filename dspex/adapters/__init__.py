@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dspex.adapters.base import Adapter
 from dspex.adapters.chat import ChatAdapter
+from dspex.adapters.compact_adapter import CompactAdapter
 from dspex.adapters.json_adapter import JSONAdapter
 from dspex.adapters.layout import Layout, Output
 from dspex.adapters.lines_adapter import LinesAdapter
 from dspex.adapters.registry import adapter_from_json, adapter_named, register_adapter
+from dspex.adapters.xml_adapter import XMLAdapter
 
 __all__ = [
     "Adapter",
     "ChatAdapter",
+    "CompactAdapter",
     "JSONAdapter",
     "Layout",
     "LinesAdapter",
     "Output",
+    "XMLAdapter",
     "adapter_from_json",
     "adapter_named",
     "register_adapter",

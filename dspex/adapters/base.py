@@ -47,8 +47,8 @@ class Adapter(ABC):
     """How a signature becomes messages, and an answer the signature's outputs.
 
     ``templates`` replaces some of the three Jinja2 templates that the prompt is made of: ``system`` (may use
-    ``instructions``, ``inputs``, ``outputs``, ``examples``), ``user`` (``inputs``, ``outputs``, ``remind``)
-    and ``assistant`` (``outputs``); a `Path`, a str that ends in ``.j2``, or the text itself. They run in a
+    ``instructions``, ``inputs``, ``outputs``, ``examples``, ``definitions``), ``user`` (``inputs``, ``outputs``,
+    ``remind``) and ``assistant`` (``outputs``); a `Path`, a str that ends in ``.j2``, or the text itself. They run in a
     sandbox, and an undefined name is an error.
 
     Adapters are immutable, equal when their templates are, and safe to share between threads. To write one,
@@ -61,6 +61,8 @@ class Adapter(ABC):
     name: ClassVar[str]
     json_first: ClassVar[bool]
     """Whether an answer that is not well-formed is taken for JSON before it is taken for sections."""
+    tags_first: ClassVar[bool] = False
+    """Whether a field is looked for between tags before it is looked for under headers."""
     field_form: ClassVar[str]
     """How a field looks in an answer, ``{name}`` being its name; error messages show it."""
 
@@ -164,7 +166,11 @@ class Adapter(ABC):
             else:
                 examples.append(self._known_fields(layout, demo))
         system = self._system.render(
-            instructions=instructions, inputs=layout.inputs, outputs=layout.views, examples=examples
+            instructions=instructions,
+            inputs=layout.inputs,
+            outputs=layout.views,
+            examples=examples,
+            definitions=layout.definitions,
         )
         return [{"role": "system", "content": system}, *turns]
 

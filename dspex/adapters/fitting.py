@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from dspex.adapters.lines import item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values, read_json
 from dspex.adapters.scalars import NOTHING, find_choice, find_date, find_number, find_truth, is_null, unquoted
+from dspex.adapters.tags import elements
 from dspex.adapters.types import bare_type, is_union, record_fields, type_adapter
 
 __all__ = ["Unreadable", "is_structured", "read_value"]
@@ -356,6 +357,22 @@ def _sequence(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
         yield [_fit(item, one, effort) for one in items]
 
 
+def _nested(text: str) -> list[tuple[str, str]]:
+    """The elements in ``text``, and not the one around them all that most writers of XML put there."""
+    found = elements(text) if text.lstrip()[:1] == "<" else []
+    if len(found) == 1 and (inner := elements(found[0][1])) and len(inner) > 1:
+        return inner
+    return found
+
+
+def _grouped(found: list[tuple[str, str]]) -> dict[str, Any]:
+    # An element that is there several times is a list.
+    groups: dict[str, list[str]] = {}
+    for name, content in found:
+        groups.setdefault(name, []).append(content)
+    return {name: contents[0] if len(contents) == 1 else contents for name, contents in groups.items()}
+
+
 def _tuple(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
     kinds = get_args(annotation)
     if not kinds or (len(kinds) == 2 and kinds[1] is Ellipsis):
@@ -378,6 +395,8 @@ def _item_lists(value: Any, item: Any) -> Iterator[list[Any]]:
     else:
         for parsed in _lists_in(value):
             yield from _item_lists(parsed, item)
+        if nested := _nested(value):
+            yield [content for _, content in nested]
         if is_null(value):
             yield []
         else:
@@ -401,6 +420,8 @@ def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
         yield value[0]
     elif isinstance(value, str):
+        if nested := _nested(value):
+            yield _grouped(nested)
         for parsed in _parsed(value):
             yield from _field_maps(parsed)
         found = key_value_lines(value)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from dspex.adapters.fitting import Unreadable, is_structured, read_value
 from dspex.adapters.lines import has_bullets, item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values
+from dspex.adapters.tags import elements
 from dspex.errors import ParseError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Format(Protocol):
 
     name: ClassVar[str]
     json_first: ClassVar[bool]
+    tags_first: ClassVar[bool]
     field_form: ClassVar[str]
 
     def unguard(self, layout: Layout, text: str) -> str: ...
@@ -45,16 +47,16 @@ class Format(Protocol):
 
 def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
-    headers = layout.headers
+    headers, tagged = layout.headers, adapter.tags_first
     objects = _objects(text)
 
     def texts(found: dict[str, list[str]]) -> _Finds:
         return {name: [_Text(adapter.unguard(layout, one)) for one in each] for name, each in found.items()}
 
-    in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text))
+    in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text, tags=tagged))
     finds = [in_json, in_sections] if adapter.json_first else [in_sections, in_json]
     if not any(layout.names <= found.keys() for found in finds):
-        finds.append(texts(headers.loose(text)))
+        finds.append(texts(headers.loose(text, tags=tagged)))
     finds.sort(key=lambda found: not layout.names <= found.keys())
     missing = [name for name in layout.names if not any(name in found for found in finds)]
     if missing:
@@ -182,7 +184,7 @@ def _last_resorts(
 
 def _looks_structured(text: str) -> bool:
     """Whether ``text`` is JSON, lines or a list, not a sentence, which would make a list as well."""
-    if has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
+    if elements(text) or has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
         return True
     return all(len(item.split()) <= 4 for item in item_lines(text))
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from dspex.adapters.base import Adapter
 from dspex.adapters.chat import ChatAdapter
+from dspex.adapters.compact_adapter import CompactAdapter
 from dspex.adapters.json_adapter import JSONAdapter
 from dspex.adapters.lines_adapter import LinesAdapter
+from dspex.adapters.xml_adapter import XMLAdapter
 from dspex.errors import DefinitionError, StateError
 
 __all__ = ["adapter_from_json", "adapter_named", "register_adapter"]
@@ -81,3 +83,5 @@ def _class_named(name: str) -> type[Adapter]:
 register_adapter(ChatAdapter)
 register_adapter(JSONAdapter)
 register_adapter(LinesAdapter)
+register_adapter(XMLAdapter)
+register_adapter(CompactAdapter)

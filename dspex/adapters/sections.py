@@ -102,13 +102,19 @@ class Headers:
             for level in _LEVELS
         )
 
-    def strict(self, text: str) -> dict[str, list[str]]:
-        """The contents found for each output under exact headers or, where it has none, nearly exact ones."""
-        return self._sections(text, self._levels[:2])
+    def strict(self, text: str, *, tags: bool = False) -> dict[str, list[str]]:
+        """The contents found for each output under exact headers or, where it has none, nearly exact ones.
 
-    def loose(self, text: str) -> dict[str, list[str]]:
-        """As `strict`, then under markdown headings, bold text and tags, then after ``name:`` or ``the name is``."""
-        return self._sections(text, self._levels)
+        With ``tags``, what stands between tags comes before either.
+        """
+        exact, nearly, in_tags, *_ = self._levels
+        return self._sections(text, (in_tags, exact) if tags else (exact, nearly), tags=tags)
+
+    def loose(self, text: str, *, tags: bool = False) -> dict[str, list[str]]:
+        """As `strict`, then in tags, under markdown headings, in bold, then after ``name:`` or ``the name is``."""
+        exact, nearly, in_tags, *rest = self._levels
+        levels = (in_tags, exact, nearly, *rest) if tags else (exact, nearly, in_tags, *rest)
+        return self._sections(text, levels, tags=tags)
 
     def renamed(self, text: str, missing: Iterable[str]) -> dict[str, list[str]]:
         """Sections under headers of fields there are none of, for the ``missing`` outputs they resemble.
@@ -140,9 +146,11 @@ class Headers:
                 return text[: min(starts)].strip()
         return ""
 
-    def _sections(self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]]) -> dict[str, list[str]]:
+    def _sections(
+        self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]], *, tags: bool
+    ) -> dict[str, list[str]]:
         missing = set(self._outputs)
-        marks = self._foreign(text)
+        marks: list[_Mark] = []
         for level in levels:
             if not missing:
                 break
@@ -152,6 +160,8 @@ class Headers:
             ]
             missing.difference_update(mark.name for mark in at_level if mark.name)
             marks += at_level
+        if not (tags and any(mark.name and text[mark.start] == "<" for mark in marks)):
+            marks += self._foreign(text)  # between tags, the header of another format is text
         found: dict[str, list[str]] = {}
         for mark, content in _contents(text, marks):
             if mark.name in self._outputs and mark.name is not None:
@@ -181,9 +191,12 @@ _LEVELS: Final = (
         r"^[ \t]*#{1,4}[ \t]*NAME[ \t]*#{1,4}[ \t]*\]{0,2}:?",
     ),
     (
+        r"<\s*NAME(?:[\s:=][^<>]{0,200})?>",
+        r"<(?:field|output|parameter|item|section)\s+(?:name|key|id)\s*=\s*[\"']?NAME[\"']?\s*>",
+    ),
+    (
         rf"^[ \t]*#{{1,6}}[ \t]*[*_]{{0,2}}{_ARTICLE}NAME[*_]{{0,2}}[ \t]*(?::[*_]{{0,2}}|$)",
         rf"{_BULLET}(?P<mark>\*\*|__){_ARTICLE}NAME[ \t]*(?::[ \t]*(?P=mark)|(?P=mark)[ \t]*(?::|$))",
-        r"<NAME>",
     ),
     (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
     (
@@ -192,6 +205,9 @@ _LEVELS: Final = (
     ),
 )
 """Kinds of headers, the most exact first."""
+
+
+_CLOSING = r"<\s*[/\\\\]\s*(?:NAME|field|output|parameter|section)\s*>"
 
 
 class FieldLines:
@@ -235,7 +251,7 @@ def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
         end = kept[index + 1].start if index + 1 < len(kept) else len(text)
         content, opening = text[mark.end : end], text[mark.start : mark.end].strip()
         if opening.startswith("<"):
-            closing = re.search(rf"</\s*{re.escape(mark.written)}\s*>", content, re.IGNORECASE)
+            closing = re.search(_CLOSING.replace("NAME", re.escape(mark.written)), content, re.IGNORECASE)
             content = content[: closing.start()] if closing else content
         content = content.strip()
         if index == len(kept) - 1 and content.endswith("```") and _FENCE_LINE.search(text, 0, kept[0].start):

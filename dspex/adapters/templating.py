@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATE_VARIABLES", "Template", "TemplateField", "shipped_template", "user_template"]
 
 TEMPLATE_VARIABLES: Final = {
-    "system": ("instructions", "inputs", "outputs", "examples"),
+    "system": ("instructions", "inputs", "outputs", "examples", "definitions"),
     "user": ("inputs", "outputs", "remind"),
     "assistant": ("outputs",),
 }

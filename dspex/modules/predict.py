@@ -54,7 +54,8 @@ class Predict(Module):
         temperature: of the sampling; None is the model's own setting.
         max_tokens: of the answer; None is the model's own setting.
         model: a name such as ``"openai/gpt-4o-mini"``; None is the model of ``dspex.configure(lm=...)``.
-        adapter: ``"chat"``, ``"json"`` or ``"lines"``, or an `Adapter`; None is the configured one, else chat.
+        adapter: ``"chat"``, ``"json"``, ``"xml"``, ``"compact"`` or ``"lines"``, or an `Adapter`; None is the
+            configured one, else chat.
         lm: a model object for this predictor alone; ``model`` comes before it.
         n: completions per call; the prediction's fields are the first one's.
         params: further parameters of the call, such as ``top_p=0.9``.
@@ -84,7 +85,10 @@ class Predict(Module):
         ModelChoice(), default=None, tunable=False, doc="the model's name; None: the configured one"
     )
     adapter: Variable[str | None] = variable(
-        Choice("chat", "json", "lines"), default=None, tunable=False, doc="how it is asked; None: the configured one"
+        Choice("chat", "json", "xml", "compact", "lines"),
+        default=None,
+        tunable=False,
+        doc="how it is asked; None: the configured one",
     )
 
     signature: type[Signature]
