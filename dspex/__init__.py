@@ -12,7 +12,15 @@ __version__ = "0.1.0"
 
 # Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
 _EXPORTS: dict[str, tuple[str, ...]] = {
-    "dspex.adapters": ("Adapter", "ChatAdapter", "CompactAdapter", "JSONAdapter", "LinesAdapter", "XMLAdapter"),
+    "dspex.adapters": (
+        "Adapter",
+        "ChatAdapter",
+        "CompactAdapter",
+        "JSONAdapter",
+        "LinesAdapter",
+        "TwoStepAdapter",
+        "XMLAdapter",
+    ),
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
@@ -101,6 +109,7 @@ if TYPE_CHECKING:
         CompactAdapter as CompactAdapter,
         JSONAdapter as JSONAdapter,
         LinesAdapter as LinesAdapter,
+        TwoStepAdapter as TwoStepAdapter,
         XMLAdapter as XMLAdapter,
     )
     from dspex.data import (

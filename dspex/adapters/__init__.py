@@ -9,16 +9,21 @@ from dspex.adapters.json_adapter import JSONAdapter
 from dspex.adapters.layout import Layout, Output
 from dspex.adapters.lines_adapter import LinesAdapter
 from dspex.adapters.registry import adapter_from_json, adapter_named, register_adapter
+from dspex.adapters.steps import FollowUp, Reading
+from dspex.adapters.two_step import TwoStepAdapter
 from dspex.adapters.xml_adapter import XMLAdapter
 
 __all__ = [
     "Adapter",
     "ChatAdapter",
     "CompactAdapter",
+    "FollowUp",
     "JSONAdapter",
     "Layout",
     "LinesAdapter",
     "Output",
+    "Reading",
+    "TwoStepAdapter",
     "XMLAdapter",
     "adapter_from_json",
     "adapter_named",

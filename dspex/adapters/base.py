@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dspex.adapters.layout import Layout, Output, joined
 from dspex.adapters.lru import LRU
 from dspex.adapters.recovery import recovered
+from dspex.adapters.steps import FollowUp, Reading
 from dspex.adapters.templating import (
     TEMPLATE_VARIABLES,
     Template,
@@ -23,6 +24,7 @@ from dspex.errors import DataError, DefinitionError, ParseError
 from dspex.lm.types import LMRequest, MessageBlock
 
 if TYPE_CHECKING:
+    from dspex.lm import BaseLM
     from dspex.signatures import Signature
 
 __all__ = ["Adapter"]
@@ -46,10 +48,10 @@ class _Head:
 class Adapter(ABC):
     """How a signature becomes messages, and an answer the signature's outputs.
 
-    ``templates`` replaces some of the three Jinja2 templates that the prompt is made of: ``system`` (may use
+    ``templates`` replaces some of the Jinja2 templates that prompts are made of: ``system`` (may use
     ``instructions``, ``inputs``, ``outputs``, ``examples``, ``definitions``), ``user`` (``inputs``, ``outputs``,
-    ``remind``) and ``assistant`` (``outputs``); a `Path`, a str that ends in ``.j2``, or the text itself. They run in a
-    sandbox, and an undefined name is an error.
+    ``remind``), ``assistant`` (``outputs``) and ``reask`` (``problems``); a `Path`, a str that ends in ``.j2``,
+    or the text itself. They run in a sandbox, and an undefined name is an error.
 
     Adapters are immutable, equal when their templates are, and safe to share between threads. To write one,
     give a subclass a ``name``, ``json_first``, ``field_form`` and ``default_templates``, implement
@@ -65,6 +67,9 @@ class Adapter(ABC):
     """Whether a field is looked for between tags before it is looked for under headers."""
     field_form: ClassVar[str]
     """How a field looks in an answer, ``{name}`` being its name; error messages show it."""
+
+    follows_up: ClassVar[bool] = False
+    """Whether reading an answer always takes a further question; see `reading`."""
 
     default_templates: ClassVar[Mapping[str, str | Path]] = {}
     """The adapter's own templates; those of the adapters that come with dspex are files of the package."""
@@ -267,6 +272,30 @@ class Adapter(ABC):
 
     # -- what makes an adapter -------------------------------------------------------------------------
 
+    def reading(self, signature: type[Signature], request: LMRequest, text: str, *, lm: BaseLM, reasks: int) -> Reading:
+        """The steps of reading ``text``, an answer to ``request``, that may take further questions.
+
+        An answer that cannot be read goes back to ``lm`` with what is wrong with it, up to ``reasks`` times.
+        What is repaired locally costs no question. Raises `ParseError` of the last answer.
+        """
+        while True:
+            try:
+                return self.parse(signature, text)
+            except ParseError as error:
+                if not reasks:
+                    raise
+                request = self.reask(request, text, error)
+            reasks -= 1
+            text = yield FollowUp(request, lm)
+
+    def reask(self, request: LMRequest, text: str, error: ParseError) -> LMRequest:
+        """``request`` with the answer ``text`` to it, and what is wrong with that."""
+        problems = [f"{name}: {problem}" for name, problem in error.problems.items()] or [str(error)]
+        again = {"role": "user", "content": self._template("reask").render(problems=problems)}
+        answered = ({"role": "assistant", "content": text},) if text.strip() else ()
+        params = {name: value for name, value in request.params.items() if name != "n"}
+        return request.replace(tail=(*request.tail, *answered, again), params=params)
+
     @abstractmethod
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         """The values of a well-formed answer; None, or any exception, when it is not one."""
@@ -290,16 +319,22 @@ class Adapter(ABC):
     # -- identity --------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: the name, and the text of each template that was replaced."""
-        return {"name": self.name, "templates": {role: own.text for role, own in self._templates.items()}}
+        """Plain data: the name, the text of each template that was replaced, and the options it was made with."""
+        templates = {role: own.text for role, own in self._templates.items()}
+        return {"name": self.name, "templates": templates, **{k: _plain(v) for k, v in self._options().items()}}
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments, beside ``templates``, that make an equal adapter."""
+        return {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), {role: own.text for role, own in self._templates.items()}))
+        return (_rebuilt, (type(self), {role: own.text for role, own in self._templates.items()}, self._options()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Adapter):
             return NotImplemented
-        return type(self) is type(other) and self._templates == other._templates
+        mine, others = (self._templates, self._options()), (other._templates, other._options())
+        return type(self) is type(other) and mine == others
 
     def __hash__(self) -> int:
         return hash((type(self), frozenset(self._templates.items())))
@@ -309,8 +344,14 @@ class Adapter(ABC):
         return f"{type(self).__name__}({f'templates={{{own}}}' if own else ''})"
 
 
-def _rebuilt(cls: type[Adapter], templates: dict[str, str]) -> Adapter:
-    return cls(templates)
+def _rebuilt(cls: type[Adapter], templates: dict[str, str], options: dict[str, Any]) -> Adapter:
+    return cls(templates, **options)
+
+
+def _plain(option: Any) -> Any:
+    if isinstance(option, Adapter):
+        return option.to_json()
+    return getattr(option, "model", option)  # of a model its name, never its settings
 
 
 def _content_key(

@@ -67,23 +67,24 @@ def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     if missing:
         finds += _last_resorts(layout, text, missing, objects, texts)
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for output in layout.outputs:
         candidates = [one for found in finds for one in found.get(output.name, ())]
         try:
             values[output.name] = _first_readable(output, candidates, adapter.field_form)
         except Unreadable as reason:
-            problems.append(f"`{output.name}` ({output.field.type_name}): {reason}")
+            problems[output.name] = str(reason)
     if not problems:
         return values
     asked = len(layout.outputs)
     what = "the output" if asked == 1 else f"{len(problems)} of {asked} outputs"
     raise ParseError(
         f"the {adapter.name} adapter could not read {what} from the model's answer.\n  "
-        + "\n  ".join(problems)
+        + "\n  ".join(f"`{name}` ({layout.signature.fields[name].type_name}): {why}" for name, why in problems.items())
         + f"\n  the answer: {_shortened(whole, 300)}",
         text=whole,
         partial=values,
+        problems=problems,
         adapter=adapter.name,
     )
 

@@ -12,6 +12,7 @@ from dspex.adapters.chat import ChatAdapter
 from dspex.adapters.compact_adapter import CompactAdapter
 from dspex.adapters.json_adapter import JSONAdapter
 from dspex.adapters.lines_adapter import LinesAdapter
+from dspex.adapters.two_step import TwoStepAdapter
 from dspex.adapters.xml_adapter import XMLAdapter
 from dspex.errors import DefinitionError, StateError
 
@@ -61,10 +62,12 @@ def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
     True
     """
     try:
-        name, templates = data["name"], dict(data["templates"])
+        options = dict(data)
+        name, templates = options.pop("name"), dict(options.pop("templates"))
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"a stored adapter is {{'name': ..., 'templates': {{...}}}}, not {data!r}.") from error
-    return _class_named(name)(templates)
+    made = {key: adapter_from_json(one) if isinstance(one, Mapping) else one for key, one in options.items()}
+    return _class_named(name)(templates, **made)
 
 
 def _class_named(name: str) -> type[Adapter]:
@@ -85,3 +88,4 @@ register_adapter(JSONAdapter)
 register_adapter(LinesAdapter)
 register_adapter(XMLAdapter)
 register_adapter(CompactAdapter)
+register_adapter(TwoStepAdapter)
