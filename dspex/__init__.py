@@ -39,6 +39,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.study": ("Study", "Trial", "create_study", "delete_study", "get_all_study_names", "load_study"),
     "dspex.tools": ("Tool",),
     "dspex.trials": ("FrozenTrial", "TrialState"),
+    "dspex.types": ("Audio", "Citations", "Code", "Document", "File", "History", "Image", "Reasoning", "ToolCalls"),
     "dspex.variables": (
         "Bool",
         "Choice",
@@ -76,6 +77,7 @@ _ROOMS = (
     "testing",
     "tools",
     "trials",
+    "types",
     "variables",
 )
 _HOMES = {name: room for room, names in _EXPORTS.items() for name in names}
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
         testing as testing,
         tools as tools,
         trials as trials,
+        types as types,
         variables as variables,
     )
     from dspex.adapters import (
@@ -174,6 +177,17 @@ if TYPE_CHECKING:
     from dspex.trials import (
         FrozenTrial as FrozenTrial,
         TrialState as TrialState,
+    )
+    from dspex.types import (
+        Audio as Audio,
+        Citations as Citations,
+        Code as Code,
+        Document as Document,
+        File as File,
+        History as History,
+        Image as Image,
+        Reasoning as Reasoning,
+        ToolCalls as ToolCalls,
     )
     from dspex.variables import (
         Bool as Bool,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dspex.adapters.layout import Layout, Output, joined
 from dspex.adapters.lru import LRU
+from dspex.adapters.native import Native, called, merged, rich_value, segments, tool_schema
 from dspex.adapters.recovery import recovered
 from dspex.adapters.steps import FollowUp, Reading
 from dspex.adapters.templating import (
@@ -18,13 +19,14 @@ from dspex.adapters.templating import (
     shipped_template,
     user_template,
 )
-from dspex.adapters.values import input_text, output_text
+from dspex.adapters.values import RichValue, input_text, output_text
 from dspex.data.example import Example
 from dspex.errors import DataError, DefinitionError, ParseError
 from dspex.lm.types import LMRequest, MessageBlock
+from dspex.types import History, Reasoning
 
 if TYPE_CHECKING:
-    from dspex.lm import BaseLM
+    from dspex.lm import BaseLM, Completion
     from dspex.signatures import Signature
 
 __all__ = ["Adapter"]
@@ -83,6 +85,7 @@ class Adapter(ABC):
         self._assistant = self._template("assistant")
         self._layouts: LRU[int, Layout] = LRU(512)
         self._heads: LRU[tuple[int, int, str], _Head] = LRU(1024)
+        self._native_heads: LRU[tuple[int, int, str, frozenset[str]], _Head] = LRU(128)
         self._blocks: LRU[tuple[str, str, tuple[str, ...]], MessageBlock] = LRU(512)
 
     def _template(self, role: str) -> Template:
@@ -115,10 +118,17 @@ class Adapter(ABC):
         """
         head = self._heads.get((id(signature), id(demos), instructions))
         if head is None:
+            native = self._layout(signature).native
+            if native is not None:
+                return self._native_request(native, instructions, demos, inputs, capabilities, params, rollout_id)
             head = self._head(signature, instructions, demos)
+        try:
+            content: Any = self._question(head, inputs)
+        except RichValue:
+            content = self._content(head.layout, inputs, capabilities, remind=not head.shows_format)
         return LMRequest(
             head.block,
-            ({"role": "user", "content": self._question(head, inputs)},),
+            ({"role": "user", "content": content},),
             params,
             self.schema(head.layout) if "json_schema" in capabilities else None,
             None,
@@ -134,6 +144,8 @@ class Adapter(ABC):
         Raises `DefinitionError` for a demo that has no input or no output of the signature.
         """
         head = self._heads.get((id(signature), id(demos), instructions))
+        if head is None and (native := self._layout(signature).native) is not None:
+            return self._native_head(native.asked, instructions, demos, _NONE)
         return (head or self._head(signature, instructions, demos)).block
 
     def _head(self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]) -> _Head:
@@ -158,7 +170,11 @@ class Adapter(ABC):
         return layout
 
     def _head_messages(
-        self, layout: Layout, instructions: str, demos: Sequence[Mapping[str, Any]]
+        self,
+        layout: Layout,
+        instructions: str,
+        demos: Sequence[Mapping[str, Any]],
+        capabilities: frozenset[str] | None = None,
     ) -> list[dict[str, Any]]:
         turns: list[dict[str, Any]] = []
         examples: list[list[TemplateField]] = []
@@ -166,7 +182,11 @@ class Adapter(ABC):
             _check_demo(layout, demo, index)
             fields = layout.signature.fields
             if all(name in demo for name in fields):
-                turns.append({"role": "user", "content": self._demo_question(layout, demo)})
+                if capabilities is None:
+                    asked: Any = self._demo_question(layout, demo)
+                else:
+                    asked = self._content(layout, demo, capabilities, remind=False)
+                turns.append({"role": "user", "content": asked})
                 turns.append({"role": "assistant", "content": self._answer(layout, demo)})
             else:
                 examples.append(self._known_fields(layout, demo))
@@ -181,7 +201,7 @@ class Adapter(ABC):
 
     def _known_fields(self, layout: Layout, demo: Mapping[str, Any]) -> list[TemplateField]:
         given = [
-            view.with_value(self.guard(layout, input_text(demo[view.name], view.name)))
+            view.with_value(self._text(layout, demo[view.name], view.name))
             for view in layout.inputs
             if view.name in demo
         ]
@@ -222,6 +242,111 @@ class Adapter(ABC):
         fields = [view.with_value(text) for view, text in zip(layout.inputs, texts, strict=True)]
         return self._user.render(inputs=fields, outputs=layout.views, remind=remind)
 
+    # -- more than text ----------------------------------------------------------------------------------
+
+    def _native_request(
+        self,
+        native: Native,
+        instructions: str,
+        demos: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        capabilities: frozenset[str],
+        params: Mapping[str, Any],
+        rollout_id: int,
+    ) -> LMRequest:
+        """The request of a signature with media, earlier turns or tools, planned by what the model can do."""
+        inputs = dict(inputs)
+        signature: type[Signature] | None = native.asked
+        turns: list[dict[str, Any]] = []
+        if native.history is not None and (given := inputs.pop(native.history, None)) is not None:
+            history: History = rich_value(native.signature.fields[native.history], given)
+            turns = self._turns(self._layout(native.asked), history, capabilities)
+        if native.calls and native.tools and "tools" in capabilities:
+            signature = native.answered
+            tools = [tool for name in native.tools for tool in _listed(inputs.pop(name, ()))]
+            params = {**params, "tools": [tool_schema(tool) for tool in tools]}
+        if signature is None:  # all that is asked for is calls, which need no format
+            asked = native.asked.delete(native.tools[0]) if len(native.tools) == 1 else native.asked
+            layout = self._layout(asked)
+            head = MessageBlock([{"role": "system", "content": instructions}])
+        else:
+            layout = self._layout(signature)
+            head = self._native_head(signature, instructions, demos, capabilities)
+        content = self._content(layout, inputs, capabilities, remind=signature is not None and len(head) == 1)
+        schema = self.schema(layout) if signature is not None and "json_schema" in capabilities else None
+        return LMRequest(head, (*turns, {"role": "user", "content": content}), params, schema, None, rollout_id)
+
+    def _native_head(
+        self,
+        signature: type[Signature],
+        instructions: str,
+        demos: Sequence[Mapping[str, Any]],
+        capabilities: frozenset[str],
+    ) -> MessageBlock:
+        key = (id(signature), id(demos), instructions, capabilities)
+        head = self._native_heads.get(key)
+        if head is None:
+            layout = self._layout(signature)
+            shown = [demo for demo in demos if any(name in demo for name in layout.names)]
+            block = MessageBlock(self._head_messages(layout, instructions, shown, capabilities))
+            head = _Head(layout, demos, block)
+            if isinstance(demos, tuple):
+                self._native_heads.put(key, head)
+        return head.block
+
+    def _content(
+        self, layout: Layout, values: Mapping[str, Any], capabilities: frozenset[str], *, remind: bool
+    ) -> str | list[dict[str, Any]]:
+        """The content of a question that may hold parts."""
+        if any(name not in values for name in layout.input_names) or remind:
+            values = _completed(layout, {k: v for k, v in values.items() if remind or k in layout.input_names})
+        rich = layout.native.rich if layout.native is not None else _NONE
+        found = []
+        for field in layout.input_fields:
+            value = rich_value(field, values[field.name]) if field.name in rich else values[field.name]
+            pieces = segments(value, field.name, capabilities)
+            found.append([self.guard(layout, one) if isinstance(one, str) else one for one in pieces])
+        around = layout.question if remind else layout.demo
+        if around is None:
+            # A template of the user's own says where the text goes; the parts follow it.
+            texts = ["".join(one if isinstance(one, str) else "(below)" for one in pieces) for pieces in found]
+            text = self._rendered_question(layout, texts, remind=remind)
+            return merged([text, *(one for pieces in found for one in pieces if not isinstance(one, str))])
+        content: list[Any] = [around[0]]
+        for pieces, after in zip(found, around[1:], strict=True):
+            content += [*pieces, after]
+        return merged(content)
+
+    def _turns(self, layout: Layout, history: History, capabilities: frozenset[str]) -> list[dict[str, Any]]:
+        """Earlier turns as turns: of fields, as far as they are known, or as they were."""
+        turns: list[dict[str, Any]] = []
+        for index, turn in enumerate(history.messages):
+            if turn.keys() == {"role", "content"}:
+                turns.append(turn)
+                continue
+            unknown = [name for name in turn if name not in layout.signature.fields]
+            if unknown:
+                raise DataError(
+                    f"turn {index} of the history has {unknown[0]!r}, which is no field of "
+                    f"`{layout.signature.spec}`.\n  right:  {{'role': 'user', 'content': ...}}, or the fields of a turn"
+                )
+            if all(name in turn for name in layout.input_names):
+                turns.append({"role": "user", "content": self._content(layout, turn, capabilities, remind=False)})
+            elif asked := [
+                v.with_value(self._text(layout, turn[v.name], v.name)) for v in layout.inputs if v.name in turn
+            ]:
+                content = self._user.render(inputs=asked, outputs=layout.views, remind=False)
+                turns.append({"role": "user", "content": content})
+            known = [output for output in layout.outputs if output.name in turn]
+            if known:
+                fields = [o.view.with_value(self.write_value(layout, o, turn[o.name])) for o in known]
+                turns.append({"role": "assistant", "content": self._assistant.render(outputs=fields)})
+        return turns
+
+    def _text(self, layout: Layout, value: Any, name: str) -> str:
+        """An input as text alone."""
+        return self.guard(layout, "".join(str(one) for one in segments(value, name, _NONE)))
+
     def render_answer(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
         """An answer as a model should write it, from which `parse` reads ``values`` back.
 
@@ -261,6 +386,35 @@ class Adapter(ABC):
             values = self._recovered(layout, text)
         return values
 
+    def read(self, signature: type[Signature], completion: Completion, request: LMRequest) -> dict[str, Any]:
+        """The outputs that ``completion``, an answer to ``request``, holds: in its text, as `parse` reads them, and
+        beside it: the model's own thoughts for a `Reasoning`, its calls for a `ToolCalls`.
+
+        With calls, what the text does not say of the other outputs is None. Raises `ParseError`.
+        """
+        layout = self._layout(signature)
+        if layout.native is None:
+            return self.parse(signature, completion.text)
+        native, text = layout.native, completion.text
+        beside: dict[str, Any] = {}
+        if thoughts := getattr(completion, "reasoning", None):
+            beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
+        asked = signature
+        calls = getattr(completion, "tool_calls", ())
+        if native.calls and (calls or "tools" in request.params):
+            beside.update(dict.fromkeys(native.calls, called(calls)))
+            if native.answered is None:
+                return beside
+            asked = native.answered
+        try:
+            values = self.parse(asked, text) if text.strip() or not calls else {}
+        except ParseError as error:
+            if any(name not in beside and not calls for name in error.problems):
+                raise
+            values = error.partial
+        values = {**values, **beside}
+        return {name: values.get(name) for name in signature.output_fields}
+
     def _recovered(self, layout: Layout, text: str) -> dict[str, Any]:
         if not isinstance(text, str):
             raise ParseError(
@@ -272,21 +426,23 @@ class Adapter(ABC):
 
     # -- what makes an adapter -------------------------------------------------------------------------
 
-    def reading(self, signature: type[Signature], request: LMRequest, text: str, *, lm: BaseLM, reasks: int) -> Reading:
-        """The steps of reading ``text``, an answer to ``request``, that may take further questions.
+    def reading(
+        self, signature: type[Signature], request: LMRequest, completion: Completion, *, lm: BaseLM, reasks: int
+    ) -> Reading:
+        """The steps of reading ``completion``, an answer to ``request``, that may take further questions.
 
         An answer that cannot be read goes back to ``lm`` with what is wrong with it, up to ``reasks`` times.
         What is repaired locally costs no question. Raises `ParseError` of the last answer.
         """
         while True:
             try:
-                return self.parse(signature, text)
+                return self.read(signature, completion, request)
             except ParseError as error:
                 if not reasks:
                     raise
-                request = self.reask(request, text, error)
+                request = self.reask(request, completion.text, error)
             reasks -= 1
-            text = yield FollowUp(request, lm)
+            completion = yield FollowUp(request, lm)
 
     def reask(self, request: LMRequest, text: str, error: ParseError) -> LMRequest:
         """``request`` with the answer ``text`` to it, and what is wrong with that."""
@@ -346,6 +502,10 @@ class Adapter(ABC):
 
 def _rebuilt(cls: type[Adapter], templates: dict[str, str], options: dict[str, Any]) -> Adapter:
     return cls(templates, **options)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _plain(option: Any) -> Any:

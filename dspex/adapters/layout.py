@@ -11,6 +11,7 @@ from dspex.adapters.definitions import type_definitions
 from dspex.adapters.describe import json_shape, value_hint
 from dspex.adapters.fitting import read_value
 from dspex.adapters.lines import normal_key
+from dspex.adapters.native import native_of
 from dspex.adapters.sections import FieldLines, Headers, header
 from dspex.adapters.tags import FieldTags
 from dspex.adapters.templating import Template, TemplateField, stood_in
@@ -58,7 +59,7 @@ class Layout:
 
     __slots__ = (
         "_headers", "_lines", "_schema", "_tags", "answer", "demo", "input_fields", "input_names", "inputs", "names",
-        "outputs", "question", "signature", "views",
+        "native", "outputs", "question", "signature", "views",
     )  # fmt: skip
 
     def __init__(self, signature: type[Signature], *, user: Template, assistant: Template) -> None:
@@ -68,6 +69,7 @@ class Layout:
         self.inputs = tuple(_view(field) for field in self.input_fields)
         self.outputs = tuple(Output(field) for field in signature.output_fields.values())
         self.names = frozenset(signature.output_fields)
+        self.native = native_of(signature)
         self.views = tuple(output.view for output in self.outputs)
         # A template that always writes each value once is split there; one of the user's own is rendered.
         self.question: tuple[str, ...] | None = None

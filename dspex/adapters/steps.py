@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from dspex.lm import BaseLM, LMRequest
+    from dspex.lm import BaseLM, Completion, LMRequest
 
 __all__ = ["FollowUp", "Reading"]
 
@@ -21,5 +21,5 @@ class FollowUp:
         self.lm = lm
 
 
-Reading: TypeAlias = Generator[FollowUp, str, dict[str, Any]]
-"""Yields what has to be asked, is sent the text of each answer, and returns the outputs."""
+Reading: TypeAlias = Generator[FollowUp, "Completion", dict[str, Any]]
+"""Yields what has to be asked, is sent the completion that answers it, and returns the outputs."""

@@ -19,7 +19,7 @@ from dspex.lm.named import lm_named
 from dspex.signatures import InputField, Signature
 
 if TYPE_CHECKING:
-    from dspex.lm import LMRequest
+    from dspex.lm import Completion, LMRequest
 
 __all__ = ["TwoStepAdapter"]
 
@@ -76,15 +76,17 @@ class TwoStepAdapter(Adapter):
         """An answer as the second model should write it; see `Adapter.render_answer`."""
         return self._extraction.render_answer(signature, values)
 
-    def reading(self, signature: type[Signature], request: LMRequest, text: str, *, lm: BaseLM, reasks: int) -> Reading:
-        """Asks for the outputs in ``text``."""
+    def reading(
+        self, signature: type[Signature], request: LMRequest, completion: Completion, *, lm: BaseLM, reasks: int
+    ) -> Reading:
+        """Asks for the outputs in the free answer."""
         model = lm_named(self._model) if isinstance(self._model, str) else self._model or lm
         asked, name = self._asked(signature)
         second = self._extraction.request(
             asked,
             instructions=_INSTRUCTIONS,
             demos=(),
-            inputs={name: text},
+            inputs={name: completion.text},
             capabilities=model.capabilities,
             rollout_id=request.rollout_id,
         )

@@ -173,10 +173,10 @@ class Predict(Module):
             completions = []
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
                 if reasks or adapter.follows_up:
-                    steps = adapter.reading(signature, request, one.text, lm=lm, reasks=reasks)
+                    steps = adapter.reading(signature, request, one, lm=lm, reasks=reasks)
                     completions.append((yield from _followed(steps, run, spent)))
                 else:
-                    completions.append(adapter.parse(signature, one.text))
+                    completions.append(adapter.read(signature, one, request))
         except ParseError as error:
             error.add_note(f"in the predictor at `{self._path or 'the root'}`, answered by {response.model}")
             run.record(
@@ -284,7 +284,7 @@ def _followed(steps: Reading, run: Run, spent: list[LMResponse]) -> Flow:
             request = ask.request if run.seed is None else seeded(ask.lm, ask.request, run.seed)
             response = yield Generate(ask.lm, request)
             spent.append(response)
-            ask = steps.send(response.text)
+            ask = steps.send(response.completions[0])
     except StopIteration as stop:
         return stop.value
 
