@@ -10,13 +10,16 @@ from dspex.adapters.layout import Layout, Output
 from dspex.adapters.lines_adapter import LinesAdapter
 from dspex.adapters.registry import adapter_from_json, adapter_named, register_adapter
 from dspex.adapters.steps import FollowUp, Reading
+from dspex.adapters.streaming import AnswerStream, FieldDelta
 from dspex.adapters.two_step import TwoStepAdapter
 from dspex.adapters.xml_adapter import XMLAdapter
 
 __all__ = [
     "Adapter",
+    "AnswerStream",
     "ChatAdapter",
     "CompactAdapter",
+    "FieldDelta",
     "FollowUp",
     "JSONAdapter",
     "Layout",

@@ -12,6 +12,7 @@ from dspex.adapters.lru import LRU
 from dspex.adapters.native import Native, called, merged, rich_value, segments, tool_schema
 from dspex.adapters.recovery import recovered
 from dspex.adapters.steps import FollowUp, Reading
+from dspex.adapters.streaming import AnswerStream, WholeStream
 from dspex.adapters.templating import (
     TEMPLATE_VARIABLES,
     Template,
@@ -70,6 +71,8 @@ class Adapter(ABC):
     field_form: ClassVar[str]
     """How a field looks in an answer, ``{name}`` being its name; error messages show it."""
 
+    stream_class: ClassVar[type[AnswerStream]] = WholeStream
+    """The incremental parser of the format."""
     follows_up: ClassVar[bool] = False
     """Whether reading an answer always takes a further question; see `reading`."""
 
@@ -414,6 +417,10 @@ class Adapter(ABC):
             values = error.partial
         values = {**values, **beside}
         return {name: values.get(name) for name in signature.output_fields}
+
+    def stream(self, signature: type[Signature]) -> AnswerStream:
+        """A parser for an answer that comes in pieces."""
+        return self.stream_class(self, signature, self._layout(signature))
 
     def _recovered(self, layout: Layout, text: str) -> dict[str, Any]:
         if not isinstance(text, str):

@@ -12,6 +12,7 @@ from dspex.adapters.layout import Layout, Output
 from dspex.adapters.lru import LRU
 from dspex.adapters.sections import escaped, unescaped
 from dspex.adapters.steps import FollowUp, Reading
+from dspex.adapters.streaming import AnswerStream
 from dspex.adapters.values import output_text
 from dspex.errors import DefinitionError
 from dspex.lm import BaseLM
@@ -92,6 +93,10 @@ class TwoStepAdapter(Adapter):
         )
         answer = yield FollowUp(second, model)
         return (yield from self._extraction.reading(asked, second, answer, lm=model, reasks=reasks))
+
+    def stream(self, signature: type[Signature]) -> AnswerStream:
+        """A parser for the second model's answer."""
+        return self._extraction.stream(signature)
 
     def _asked(self, signature: type[Signature]) -> tuple[type[Signature], str]:
         """The signature of the second question, and the name of its input."""

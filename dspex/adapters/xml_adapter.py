@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from dspex.adapters.base import Adapter
 from dspex.adapters.layout import Layout, Output
+from dspex.adapters.streaming import AnswerStream, TagsStream
 from dspex.adapters.tags import from_markup
 from dspex.adapters.values import output_text
 
@@ -38,6 +39,7 @@ class XMLAdapter(Adapter):
     json_first: ClassVar[bool] = False
     tags_first: ClassVar[bool] = True
     field_form: ClassVar[str] = "<{name}>...</{name}>"
+    stream_class: ClassVar[type[AnswerStream]] = TagsStream
 
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         values: dict[str, Any] = {}
