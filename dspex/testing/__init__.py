@@ -1,6 +1,7 @@
 """What users test their own parts with: conformance suites and hypothesis strategies, one module each.
 
-``dspex.testing.storage`` and ``dspex.testing.samplers`` hold the suites that every storage and sampler must pass;
+``dspex.testing.storage``, ``dspex.testing.samplers`` and ``dspex.testing.adapters`` hold the suites that every storage,
+sampler and adapter must pass;
 ``dspex.testing.strategies`` (needs hypothesis) makes domains, spaces and states.
 """
 
