@@ -319,3 +319,11 @@ def test_the_transcript_is_for_people() -> None:
     transcript = str(lm.inspect_history())
     assert "data:image/png;base64," in transcript
     assert len(transcript) < 2000
+
+
+def test_a_dry_run_shows_where_the_image_is() -> None:
+    lm = MockLM(["x"], capabilities=["vision"])
+    with dspex.context(lm=lm):
+        rendering = str(Predict("image: Image -> answer").render(image=PHOTO))
+    assert "[[ ## image ## ]]\n(image_url)" in rendering
+    assert len(rendering) < 2000
