@@ -211,6 +211,7 @@ def test_a_language_is_said_and_stored() -> None:
     assert Code["python"] is python
     assert python("x").language == "python"
     signature = Signature({"task": (str, InputField()), "code": (python, OutputField())})
+    assert Signature("task -> code: Code['python']").output_fields["code"].annotation is python
     assert "python code, in a ``` fence" in ChatAdapter().head(signature, "x", ())[0]["content"]
     assert Signature.from_json(json.loads(json.dumps(signature.to_json()))) == signature
     assert pickle.loads(pickle.dumps(python("x"))) == "x"
