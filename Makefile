@@ -38,7 +38,9 @@ check: $(VENV)/.check ## Lint, formatting and types
 	done; exit $$failed
 
 bench: $(VENV)/.bench ## Measure the claims of speed against the peers
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script"; done
+	@failed=0; for script in benchmarks/[a-z]*.py; do \
+	  echo "$$script"; $(BIN)/python "$$script" || failed=1; \
+	done; exit $$failed
 
 setup: $(VENV)/.check ## Install everything that demo, test and check need
 

@@ -36,9 +36,18 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "optimize",
     ),
     "dspex.signatures": ("InputField", "OutputField", "Signature", "make_signature"),
-    "dspex.study": ("Study", "Trial", "create_study", "delete_study", "get_all_study_names", "load_study"),
+    "dspex.study": (
+        "Study",
+        "Trial",
+        "copy_study",
+        "create_study",
+        "delete_study",
+        "get_all_study_names",
+        "get_all_study_summaries",
+        "load_study",
+    ),
     "dspex.tools": ("Tool",),
-    "dspex.trials": ("FrozenTrial", "TrialState"),
+    "dspex.trials": ("FixedTrial", "FrozenTrial", "StudyDirection", "TrialState", "create_trial"),
     "dspex.types": ("Audio", "Citations", "Code", "Document", "File", "History", "Image", "Reasoning", "ToolCalls"),
     "dspex.variables": (
         "Bool",
@@ -166,17 +175,22 @@ if TYPE_CHECKING:
     from dspex.study import (
         Study as Study,
         Trial as Trial,
+        copy_study as copy_study,
         create_study as create_study,
         delete_study as delete_study,
         get_all_study_names as get_all_study_names,
+        get_all_study_summaries as get_all_study_summaries,
         load_study as load_study,
     )
     from dspex.tools import (
         Tool as Tool,
     )
     from dspex.trials import (
+        FixedTrial as FixedTrial,
         FrozenTrial as FrozenTrial,
+        StudyDirection as StudyDirection,
         TrialState as TrialState,
+        create_trial as create_trial,
     )
     from dspex.types import (
         Audio as Audio,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from dspex.adapters.fitting import is_structured
+from dspex.adapters.candidates import is_structured
 from dspex.adapters.types import bare_type, is_union, record_fields
 
 if TYPE_CHECKING:

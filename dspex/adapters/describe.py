@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from dspex.adapters.fitting import is_structured
+from dspex.adapters.candidates import is_structured
 from dspex.adapters.types import bare_type, record_fields
 from dspex.types import Code
 

@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from dspex.adapters.fitting import Unreadable, is_structured, read_value
+from dspex.adapters.candidates import is_structured
+from dspex.adapters.fitting import Unreadable, read_value
 from dspex.adapters.lines import has_bullets, item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values
 from dspex.adapters.tags import elements, from_markup

@@ -71,6 +71,15 @@ class Requesting(Rendering):
             rollout_id,
         )
 
+    def prepare(self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]) -> None:
+        """Render the head and make what reads the outputs, so that the first request need not.
+
+        Raises what `head` does.
+        """
+        self.head(signature, instructions, demos)
+        for field in signature.output_fields.values():
+            _ = field.adapter
+
     def head(self, signature: type[Signature], instructions: str, demos: Sequence[Mapping[str, Any]]) -> MessageBlock:
         """The system message and the demos: each a question and its answer, as turns of a conversation.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_origin
 
 from pydantic import TypeAdapter
 
-from dspex.adapters.fitting import is_structured, read_value
+from dspex.adapters.candidates import is_structured
+from dspex.adapters.fitting import read_value
 from dspex.adapters.types import bare_type
 from dspex.data.plain import plain_data
 from dspex.types import Code, Part

@@ -10,7 +10,7 @@ from dspex.data import Evaluation, Example, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
-from dspex.evaluate.program import Program, as_program
+from dspex.evaluate.program import Program, as_program, prepare
 from dspex.evaluate.progress import progress_for
 from dspex.evaluate.result import EvaluationResult
 from dspex.evaluate.scoring import Metric, Scorer
@@ -18,12 +18,14 @@ from dspex.evaluate.terms import Terms
 from dspex.execution import (
     Budget,
     Outcome,
+    Settings,
     current,
     in_thread,
     run_blocking,
     stream_async,
     stream_threads,
 )
+from dspex.variables.messages import counted
 
 __all__ = ["Evaluate"]
 
@@ -124,7 +126,9 @@ class Evaluate:
             DefinitionError, BindingError, StorageError: as the program raised it.
         """
         program = as_program(program)
-        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        settings = current() if lm is None else current().replace(lm=lm)
+        prepare(program, settings)
+        collector = self._collector(program, settings, on_result, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -151,7 +155,9 @@ class Evaluate:
         A program that is not ``natively_async`` runs on threads here too.
         """
         program = as_program(program)
-        collector = self._collector(program, lm, on_result, fingerprint, trial)
+        settings = current() if lm is None else current().replace(lm=lm)
+        await in_thread(prepare, program, settings)
+        collector = self._collector(program, settings, on_result, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -165,12 +171,11 @@ class Evaluate:
     def _collector(
         self,
         program: Program,
-        lm: Any,
+        settings: Settings,
         on_result: Callable[[Evaluation], object] | None,
         fingerprint: str,
         trial: int | None,
     ) -> Collector:
-        settings = current() if lm is None else current().replace(lm=lm)
         return Collector(
             program,
             self.devset,
@@ -227,7 +232,7 @@ class Evaluate:
                 pass
 
     def __repr__(self) -> str:
-        return f"Evaluate({len(self.devset)} examples, {self.scorer.name}, concurrency={self.concurrency})"
+        return f"Evaluate({counted(len(self.devset), 'example')}, {self.scorer.name}, concurrency={self.concurrency})"
 
 
 def _count(name: str, value: Any) -> int:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from dspex.errors import DefinitionError
-from dspex.execution import Activation, Run, run_blocking
+from dspex.execution import Activation, Run, Settings, run_blocking
+from dspex.lm import BaseLM
+from dspex.modules import Module
+from dspex.modules.preparing import prepare as prepare_module
 
-__all__ = ["FunctionProgram", "Program", "as_program"]
+__all__ = ["FunctionProgram", "Program", "as_program", "prepare"]
 
 
 class Program(Protocol):
@@ -54,6 +57,14 @@ class FunctionProgram:
         with Activation(run):
             answer = self.function(**inputs)
             return await answer if inspect.isawaitable(answer) else answer
+
+
+def prepare(program: Program, settings: Settings) -> None:
+    """Load what the first run would load, so that its latency is its own; no model is called."""
+    if isinstance(program, Module):
+        prepare_module(program, settings)
+    elif isinstance(settings.lm, BaseLM):
+        settings.lm.prepare()
 
 
 def as_program(program: Program | Callable[..., Any]) -> Program:

@@ -54,12 +54,13 @@ class Budget:
     >>> Budget(usd=1.0).reserve(Usage(calls=1, cost=1.5))
     Traceback (most recent call last):
         ...
-    dspex.errors.BudgetExceeded: Budget(usd=1.0): this call may cost up to $1.5, but of $1 $0 is spent
+    dspex.errors.BudgetExceeded: Budget(usd=1.0): this call may cost up to $1.5, but of $1 $0 is spent; ...
     """
 
     __slots__ = (
         "__weakref__",
         "_calls",
+        "_carried",
         "_held",
         "_limits",
         "_lock",
@@ -92,6 +93,7 @@ class Budget:
         self._usd_limit = None if usd is None else math.floor(round(usd * _PER_DOLLAR, 3))
         self._lock = threading.Lock()
         self._started: float | None = None
+        self._carried = 0.0  # seconds that were spent elsewhere
         self._calls = 0
         self._tokens = 0
         self._usd = 0
@@ -128,21 +130,27 @@ class Budget:
         """As `reserve`, but ``None`` when it may fit once calls in flight are settled: ask again then."""
         return self._take(bound, wait=True)
 
-    def charge(self, usage: Usage) -> None:
-        """Count what was spent elsewhere, before an interruption for example; it may pass a limit."""
+    def charge(self, usage: Usage, *, seconds: float = 0.0) -> None:
+        """Count what was spent elsewhere, before an interruption for example; it may pass a limit.
+
+        >>> budget = Budget(calls=5, seconds=60)
+        >>> budget.charge(Usage(calls=3), seconds=50)
+        >>> budget.remaining()
+        Amounts(usd=None, tokens=None, calls=2, seconds=10.0)
+        """
         with self._lock:
             self._count(usage)
+            self._carried += seconds
 
     @property
     def spent(self) -> Amounts:
         """What is spent, calls in flight not included. ``usd`` is ``None`` when a price was unknown."""
         with self._lock:
-            started = self._started
             return Amounts(
                 usd=None if self._unpriced else self._usd / _PER_DOLLAR,
                 tokens=self._tokens,
                 calls=self._calls,
-                seconds=0.0 if started is None else time.monotonic() - started,
+                seconds=self._seconds_spent(),
             )
 
     @property
@@ -208,8 +216,7 @@ class Budget:
             budget._tokens = int(spent.get("tokens", 0))
             budget._usd = _money(spent.get("usd", 0))
             budget._unpriced = int(spent.get("unpriced_calls", 0))
-            if seconds := spent.get("seconds"):
-                budget._started = time.monotonic() - seconds
+            budget._carried = float(spent.get("seconds", 0))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateError(f"this is no saved budget: {data!r} ({error})") from error
         return budget
@@ -255,7 +262,8 @@ class Budget:
                 if not wait or self._tokens + tokens > limits.tokens:
                     raise BudgetExceeded(
                         f"{self!r}: this call may take up to {tokens} tokens, "
-                        f"but of {limits.tokens} {_used(self._tokens, held[1])} are spent"
+                        f"but of {limits.tokens} {_used(self._tokens, held[1])} are spent; "
+                        f"{_longest(bound)}, or give a larger tokens="
                     )
                 busy = True
             if self._usd_limit is not None and self._usd + held[2] + money > self._usd_limit:
@@ -263,7 +271,8 @@ class Budget:
                     raise BudgetExceeded(
                         f"{self!r}: this call may cost up to {_dollars(money)}, "
                         f"but of {_dollars(self._usd_limit)} "
-                        f"{_used(_dollars(self._usd), held[2] and _dollars(held[2]))} is spent"
+                        f"{_used(_dollars(self._usd), held[2] and _dollars(held[2]))} is spent; "
+                        f"{_longest(bound)}, give its price if it is lower, price=(input, output), or a larger usd="
                     )
                 busy = True
             if busy:
@@ -301,9 +310,12 @@ class Budget:
         self._usd += _money(usage.known_cost)
         self._unpriced += usage.unknown_calls
 
-    def _seconds_left(self, seconds: float) -> float:
+    def _seconds_spent(self) -> float:
         started = self._started
-        return seconds if started is None else started + seconds - time.monotonic()
+        return self._carried if started is None else self._carried + time.monotonic() - started
+
+    def _seconds_left(self, seconds: float) -> float:
+        return seconds - self._seconds_spent()
 
     def _seconds_over(self, seconds: float) -> str:
         return f"{self!r}: its {seconds:g} seconds are over"
@@ -386,6 +398,13 @@ def _whole(name: str, value: int | None) -> int | None:
 
 
 _EXAMPLES = {"usd": "2.0", "tokens": "200_000", "calls": "500", "seconds": "600"}
+
+
+def _longest(bound: Usage) -> str:
+    return (
+        f"its answer counts at the longest that is allowed, {bound.completion_tokens} tokens: allow less with the "
+        "model's max_tokens="
+    )
 
 
 def _used(spent: object, held: object) -> str:

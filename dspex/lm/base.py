@@ -125,6 +125,12 @@ class BaseLM(ABC):
         """Dollars per million tokens, (input, output), at most."""
         return self.price
 
+    def prepare(self) -> None:  # noqa: B027 - most models have nothing to load
+        """Load what the first call would load, so that it takes no longer than the others.
+
+        No call is made, no network is used, and nothing is raised: what is wrong comes out at the call.
+        """
+
     def may_be_billed(self, error: BaseException) -> bool:
         """Whether a call that ended in ``error`` may have to be paid for all the same."""
         return not isinstance(error, LMError) or isinstance(error, LMTimeoutError)

@@ -174,6 +174,9 @@ class LM(BaseLM):
         has_key = bool(self._secrets.get("api_key"))
         return provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
 
+    def prepare(self) -> None:
+        provider.prepare(self.model)
+
     def may_be_billed(self, error: BaseException) -> bool:
         if isinstance(error, LMConnectionError):
             return provider.was_sent(error)

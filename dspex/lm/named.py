@@ -52,6 +52,12 @@ def lm_named(name: str) -> BaseLM:
         return configured
     made = _made.get(name)
     if made is None:
+        if "/" not in name:
+            raise DefinitionError(
+                f"no model is registered as {name!r}, and it names no provider.\n"
+                f'  right:  "openai/{name}", with the provider before the model\n'
+                f"  right:  dspex.lm.register_lm(dspex.LM(...), name={name!r})"
+            )
         with _lock:
             made = _made.get(name)
             if made is None:

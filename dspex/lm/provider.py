@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "missing_keys",
     "output_bound",
+    "prepare",
     "price_bound",
     "read",
     "typed",
@@ -55,6 +57,18 @@ def load() -> Any:
                 litellm.telemetry = False  # of older versions
                 _loaded = litellm
     return _loaded
+
+
+@functools.lru_cache(maxsize=256)
+def prepare(model: str) -> None:
+    """Load what the first call of ``model`` would: litellm, and for OpenAI's protocol its client."""
+    litellm = load()
+    try:
+        provider = litellm.get_llm_provider(model)[1]
+    except Exception:
+        return  # the call says that there is no such provider
+    if provider in {"openai", "azure", *litellm.openai_compatible_providers}:
+        import openai.resources.chat.completions  # noqa: F401 - three hundred modules, loaded on use
 
 
 def check_provider(model: str) -> None:

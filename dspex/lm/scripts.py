@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from dspex.errors import DefinitionError, LMError, LMRequestError, LMServerError
 from dspex.lm.types import LMRequest, canonical, digest
+from dspex.variables.messages import counted
 
 __all__ = ["Answer", "Failure", "Failures", "Script", "failure_plan", "script_of", "signed", "written"]
 
@@ -86,8 +87,8 @@ class _Listed:
         if number >= len(answers):
             if not self._repeat:
                 raise LMRequestError(
-                    f"the MockLM's script has {len(answers)} answers, and this asks for number {number + 1}: "
-                    "add answers, or write MockLM([...], repeat=True) to start again from the first"
+                    f"the MockLM's script has {counted(len(answers), 'answer')}, and this asks for number "
+                    f"{number + 1}: add answers, or write MockLM([...], repeat=True) to start again from the first"
                 )
             number %= len(answers)
         return answers[number]

@@ -15,6 +15,7 @@ from typing import Any, overload
 from dspex.data.usage import Usage
 from dspex.errors import DefinitionError
 from dspex.lm.secrets import HIDDEN, is_secret
+from dspex.variables.messages import counted
 
 __all__ = ["Completion", "LMRequest", "LMResponse", "Message", "MessageBlock", "canonical"]
 
@@ -145,7 +146,7 @@ class MessageBlock(Sequence[Message]):
         return (MessageBlock, (self.messages,))
 
     def __repr__(self) -> str:
-        return f"<MessageBlock: {len(self.messages)} messages, {self.characters} characters>"
+        return f"<MessageBlock: {counted(len(self.messages), 'message')}, {self.characters} characters>"
 
 
 def characters(messages: Iterable[Message]) -> int:
@@ -177,7 +178,7 @@ class LMRequest:
     >>> request.messages
     [{'role': 'user', 'content': 'Say hi.'}]
     >>> request.replace(rollout_id=3)
-    <LMRequest: 1 messages, temperature=0.5, rollout_id=3>
+    <LMRequest: 1 message, temperature=0.5, rollout_id=3>
     """
 
     __slots__ = ("grammar", "head", "params", "rollout_id", "schema", "tail")
@@ -254,7 +255,7 @@ class LMRequest:
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
     def __repr__(self) -> str:
-        notes = [f"{len(self.head) + len(self.tail)} messages"]
+        notes = [counted(len(self.head) + len(self.tail), "message")]
         notes += [f"{name}={HIDDEN if is_secret(name) else repr(value)}" for name, value in self.params.items()]
         notes += [name for name in ("schema", "grammar") if getattr(self, name) is not None]
         if self.rollout_id:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from dspex.errors import DefinitionError
 from dspex.modules.flow import Call, Flow
 from dspex.modules.module import Module
-from dspex.variables import Choice, Condition, Slot, Variable, declared, variable
+from dspex.variables import Choice, Condition, Domain, Handle, Variable, declared, set_tunable
 
 __all__ = ["ModuleChoice"]
+
+
+class _Alternative(Variable[str]):
+    """The name of an alternative, which each instance has of its own."""
+
+    def declared_domain(self, obj: Any) -> Domain[str]:
+        return Choice(*obj._names)
+
+    def __delete__(self, obj: Any) -> None:
+        super().__delete__(obj)
+        self.__set__(obj, obj._names[0])
 
 
 class ModuleChoice(Module):
     """Named alternatives, one of which runs; the choice is a variable at this module's own path.
 
     In a program where ``self.answer = ModuleChoice(direct=..., stepwise=...)`` the variable is ``answer``, and
-    ``answer.stepwise.temperature`` is active only while ``answer`` is ``"stepwise"``. The first alternative
-    is the default. An alternative is an attribute: ``program.answer.stepwise``.
+    ``answer.stepwise.temperature`` is active only while ``answer`` is ``"stepwise"``. An alternative is an
+    attribute: ``program.answer.stepwise``.
+
+    All alternatives are searched, beginning with the first, unless ``choice`` says otherwise: a name fixes it, a
+    `Choice` of names leaves those open and begins with its first, a variable of an enclosing module links it.
 
     Args:
         alternatives: the modules by name, as a mapping or as keyword arguments.
+        choice: which alternative runs: a name, a `Choice` of names, or a variable that has only names as values.
 
     Raises:
-        DefinitionError: no alternative, one that is not a module, or a name that Module itself uses.
+        DefinitionError: no alternative, one that is not a module, a name that Module itself uses, or a ``choice``
+            that is none of the alternatives.
 
     Example:
         >>> import dspex
@@ -36,14 +52,25 @@ class ModuleChoice(Module):
         'direct'
         >>> answer.bind({"choice": "stepwise"}).space().active({"choice": "stepwise"})[:2]
         ('choice', 'stepwise.instructions')
+        >>> later = dspex.ModuleChoice(answer.alternatives, choice=dspex.Choice("stepwise", "direct"))
+        >>> later.choice, "choice" in later.space().tunable
+        ('stepwise', True)
     """
 
-    choice: Variable[str] = variable(Choice("none"), doc="which alternative runs")
+    # The declared domain and default stand in for the names, which are known only to the instance.
+    choice: Variable[str] = _Alternative(Choice("none"), "none", doc="which alternative runs", tunable=True)
     _variable_at_own_path: ClassVar[str | None] = "choice"
     _names: tuple[str, ...] = ()
 
-    def __init__(self, alternatives: Mapping[str, Module] | None = None, /, **named: Module) -> None:
-        modules = {**(alternatives or {}), **named}
+    def __init__(
+        self,
+        alternatives: Mapping[str, Module] | None = None,
+        /,
+        *,
+        choice: str | Domain[str] | Variable[str] | None = None,
+        **named: Module,
+    ) -> None:
+        modules: dict[str, Any] = {**_by_name(alternatives), **named}
         if not modules:
             raise DefinitionError(
                 "ModuleChoice needs at least one alternative.\n"
@@ -52,10 +79,12 @@ class ModuleChoice(Module):
             )
         for name, module in modules.items():
             if not isinstance(module, Module):
+                right = f"  right:  ModuleChoice({name}=Predict('question -> answer'))"
+                if isinstance(module, str) and module in modules:
+                    right = _spellings([module, *(one for one in modules if one not in (module, name))])
                 raise DefinitionError(
                     f"the alternative `{name}` of a ModuleChoice is {module!r} of type "
-                    f"{type(module).__name__}, not a Module.\n"
-                    f"  right:  ModuleChoice({name}=Predict('question -> answer'))"
+                    f"{type(module).__name__}, not a Module.\n{right}"
                 )
             identifier = isinstance(name, str) and name.isidentifier()
             if not identifier or name.startswith("_") or hasattr(type(self), name):
@@ -66,9 +95,24 @@ class ModuleChoice(Module):
                 )
             setattr(self, name, module)
         self._names = tuple(modules)
-        # The declared domain can only stand in for the names, which each instance has of its own.
-        self.__dict__["_slots"] = {"choice": Slot(domain=Choice(*modules))}
-        self.choice = self._names[0]
+        if choice is None:
+            self.choice = self._names[0]
+        else:
+            self._choose(choice)
+
+    def _choose(self, choice: str | Domain[str] | Variable[str]) -> None:
+        names = Choice(*self._names)
+        if not (
+            isinstance(choice, Handle)
+            or (names.covers(choice) if isinstance(choice, Domain) else names.contains(choice))
+        ):
+            raise DefinitionError(
+                f"`choice` of a ModuleChoice is {choice!r} of type {type(choice).__name__}, but the alternatives are "
+                f"{', '.join(map(repr, self._names))}.\n{_spellings(self._names)}"
+            )
+        self.choice = choice
+        if not isinstance(choice, Domain | Handle):
+            set_tunable(self, ModuleChoice.choice, False)
 
     @property
     def alternatives(self) -> dict[str, Module]:
@@ -84,3 +128,22 @@ class ModuleChoice(Module):
         if name not in self._names or name in declared(type(self)):
             return None
         return Condition(path=path or "choice", value=name)
+
+
+def _by_name(alternatives: Any) -> Mapping[str, Module]:
+    if alternatives is None:
+        return {}
+    if isinstance(alternatives, Mapping):
+        return alternatives
+    raise DefinitionError(
+        f"the alternatives of a ModuleChoice need names, got {alternatives!r} of type {type(alternatives).__name__}.\n"
+        "  wrong:  ModuleChoice(Predict('question -> answer'), ...)\n"
+        "  right:  ModuleChoice(direct=Predict('question -> answer'), stepwise=ChainOfThought(...))"
+    )
+
+
+def _spellings(names: Sequence[str]) -> str:
+    return (
+        f"  right:  choice={names[0]!r}  # always {names[0]!r}\n"
+        f"  right:  choice=Choice({', '.join(map(repr, names))})  # searched, beginning with {names[0]!r}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.variables import Derived, declared
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -60,7 +61,7 @@ def _parts(module: Module) -> list[tuple[str, Module]]:
 
 def _short(value: Any, limit: int = 40) -> str:
     if isinstance(value, tuple) and value and not isinstance(value[0], str | int | float):
-        return f"<{len(value)} demos>"
+        return f"<{counted(len(value), 'demo')}>"
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
@@ -92,6 +93,7 @@ def tree(program: Module) -> Tree:
 
     for path in modules:
         branch(path)
+    searched = set(space.tunable)
     for path, entry in space.items():
         if path in modules and path:
             at, name = branch(path), "choice"
@@ -101,6 +103,6 @@ def tree(program: Module) -> Tree:
         if entry.is_derived:
             at.add(f"{escape(name)} [dim]= derived from {', '.join((entry.inputs or {}).values())}[/dim]")
             continue
-        mark = "[green]●[/green]" if entry.tunable else "[dim]○[/dim]"
+        mark = "[green]●[/green]" if path in searched else "[dim]○[/dim]"
         at.add(f"{mark} {escape(name)} = {escape(_short(entry.default))} [dim]{escape(repr(entry.domain))}[/dim]")
     return branches[""]

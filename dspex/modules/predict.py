@@ -30,11 +30,12 @@ from dspex.variables import (
     set_tunable,
     variable,
 )
+from dspex.variables.messages import shown
 
 if TYPE_CHECKING:
     from dspex.adapters import Reading
     from dspex.data import Usage
-    from dspex.execution import Run
+    from dspex.execution import Run, Settings
     from dspex.lm import LMRequest, LMResponse
 
 __all__ = ["Predict"]
@@ -126,14 +127,14 @@ class Predict(Module):
                     "Predict goes to the model with each call, such as top_p=0.9.)"
                 )
         self.signature = ensure_signature(signature)
-        self.lm = lm
-        self.n = n
+        self.lm = _checked_model(lm)
+        self.n = _checked_count(n)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
         given = {
             "instructions": instructions,
-            "demos": demos if demos is None or isinstance(demos, Domain | Handle) else tuple(demos),
+            "demos": _as_tuple(demos),
             "temperature": temperature,
             "max_tokens": max_tokens,
             "model": model,
@@ -152,7 +153,7 @@ class Predict(Module):
         """Ask the model and read its answer; ask further as far as the adapter or ``reasks`` says.
 
         Raises:
-            DataError: an input is missing or is not one of the signature's.
+            DataError: an input is missing, is not one of the signature's, or is no value of its type.
             ParseError: the answer does not fit the outputs, after local repair.
             LMError: the model gave no answer.
         """
@@ -161,10 +162,13 @@ class Predict(Module):
             self._check_inputs(args, inputs)
         run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
         if isinstance(run, RenderRun):
-            run.rendering[self._path] = self._request(run.lm(), self._adapter(run), inputs, run).messages
+            run.rendering[self._path] = self._request(run.lm(), self._adapter(run.settings), inputs, run).messages
             return placeholder(signature)
-        lm = self._lm(run)
-        adapter = self._adapter(run)
+        for name, check in signature.input_checks:
+            if name in inputs and (wrong := check(inputs[name])):
+                raise self._misfit(name, inputs[name], wrong)
+        lm = self._lm(run.settings)
+        adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
         response = yield Generate(lm, request)
         reasks = self._value("reasks")
@@ -201,23 +205,31 @@ class Predict(Module):
         run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=usage))
         return prediction
 
-    def _lm(self, run: Run) -> BaseLM:
+    def prepare(self, settings: Settings) -> None:
+        """Load what its first call under ``settings`` would load, and render what its prompts share; calls nothing."""
+        lm: Any = self._lm(settings)
+        if isinstance(lm, BaseLM):  # settings take whatever can generate
+            lm.prepare()
+        adapter = self._adapter(settings)
+        adapter.prepare(self.signature, self._value("instructions"), self._value("demos"))
+
+    def _lm(self, settings: Settings) -> BaseLM:
         chosen = self._value("model")
         if chosen is not None:
             return lm_named(chosen) if isinstance(chosen, str) else chosen
-        lm: BaseLM | None = self.lm or run.settings.lm
+        lm: BaseLM | None = self.lm or settings.lm
         if lm is None:
             raise LMRequestError(
-                f"the predictor at `{self._path or 'the root'}` has no model to ask.\n"
+                f"{self._where} has no model to ask.\n"
                 '  right:  dspex.configure(lm=dspex.LM("local/smollm2-135m"))  # once, for the process\n'
                 '  right:  Predict(..., model="openai/gpt-4o-mini")            # or for this predictor'
             )
         return lm
 
-    def _adapter(self, run: Run) -> Adapter:
+    def _adapter(self, settings: Settings) -> Adapter:
         name = self._value("adapter")
         if name is None:
-            found: Adapter | None = self._own_adapter or run.settings.adapter
+            found: Adapter | None = self._own_adapter or settings.adapter
             if found is not None:
                 return found
         return adapter_named(name or "chat")
@@ -255,23 +267,41 @@ class Predict(Module):
         except KeyError:
             return getattr(self, name)
 
+    def _misfit(self, name: str, value: Any, wrong: str) -> DataError:
+        field = self.signature.input_fields[name]
+        kind = field.type_name
+        if value is None:
+            other = f"{name}: {kind} | None  # where it may be unknown"
+        elif field.constraints:
+            other = f"{name}: {kind} = InputField()  # without the constraint"
+        else:
+            other = f"{name}: str  # takes whatever has a plain form, as it is shown to the model"
+        return DataError(
+            f"{self._where} was given `{name}={shown(value)}`, which does not fit `{name}: {kind}`: {wrong}.\n"
+            f"  right:  predict({name}=...)  # {', '.join(filter(None, (kind, field.constraint_text)))}\n"
+            f"  right:  {other}"
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"the predictor at `{self._path or 'the root'}`"
+
     def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
-        where = f"the predictor at `{self._path or 'the root'}`"
         if args:
             raise DataError(
-                f"{where} was called with the positional value {args[0]!r}; its inputs have names.\n"
+                f"{self._where} was called with the positional value {args[0]!r}; its inputs have names.\n"
                 f"  right:  predict({wanted})"
             )
-        missing = [name for name in self.signature.input_fields if name not in inputs]
+        missing = [name for name, field in self.signature.input_fields.items() if field.required and name not in inputs]
         if missing:
             raise DataError(
-                f"{where} needs the input `{missing[0]}`, which was not given.\n  right:  predict({wanted})"
+                f"{self._where} needs the input `{missing[0]}`, which was not given.\n  right:  predict({wanted})"
             )
         extra = [name for name in inputs if name not in self.signature.input_fields]
         if extra:
             raise DataError(
-                f"{where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
+                f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
                 f"`{self.signature.spec}`.\n  right:  predict({wanted})"
             )
 
@@ -294,3 +324,26 @@ def _usage(spent: list[LMResponse]) -> Usage:
     for response in spent[1:]:
         total = total + response.usage
     return total
+
+
+def _as_tuple(demos: Any) -> Any:
+    """Demos from any iterable of them; what is none of theirs is refused by the variable."""
+    given = isinstance(demos, Iterable) and not isinstance(demos, str | Mapping | Domain | Handle)
+    return tuple(demos) if given else demos
+
+
+def _checked_model(lm: Any) -> BaseLM | None:
+    if lm is None or isinstance(lm, BaseLM):
+        return lm
+    name = lm if isinstance(lm, str) else "openai/gpt-4o-mini"
+    raise DefinitionError(
+        f"lm of Predict must be a model object, got {shown(lm)}.\n"
+        f"  right:  Predict(..., lm=dspex.LM({name!r}))\n"
+        f"  right:  Predict(..., model={name!r})  # by its name, which can be searched and saved"
+    )
+
+
+def _checked_count(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise DefinitionError(f"n of Predict must be a whole number from 1 on, got {shown(n)}; write Predict(..., n=3)")
+    return n

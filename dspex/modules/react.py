@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from dspex.errors import DefinitionError, ParseError, ToolError
@@ -17,6 +17,7 @@ from dspex.variables import Domain, Int, Variable, set_tunable, variable
 __all__ = ["ReAct"]
 
 _FINISH = "finish"
+_ADDED = ("trajectory", "thought", "tool", "arguments")
 
 
 class ReAct(Module):
@@ -35,7 +36,9 @@ class ReAct(Module):
         predict: arguments for both inner predictors, such as ``temperature=0.0``.
 
     Raises:
-        DefinitionError: no tool, a tool that is not callable, or two of one name.
+        DefinitionError: no tool, a tool that is not callable, two of one name, or a field of the signature called like
+            one that the loop adds: an input ``trajectory``, ``thought``, ``tool`` or ``arguments``, an output
+            ``trajectory``.
 
     Source: Yao et al. 2023, "ReAct: Synergizing Reasoning and Acting in Language Models", section 2.
 
@@ -61,12 +64,13 @@ class ReAct(Module):
     def __init__(
         self,
         signature: str | type[Signature],
-        tools: Sequence[Callable[..., Any] | Tool] | Mapping[str, Callable[..., Any] | Tool],
+        tools: Sequence[Callable[..., Any] | Tool] | Mapping[str, Callable[..., Any] | Tool] = (),
         *,
         max_iters: int | Domain[int] | Variable[int] | None = None,
         **predict: Any,
     ) -> None:
         self.signature = asked = ensure_signature(signature)
+        _check_fields(asked)
         self.tools = _named(tools)
         if max_iters is not None:
             self.max_iters = max_iters
@@ -110,7 +114,27 @@ class ReAct(Module):
         return result
 
 
-def _named(tools: Sequence[Any] | Mapping[str, Any]) -> dict[str, Tool]:
+def _check_fields(asked: type[Signature]) -> None:
+    for name, field in asked.fields.items():
+        if name in _ADDED and (field.is_input or name == "trajectory"):
+            kind = "input" if field.is_input else "output"
+            other = f"{'given' if field.is_input else 'found'}_{name}"
+            parts = (asked.input_fields, asked.output_fields)
+            right = " -> ".join(", ".join(other if one == name else one for one in part) for part in parts)
+            raise DefinitionError(
+                f"the {kind} `{name}` of `{asked.spec}` cannot have that name, because ReAct adds a field `{name}` "
+                "of its own to what the model reads and writes.\n"
+                f"  wrong:  ReAct({asked.spec!r}, tools=...)\n"
+                f"  right:  ReAct({right!r}, tools=...)"
+            )
+
+
+def _named(tools: Any) -> dict[str, Tool]:
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
+        raise DefinitionError(
+            f"tools of ReAct must be a list, got {tools!r} of type {type(tools).__name__}.\n"
+            f"  right:  ReAct('question -> answer', tools=[{getattr(tools, '__name__', 'search')}])"
+        )
     given = tools.items() if isinstance(tools, Mapping) else ((None, tool) for tool in tools)
     named: dict[str, Tool] = {}
     for name, tool in given:

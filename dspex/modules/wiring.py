@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from dspex.errors import DefinitionError
 from dspex.modules.layout import Layout, Node, variable_path
 from dspex.variables import (
+    Condition,
     Constraint,
     Derived,
     Entry,
@@ -42,9 +45,18 @@ class Wiring:
     """
 
     __slots__ = (
-        "_nodes", "_sources", "is_single", "layout", "links", "lookups", "paths", "space_hash", "space_seen",
+        "_aliases",
+        "_nodes",
+        "_sources",
+        "is_single",
+        "layout",
+        "links",
+        "lookups",
+        "paths",
+        "space_hash",
+        "space_seen",
         "targets",
-    )  # fmt: skip
+    )
 
     def __init__(self, layout: Layout, things: Sequence[Any]) -> None:
         self.layout = layout
@@ -71,11 +83,13 @@ class Wiring:
                     self.targets[path] = [source]
                 else:
                     linked.append((node.index, name, source))
+        self._aliases: dict[str, str] = {}
         for reader, name, source in linked:
             self.links.append((reader, name, *source))
             path = self.paths[source]
             self.targets[path].append((reader, name))
             self.paths[reader, name] = path
+            self._aliases[variable_path(self._nodes[reader].path, things[reader], name)] = path
         for node in layout.nodes:
             self._find_lookups(node, things)
         self._sources = tuple(
@@ -151,7 +165,13 @@ class Wiring:
                     entries.append(self._entry(path, node, module, name, variable, things))
             for rule in constraints_of(type(module)).values():
                 constraints.append(self._constraint(rule, node, things))
-        return Space(entries, constraints)
+        return Space(entries, constraints, reachable=False)
+
+    def _conditions(self, node: Node) -> tuple[Condition, ...]:
+        """What a module is active under; where a choice is linked, its variable stands elsewhere."""
+        if not self._aliases:
+            return node.conditions
+        return tuple(attrs.evolve(one, path=self._aliases.get(one.path, one.path)) for one in node.conditions)
 
     def _entry(self, path: str, node: Node, module: Module, name: str, variable: Any, things: Sequence[Any]) -> Entry:
         readers = tuple(
@@ -162,7 +182,7 @@ class Wiring:
             return Entry(
                 path,
                 None,
-                conditions=node.conditions,
+                conditions=self._conditions(node),
                 readers=readers,
                 doc=variable.doc,
                 inputs=inputs,
@@ -176,7 +196,7 @@ class Wiring:
             effective_domain(module, variable) if link is None else link.domain,
             self.value(module, name),
             owner.tunable if tunable is None else tunable,
-            conditions=node.conditions,
+            conditions=self._conditions(node),
             readers=readers,
             doc=variable.doc or owner.doc,
             optional=owner.optional,

@@ -7,8 +7,9 @@ from dspex.optimizers.few_shot import BootstrapFewShot, FewShot, LabeledFewShot
 from dspex.optimizers.joint import JointSearch
 from dspex.optimizers.optimize import optimize
 from dspex.optimizers.result import OptimizationResult, ParetoPoint
+from dspex.optimizers.scores import Scores
 from dspex.optimizers.splitting import Splits, split_for_search
-from dspex.optimizers.task import Scores, Task
+from dspex.optimizers.task import Task
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
 
 __all__ = [

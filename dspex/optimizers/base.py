@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 import time
-import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dspex.data import Evaluation, Example, Usage, require_examples
-from dspex.errors import BudgetExceeded, DefinitionError, StateError, StudyError
-from dspex.evaluate import Evaluate, EvaluationResult
+from dspex.data import Example, require_examples
+from dspex.errors import BudgetExceeded, DefinitionError, StateError
 from dspex.execution import Budget, context, current
+from dspex.lm.named import lm_named
 from dspex.modules import Module
+from dspex.optimizers.account import Account, unrecorded_usage
+from dspex.optimizers.heldout import Heldout
 from dspex.optimizers.identity import check_identity, described, study_identity, study_name
 from dspex.optimizers.options import check_whole
+from dspex.optimizers.reserve import Reserve
 from dspex.optimizers.result import COMPLETE, OptimizationResult, ParetoPoint
 from dspex.optimizers.splitting import Splits, split_for_search
-from dspex.optimizers.task import Task, unrecorded_usage
+from dspex.optimizers.task import Task
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
 from dspex.samplers import Sampler
 from dspex.storage import Storage
 from dspex.study import Study, create_study
-from dspex.variables import VariableState
+from dspex.variables import ModelChoice, Space, VariableState
 
 __all__ = ["DEFAULT_STORAGE", "Optimizer"]
 
 DEFAULT_STORAGE = "sqlite:///.dspex/studies.db"
 """Where studies are kept when no storage is named: in the working directory, so that a search can be resumed."""
+
+_INTERRUPTED = "interrupted"
 
 
 class Optimizer(ABC):
@@ -68,7 +74,10 @@ class Optimizer(ABC):
         retries: int = 2,
         failure_score: float | None = None,
         seed: int = 0,
+        **unknown: Any,
     ) -> None:
+        for name, value in unknown.items():
+            raise _unknown_option(type(self), name, value)
         for name, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("seed", seed, None)):
             check_whole(name, value, least)
         self.concurrency = concurrency
@@ -113,7 +122,8 @@ class Optimizer(ABC):
     ) -> OptimizationResult:
         """Search the program's open variables and compare the winner with the start on held-out examples.
 
-        Running the same line again resumes: what the study has is not paid for twice.
+        Running the same line again resumes: what the study has is not paid for twice. Running it twice at once is
+        running it once: the second waits for the first, takes over if that is killed, and has the same result.
 
         Args:
             program: the program; it is not changed.
@@ -122,8 +132,9 @@ class Optimizer(ABC):
             metric: ``metric(example, prediction[, trace])`` → float, bool, `Score` or a dict of objectives.
             valset: what configurations are scored on.
             testset: the held-out examples; the search never sees them.
-            budget: the hard cap; on reaching it the best so far comes back. Dollars, tokens and calls count over the
-                whole study, earlier runs included, seconds from this call. Part is kept for the held-out comparison.
+            budget: the hard cap; on reaching it the best so far comes back. It counts over the whole study: what
+                earlier runs of the same line have spent, in dollars, tokens, calls and seconds at work, is spent. What
+                the held-out comparison needs is kept for it. A search that it has ended goes on under a larger one.
             objectives: name → ``"maximize"`` or ``"minimize"``, the most important first; default
                 ``{"score": "maximize"}``. ``cost``, ``tokens``, ``calls`` and ``latency`` are measured.
             study: a study, or the name of one; None derives the name from program, data, metric, settings and
@@ -157,6 +168,7 @@ class Optimizer(ABC):
                 f"{type(program).__name__} has nothing to search: all its variables are fixed. Open one, for "
                 "example program.unfreeze('*.instructions'), or give a Domain: temperature=Float(0, 1)"
             )
+        _check_models(program.space())
         if budget is not None and not isinstance(budget, Budget):
             raise DefinitionError(
                 f"budget must be a dspex.Budget, got {budget!r} ({type(budget).__name__}); write for example "
@@ -168,7 +180,12 @@ class Optimizer(ABC):
             if watcher is None:
                 watcher = ConsoleWatcher() if _shows(progress) else Watcher()
             stack.callback(watcher.close)
-            opened = self._open(program, metric, splits, directions, study, storage)
+            opened, identity = self._open(program, metric, splits, directions, study, storage)
+            watch = watcher
+            stack.enter_context(
+                opened.lead(on_wait=lambda owner: watch.phase(f"waiting for process {owner}, which is at this search"))
+            )
+            check_identity(opened, identity)
             return self._optimize(program, metric, splits, budget, directions, opened, watcher)
 
     compile = optimize
@@ -182,7 +199,7 @@ class Optimizer(ABC):
         directions: Mapping[str, str],
         study: str | Study | None,
         storage: str | Storage | None,
-    ) -> Study:
+    ) -> tuple[Study, dict[str, str]]:
         settings = {**self.to_json(), "objectives": dict(directions)}
         identity = study_identity(program, metric, splits, settings, current().lm)
         if isinstance(study, Study):
@@ -206,8 +223,7 @@ class Optimizer(ABC):
                 space=program.space(),
                 load_if_exists=True,
             )
-        check_identity(opened, identity)
-        return opened
+        return opened, identity
 
     def _optimize(
         self,
@@ -221,33 +237,77 @@ class Optimizer(ABC):
     ) -> OptimizationResult:
         began = time.perf_counter()
         resumed_rows = len(study.ledger)
-        heldout = _Heldout(self, splits.heldout, metric, study, budget)
-        task = Task(
-            program=program,
-            metric=metric,
-            trainset=splits.train,
-            valset=splits.validation,
-            heldout_size=len(splits.heldout),
-            study=study,
-            budget=budget,
-            objectives=objectives,
-            concurrency=self.concurrency,
-            deadline=self.deadline,
-            retries=self.retries,
-            failure_score=self.failure_score or 0.0,
-            seed=self.seed,
-            watcher=watcher,
-        )
-        if budget is not None:
-            _charge(budget, study, task.usage() + heldout.usage())
+        terms = {
+            "concurrency": self.concurrency,
+            "deadline": self.deadline,
+            "retries": self.retries,
+            "failure_score": self.failure_score or 0.0,
+            "budget": budget,
+            "seed": self.seed,
+        }
+        heldout = Heldout(splits.heldout, metric, study, terms)
+        with Account(study, heldout.study, budget) as account:
+            task = Task(
+                program=program,
+                metric=metric,
+                trainset=splits.train,
+                valset=splits.validation,
+                study=study,
+                account=account,
+                reserve=(reserve := Reserve(budget, account, study, heldout)),
+                objectives=objectives,
+                terms=terms,
+                watcher=watcher,
+            )
+            stopped, winner = self._search(task, reserve)
+            start = task.state
+            baseline = best = None
+            if stopped != _INTERRUPTED:
+                watcher.phase("comparing on held-out examples")
+                baseline, best = heldout.compare(
+                    program, (start, winner), lambda result: account.add(unrecorded_usage(result))
+                )
+                stopped = _INTERRUPTED if heldout.interrupted else stopped
+            test = None
+            kept_baseline = False
+            if baseline is not None and best is not None:
+                objective = next(iter(objectives))
+                with contextlib.suppress(StateError):  # nothing was scored on both sides
+                    test = best.compare(baseline, objective=objective, seed=self.seed)
+                if test is not None and winner.fingerprint != start.fingerprint:
+                    kept_baseline = task.sign * test.difference < 0
+            if kept_baseline:
+                winner = start
+            return OptimizationResult(
+                program=program.bind(winner),
+                state=winner,
+                start=start,
+                study=study,
+                optimizer=type(self).__name__,
+                baseline=baseline,
+                best=best,
+                test=test,
+                kept_baseline=kept_baseline,
+                pareto=_front(task, objectives),
+                objectives=dict(objectives),
+                usage=account.usage(),
+                budget=None if budget is None else budget.to_json(),
+                seconds=time.perf_counter() - began,
+                stopped=stopped,
+                resumed_rows=resumed_rows,
+            )
+
+    def _search(self, task: Task, reserve: Reserve) -> tuple[str, VariableState]:
+        """Why the search has ended, and its winner."""
         stopped = COMPLETE
         state: VariableState | None = None
         try:
             state = self.search(task)
         except BudgetExceeded as error:
             stopped = str(error)
+            reserve.end(stopped)
         except KeyboardInterrupt:
-            stopped = "interrupted"
+            stopped = _INTERRUPTED
         finally:
             task.close()
         if state is not None and not isinstance(state, VariableState):
@@ -255,140 +315,7 @@ class Optimizer(ABC):
                 f"{type(self).__name__}.search must return a VariableState or None, got {state!r} "
                 f"({type(state).__name__}); return scores.state of the best task.evaluate(...)"
             )
-        start = task.state
-        winner = state or task.best_state
-        baseline = best = None
-        if stopped != "interrupted":
-            watcher.phase("comparing on held-out examples")
-            baseline, best = heldout.compare(program, (start, winner))
-            if heldout.interrupted:
-                stopped = "interrupted"
-        test = None
-        kept_baseline = False
-        if baseline is not None and best is not None:
-            objective = next(iter(objectives))
-            with contextlib.suppress(StateError):  # nothing was scored on both sides
-                test = best.compare(baseline, objective=objective, seed=self.seed)
-            if test is not None and winner.fingerprint != start.fingerprint:
-                kept_baseline = task.sign * test.difference < 0
-        if kept_baseline:
-            winner = start
-        usage = task.usage() + heldout.usage()
-        if budget is not None:
-            _counted.setdefault(budget, {})[study.study_name] = usage
-        return OptimizationResult(
-            program=program.bind(winner),
-            state=winner,
-            start=start,
-            study=study,
-            optimizer=type(self).__name__,
-            baseline=baseline,
-            best=best,
-            test=test,
-            kept_baseline=kept_baseline,
-            pareto=_front(task, objectives),
-            objectives=dict(objectives),
-            usage=usage,
-            seconds=time.perf_counter() - began,
-            stopped=stopped,
-            resumed_rows=resumed_rows,
-        )
-
-
-class _Heldout:
-    """The held-out examples, in a study of their own that no sampler ever sees."""
-
-    def __init__(
-        self, optimizer: Optimizer, examples: Sequence[Example], metric: Any, study: Study, budget: Budget | None
-    ) -> None:
-        self.examples = examples
-        self.metric = metric
-        self.budget = budget
-        self.optimizer = optimizer
-        self.interrupted = False
-        self.study = create_study(
-            study_name=f"{study.study_name}:held-out",
-            storage=study.storage,
-            directions=study.directions,
-            load_if_exists=True,
-        )
-
-    def usage(self) -> Usage:
-        return self.study.ledger.usage() + Usage.from_json(self.study.user_attrs.get("overhead", {}))
-
-    def compare(self, program: Module, states: Sequence[VariableState]) -> Iterator[EvaluationResult | None]:
-        """Each state's result; they take turns, so that when the budget ends the same examples have been run."""
-        began = time.perf_counter()
-        stopped = ""
-        portion = 2 * self.optimizer.concurrency
-        for start in range(0, len(self.examples), portion):
-            for state in states:
-                stopped = stopped or self._run(program.bind(state), state, self.examples[start : start + portion])
-        seconds = time.perf_counter() - began
-        return (self._result(state, stopped, seconds) for state in states)
-
-    def _run(self, program: Module, state: VariableState, examples: Sequence[Example]) -> str:
-        """Run what is missing; why it was stopped, or nothing."""
-        ledger = self.study.ledger
-        missing = [example for example in examples if ledger.lookup(state.fingerprint, example.id) is None]
-        if not missing:
-            return ""
-        evaluate = Evaluate(
-            missing,
-            self.metric,
-            concurrency=self.optimizer.concurrency,
-            deadline=self.optimizer.deadline,
-            retries=self.optimizer.retries,
-            failure_score=self.optimizer.failure_score or 0.0,
-            budget=self.budget,
-            seed=self.optimizer.seed,
-            progress=False,
-        )
-
-        def record(row: Evaluation) -> None:
-            with contextlib.suppress(StudyError):  # another process that runs the same line was faster
-                self.study.record(None, row)
-
-        result = evaluate(program, on_result=record, fingerprint=state.fingerprint)
-        rest = unrecorded_usage(result)
-        if rest:
-            before = Usage.from_json(self.study.user_attrs.get("overhead", {}))
-            self.study.set_user_attr("overhead", (before + rest).to_json())
-        self.interrupted = self.interrupted or result.stopped == "interrupted"
-        return result.stopped
-
-    def _result(self, state: VariableState, stopped: str, seconds: float) -> EvaluationResult | None:
-        ledger = self.study.ledger
-        failed = {row.example_id: row for row in ledger.rows(fingerprint=state.fingerprint) if not row.ok}
-        found = [
-            (example, ledger.lookup(state.fingerprint, example.id) or failed.get(example.id))
-            for example in self.examples
-        ]
-        known = [(example, row) for example, row in found if row is not None]
-        if not any(row.ok for _, row in known):
-            return None
-        return EvaluationResult(
-            rows=tuple(row for _, row in known),
-            planned=len(self.examples),
-            examples=tuple(example for example, _ in known),
-            predictions=(None,) * len(known),
-            stopped=stopped,
-            seconds=seconds,
-            usage=sum((row.usage for _, row in known), Usage()),
-        )
-
-
-# What each budget has counted of each study, so that the same line run again with the same object charges it once.
-_counted: weakref.WeakKeyDictionary[Budget, dict[str, Usage]] = weakref.WeakKeyDictionary()
-
-
-def _charge(budget: Budget, study: Study, spent: Usage) -> None:
-    known = _counted.get(budget, {}).get(study.study_name)
-    rest = spent.copy()
-    if known is not None:
-        for name in Usage.__slots__:
-            setattr(rest, name, max(0, getattr(rest, name) - getattr(known, name)))
-    budget.charge(rest)
+        return stopped, state or task.best_state
 
 
 def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]:
@@ -400,6 +327,31 @@ def _front(task: Task, objectives: Mapping[str, str]) -> tuple[ParetoPoint, ...]
         points[state.fingerprint] = ParetoPoint(state, dict(zip(objectives, trial.values or (), strict=True)))
     first = next(iter(objectives))
     return tuple(sorted(points.values(), key=lambda p: -task.sign * p.values[first]))
+
+
+def _check_models(space: Space) -> None:
+    # Here, because a name that stands for nothing would be found out only when other models have been paid.
+    for path, entry in space.items():
+        if isinstance(entry.domain, ModelChoice):
+            for model in (*entry.domain.models, entry.default):
+                if isinstance(model, str):
+                    try:
+                        lm_named(model)
+                    except DefinitionError as error:
+                        raise DefinitionError(f"{path} = {model!r}: {error}") from error
+
+
+def _unknown_option(optimizer: type[Optimizer], name: str, value: Any) -> DefinitionError:
+    made = optimizer.__name__
+    if name == "metric":
+        right = f"the metric goes to the search: {made}().optimize(program, trainset, metric)"
+    else:
+        classes = [kind for kind in optimizer.__mro__ if "__init__" in vars(kind) and kind is not object]
+        known = {option: None for kind in classes for option in inspect.signature(vars(kind)["__init__"]).parameters}
+        taken = [option for option in known if option not in ("self", "options", "unknown")]
+        close = difflib.get_close_matches(name, taken, n=1)
+        right = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(taken)}"
+    return DefinitionError(f"{made} takes no {name}={value!r} ({type(value).__name__}); {right}")
 
 
 def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
+from dspex.optimizers.options import check_whole
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, LabeledDemos, Proposer
 from dspex.variables import Demos, VariableState
@@ -25,6 +26,7 @@ class FewShot(Optimizer):
 
     def __init__(self, proposers: Sequence[Proposer], *, candidates: int = 8, **options: Any) -> None:
         super().__init__(**options)
+        check_whole("candidates", candidates, 1)
         self.proposers = tuple(proposers)
         self.candidates = candidates
 
@@ -96,4 +98,5 @@ class BootstrapFewShot(FewShot):
 
 
 def _sizes(largest: int) -> tuple[int, ...]:
+    check_whole("max_demos", largest, 1)
     return tuple(sorted({max(1, largest // 2), largest}))

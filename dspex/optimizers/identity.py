@@ -14,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspex.data import Example
-from dspex.errors import StudyError
+from dspex.errors import DefinitionError, StudyError
 from dspex.modules import Module
 from dspex.study import Study
 from dspex.variables import content_id
+from dspex.variables.messages import shown
 
 __all__ = ["check_identity", "described", "study_identity", "study_name"]
 
 _IDENTITY = "dspex:identity"
+_TOLD_APART = (str, int, float, bool, type(None), set, frozenset, types.BuiltinFunctionType, types.MethodType)
 
 
 def study_identity(
@@ -31,13 +33,17 @@ def study_identity(
     settings: dict[str, Any],
     model: Any,
 ) -> dict[str, str]:
-    """What decides the results, part by part, each as a digest."""
+    """What decides the results, part by part, each as a digest.
+
+    Raises:
+        DefinitionError: when a setting cannot be told from another of its type, such as an array in a proposer.
+    """
     parts = {
         "program": [[path, _described_module(module)] for path, module in program.named_modules()],
         "space": [program.space().hash, program.state().fingerprint, list(program.space().tunable)],
         "metric": described(metric),
         "examples": [[example.id for example in split] for split in splits],
-        "settings": settings,
+        "settings": _described_settings(settings, ""),
         "model": described(model),
     }
     return {name: content_id(part) for name, part in parts.items()}
@@ -66,6 +72,20 @@ def check_identity(study: Study, identity: dict[str, str]) -> None:
         )
 
 
+def _described_settings(value: Any, place: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _described_settings(one, f"{place}.{name}" if place else name) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described_settings(one, f"{place}[{index}]") for index, one in enumerate(value)]
+    if not isinstance(value, _TOLD_APART) and not hasattr(value, "to_json") and not hasattr(value, "__dict__"):
+        raise DefinitionError(
+            f"{place} = {shown(value)} cannot be described, so a search with another one would be taken for the same "
+            "and resumed. Give the class that keeps it a to_json(self) that returns what decides its results as plain "
+            f"data, or call the attribute _{place.rpartition('.')[2]} if it decides nothing"
+        )
+    return described(value)
+
+
 def described(value: Any) -> Any:
     """``value`` as plain data that is the same in every process, so that edited code is another value.
 
@@ -92,6 +112,8 @@ def _described(value: Any, depth: int) -> Any:
         cells = [_described(_content(cell), depth + 1) for cell in value.__closure__ or ()]
         defaults = _described([value.__defaults__, value.__kwdefaults__], depth + 1)
         return [value.__qualname__, _described_code(value.__code__), cells, defaults]
+    if isinstance(value, types.BuiltinFunctionType):
+        return [value.__module__, value.__qualname__]
     if isinstance(value, type):
         own = {n: v for n, v in vars(value).items() if isinstance(v, types.FunctionType | staticmethod | classmethod)}
         functions = {n: _described(getattr(v, "__func__", v), depth + 1) for n, v in own.items()}

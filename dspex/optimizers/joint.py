@@ -9,7 +9,8 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
 from dspex.optimizers.options import check_whole
-from dspex.optimizers.task import Scores, Task
+from dspex.optimizers.scores import Scores
+from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
 from dspex.samplers import Sampler, TPESampler
 from dspex.variables import VariableState

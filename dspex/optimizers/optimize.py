@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dspex.data import Example
+from dspex.errors import DefinitionError
 from dspex.execution import Budget
 from dspex.modules import Module
 from dspex.optimizers.base import Optimizer
@@ -52,4 +53,13 @@ def optimize(
     if optimizer is None:
         size = len(program.space().tunable) if isinstance(program, Module) else 0
         optimizer = JointSearch(trials=max(18, min(60, 4 * size)))
+    _check_optimizer(optimizer)
     return optimizer.optimize(program, trainset, metric, valset, budget=budget, **arguments)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        right = optimizer.__name__ if isinstance(optimizer, type) else "dspex.JointSearch"
+        raise DefinitionError(
+            f"optimizer must be an Optimizer, got {optimizer!r} ({type(optimizer).__name__}); write optimizer={right}()"
+        )

@@ -12,6 +12,7 @@ from dspex.evaluate import EvaluationResult, PairedTest
 from dspex.modules import Module
 from dspex.study import Study
 from dspex.variables import VariableState
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +40,10 @@ class OptimizationResult:
     (None when the budget was over before they were paid for), and ``test`` compares the two example by
     example. When the winner is worse than the baseline there, ``program`` is the baseline: ``kept_baseline``.
     ``usage`` is what the whole study has consumed, runs before a resumption included; ``seconds`` is this run's.
+    ``budget`` is the budget as it was left, `Budget.to_json`; None when there was none.
+
+    Of several objectives ``pareto`` has, by their values on the valset, the configurations that none beats in all.
+    The winner is one of them, unless the baseline was kept.
     """
 
     program: Module
@@ -53,6 +58,7 @@ class OptimizationResult:
     pareto: tuple[ParetoPoint, ...]
     objectives: dict[str, str]
     usage: Usage
+    budget: dict[str, Any] | None
     seconds: float
     stopped: str
     resumed_rows: int
@@ -101,6 +107,7 @@ class OptimizationResult:
             "kept_baseline": self.kept_baseline,
             "state": self.state.to_json(),
             "usage": self.usage.to_json(),
+            "budget": self.budget,
             "seconds": self.seconds,
             "stopped": self.stopped,
         }
@@ -118,10 +125,10 @@ class OptimizationResult:
         return Group(*parts)
 
     def _headline(self) -> str:
-        trials = self.study.trials
-        rows = len(self.study.ledger)
+        trials = counted(len(self.study.trials), "trial")
+        rows = counted(len(self.study.ledger), "evaluation")
         resumed = f", {self.resumed_rows} of them from an earlier run" if self.resumed_rows else ""
-        return f"{self.optimizer}: {len(trials)} trials, {rows} evaluations{resumed} (stopped: {self.stopped})"
+        return f"{self.optimizer}: {trials}, {rows}{resumed} (stopped: {self.stopped})"
 
     def _scores(self) -> RenderableType:
         from rich.table import Table
@@ -188,11 +195,20 @@ class OptimizationResult:
 
     def _bill(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
-        return f"{self.usage} · {minutes} min {seconds:02d} s · study {self.study.study_name!r}"
+        used = "" if self.budget is None else f" · {_used(self.budget)}"
+        return f"{self.usage} · {minutes} min {seconds:02d} s{used} · study {self.study.study_name!r}"
+
+
+def _used(budget: dict[str, Any]) -> str:
+    shares = [
+        f"{min(1.0, budget['spent'][name] / limit):.0%} of {f'${limit:g}' if name == 'usd' else f'{limit:,g} {name}'}"
+        for name, limit in budget["limits"].items()
+    ]
+    return f"budget: {', '.join(shares)} used"
 
 
 def _brief(value: Any, limit: int = 60) -> str:
     if isinstance(value, tuple) and all(hasattr(item, "keys") for item in value):
-        return f"{len(value)} demos" if value else "no demos"
-    text = repr(value)
+        return counted(len(value), "demo") if value else "no demos"
+    text = repr(float(f"{value:.4g}") if type(value) is float else value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

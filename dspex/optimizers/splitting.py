@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dspex.data import Example, require_examples, split
 from dspex.errors import DataError
+from dspex.variables.messages import counted
 
 __all__ = ["Splits", "split_for_search"]
 
@@ -45,8 +46,8 @@ def split_for_search(
         distinct = len({example.id for example in trainset})
         if distinct < 6:
             raise DataError(
-                f"trainset has {distinct} different examples, too few to split for validation and a held-out "
-                "comparison; give at least 6 (better 60), or give valset= and testset= of their own"
+                f"trainset has {counted(distinct, 'different example')}, too few to split for validation and a "
+                "held-out comparison; give at least 6 (better 60), or give valset= and testset= of their own"
             )
         parts = split(trainset, seed=seed, **shares)
         sides = Splits(
@@ -66,6 +67,6 @@ def _check_disjoint(sides: Splits) -> None:
         shared = ids[one] & ids[other]
         if shared:
             raise DataError(
-                f"{names[one]} and {names[other]} share {len(shared)} examples, for instance the one with id "
-                f"{min(shared)!r}; scores on them would be too good. Take them out of one side"
+                f"{names[one]} and {names[other]} share {counted(len(shared), 'example')}, for instance the one with "
+                f"id {min(shared)!r}; scores on them would be too good. Take them out of one side"
             )

@@ -9,6 +9,7 @@ from typing import Any
 from dspex.data import Example
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
 from dspex.variables import Demos
+from dspex.variables.messages import counted
 
 __all__ = ["BootstrappedDemos", "LabeledDemos"]
 
@@ -115,4 +116,4 @@ def add_sets(
     for size in sorted({min(size, limit, len(demos)) for size in sizes}):
         if size:
             for _ in range(sets):
-                bench.pool(path).add(tuple(rng.sample(list(demos), size)), source=source, note=f"{size} demos")
+                bench.pool(path).add(tuple(rng.sample(list(demos), size)), source=source, note=counted(size, "demo"))

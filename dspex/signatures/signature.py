@@ -27,6 +27,7 @@ from dspex.errors import DefinitionError, StateError
 from dspex.signatures.annotations import resolve_annotation
 from dspex.signatures.checks import ClassBody, check_body, checked_field
 from dspex.signatures.fields import Field, FieldSpec
+from dspex.signatures.inputs import InputCheck, input_checks
 from dspex.signatures.making import (
     default_instructions,
     made_annotation,
@@ -53,6 +54,7 @@ class SignatureMeta(type):
     __dspex_instructions__: str
     __dspex_key__: str | None
     __dspex_hash__: int | None
+    __dspex_checks__: tuple[tuple[str, InputCheck], ...] | None
 
     @classmethod
     def __prepare__(cls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> ClassBody:
@@ -113,6 +115,14 @@ class SignatureMeta(type):
     def fields(cls) -> Mapping[str, Field]:
         """The inputs, then the outputs, by name."""
         return cls.__dspex_fields__
+
+    @property
+    def input_checks(cls) -> tuple[tuple[str, InputCheck], ...]:
+        """The inputs that do not take just any value, each with what tells what is wrong with one; made once."""
+        checks = cls.__dspex_checks__
+        if checks is None:
+            checks = cls.__dspex_checks__ = input_checks(cls.input_fields)
+        return checks
 
     @property
     def key(cls) -> str:
@@ -297,6 +307,7 @@ def _fill(cls: SignatureMeta, fields: Iterable[Field], written: str | None) -> N
     cls.__dspex_instructions__ = written or default_instructions(inputs, outputs)
     cls.__dspex_key__ = None
     cls.__dspex_hash__ = None
+    cls.__dspex_checks__ = None
 
 
 _TAKEN = frozenset(name for name in vars(SignatureMeta) if not name.startswith("__"))

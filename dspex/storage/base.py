@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
-from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.trials import AttrRecord, FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
 
 __all__ = ["Storage"]
 
@@ -67,12 +67,27 @@ class Storage(ABC):
         """Removes a study and everything in it."""
 
     @abstractmethod
-    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
-        """Sets one attribute of a study to a plain value."""
-
-    @abstractmethod
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
         """Declares the study's space, or replaces it."""
+
+    # Attributes
+
+    @abstractmethod
+    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
+        """Sets one attribute of a study to a plain value; it costs the same however many there are."""
+
+    @abstractmethod
+    def swap_study_attr(
+        self, study_id: int, kind: Literal["user", "system"], key: str, value: Any, *, expected: Any
+    ) -> bool:
+        """Sets one attribute if its value is ``expected``, where ``None`` is one that was never set; whether it was.
+
+        Of several callers that expect the same, one succeeds.
+        """
+
+    @abstractmethod
+    def read_study_attrs(self, study_id: int, cursor: int = 0) -> tuple[list[AttrRecord], int]:
+        """The attributes that were set after ``cursor``, in the order in which each was last set."""
 
     # Trials
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,16 +13,27 @@ import attrs
 
 from dspex.data import Evaluation
 from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
-from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyDirection, StudyRecord, TrialLog, TrialState
+from dspex.trials import (
+    AttrRecord,
+    FrozenTrial,
+    Ledger,
+    PoolRecord,
+    StudyDirection,
+    StudyRecord,
+    TrialLog,
+    TrialState,
+)
 
 __all__ = ["InMemoryStorage"]
 
 
 class _Study:
-    __slots__ = ("ledger", "pool", "pool_ids", "record", "trials", "waiting")
+    __slots__ = ("attributes", "ledger", "pool", "pool_ids", "record", "revision", "trials", "waiting")
 
     def __init__(self, record: StudyRecord) -> None:
         self.record = record
+        self.attributes: dict[tuple[str, str], tuple[int, AttrRecord]] = {}  # the one set last is last
+        self.revision = 0
         self.trials = TrialLog()
         self.ledger = Ledger()
         self.pool: list[PoolRecord] = []
@@ -87,20 +99,33 @@ class InMemoryStorage(Storage):
             self._study(study_id)
             del self._studies[study_id]
 
-    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
-        with self._lock:
-            study = self._study(study_id)
-            if kind == "user":
-                attributes = {**study.record.user_attrs, key: value}
-                study.record = attrs.evolve(study.record, user_attrs=attributes)
-            else:
-                attributes = {**study.record.system_attrs, key: value}
-                study.record = attrs.evolve(study.record, system_attrs=attributes)
-
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
         with self._lock:
             study = self._study(study_id)
             study.record = attrs.evolve(study.record, space=dict(space))
+
+    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
+        with self._lock:
+            study = self._study(study_id)
+            study.revision += 1
+            study.attributes.pop((kind, key), None)
+            study.attributes[kind, key] = (study.revision, AttrRecord(kind, key, value))
+
+    def swap_study_attr(
+        self, study_id: int, kind: Literal["user", "system"], key: str, value: Any, *, expected: Any
+    ) -> bool:
+        with self._lock:
+            found = self._study(study_id).attributes.get((kind, key))
+            if (None if found is None else found[1].value) != expected:
+                return False
+            self.set_study_attr(study_id, kind, key, value)
+            return True
+
+    def read_study_attrs(self, study_id: int, cursor: int = 0) -> tuple[list[AttrRecord], int]:
+        with self._lock:
+            study = self._study(study_id)
+            newest_first = itertools.takewhile(lambda item: item[0] > cursor, reversed(study.attributes.values()))
+            return [record for _, record in newest_first][::-1], study.revision
 
     def append_trials(self, study_id: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         with self._lock:

@@ -12,13 +12,14 @@ import attrs
 
 from dspex.data import Evaluation
 from dspex.errors import DspexError, StorageError
-from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.trials import AttrRecord, FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
 from dspex.trials.params import decode_param, encode_param
 from dspex.variables import Domain, decode, encode
 
 __all__ = [
+    "attribute_from_text",
+    "attribute_to_text",
     "dump",
-    "encode_attrs_text",
     "evaluation_from_text",
     "load",
     "numbered",
@@ -88,7 +89,9 @@ def trial_from_text(number: int, text: str) -> FrozenTrial:
             params={path: decode_param(domains[path], value) for path, value in data["params"].items()},
             distributions=domains,
             values=None if data["values"] is None else tuple(data["values"]),
-            intermediate_values=dict(data["intermediate_values"]),
+            intermediate_values={
+                step: tuple(value) if isinstance(value, list) else value for step, value in data["intermediate_values"]
+            },
             constraints=data["constraints"],
             user_attrs=_decode_attrs(data["user_attrs"]),
             system_attrs=_decode_attrs(data["system_attrs"]),
@@ -115,9 +118,7 @@ def evaluation_from_text(text: str) -> Evaluation:
         raise _damaged("an evaluation", error) from error
 
 
-def study_record(
-    study_id: int, name: str, directions: str, space: str | None, user_attrs: str, system_attrs: str
-) -> StudyRecord:
+def study_record(study_id: int, name: str, directions: str, space: str | None) -> StudyRecord:
     """A study from the columns that hold it."""
     what = f"study {name!r}"
     try:
@@ -126,8 +127,6 @@ def study_record(
             name=name,
             directions=tuple(StudyDirection.parse(item) for item in load(directions, what=what)),
             space=None if space is None else load(space, what=what),
-            user_attrs=_decode_attrs(load(user_attrs, what=what)),
-            system_attrs=_decode_attrs(load(system_attrs, what=what)),
         )
     except (TypeError, AttributeError, ValueError) as error:
         raise _damaged(what, error) from error
@@ -157,9 +156,18 @@ def pool_record(path: str, item_id: str, text: str) -> PoolRecord:
         raise _damaged(what, error) from error
 
 
-def encode_attrs_text(attributes: Mapping[str, Any]) -> str:
-    """A study's attributes as text."""
-    return dump(_encode_attrs(attributes))
+def attribute_to_text(value: Any) -> str:
+    """The value of one attribute of a study."""
+    return dump(encode(value))
+
+
+def attribute_from_text(kind: Any, key: str, text: str) -> AttrRecord:
+    """The attribute whose value `attribute_to_text` wrote."""
+    what = f"attribute {key!r}"
+    try:
+        return AttrRecord(kind, key, decode(load(text, what=what)))
+    except (KeyError, TypeError, ValueError, AttributeError, DspexError) as error:
+        raise error if isinstance(error, StorageError) else _damaged(what, error) from error
 
 
 @lru_cache(maxsize=4096)

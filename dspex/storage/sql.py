@@ -18,8 +18,8 @@ from dspex.storage import rows as codec, sql_statements as sql
 from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.storage.memory import claim
 from dspex.storage.sql_engine import Database
-from dspex.storage.sql_tables import evaluations, owners, pool, studies, trials
-from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.storage.sql_tables import attributes, evaluations, owners, pool, studies, trials
+from dspex.trials import AttrRecord, FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
 from dspex.trials.ledger import already_recorded
 
 __all__ = ["SQLStorage"]
@@ -90,8 +90,6 @@ class SQLStorage(Storage):
                         "name": name,
                         "directions": codec.dump([str(direction) for direction in directions]),
                         "space": None if space is None else codec.dump(space),
-                        "user_attrs": "{}",
-                        "system_attrs": "{}",
                         "revision": 0,
                     },
                 )
@@ -114,24 +112,49 @@ class SQLStorage(Storage):
     def delete_study(self, study_id: int) -> None:
         with self._database.write(durable=True) as connection:
             self._next_revision(connection, study_id)
-            for table in (trials, evaluations, pool):
+            for table in (attributes, trials, evaluations, pool):
                 connection.execute(delete(table).where(table.c.study_id == study_id))
             connection.execute(delete(studies).where(studies.c.id == study_id))
-
-    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
-        with self._database.write(durable=True) as connection:
-            self._next_revision(connection, study_id)
-            row = connection.execute(sql.STUDY.where(studies.c.id == study_id)).one()
-            record = codec.study_record(*row)
-            attributes = record.user_attrs if kind == "user" else record.system_attrs
-            text = codec.encode_attrs_text({**attributes, key: value})
-            column = "user_attrs" if kind == "user" else "system_attrs"
-            connection.execute(update(studies).where(studies.c.id == study_id).values({column: text}))
 
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:
         with self._database.write(durable=True) as connection:
             self._next_revision(connection, study_id)
             connection.execute(update(studies).where(studies.c.id == study_id).values(space=codec.dump(space)))
+
+    # Attributes
+
+    def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
+        with self._database.write(durable=True) as connection:
+            self._set_attribute(connection, study_id, kind, key, value)
+
+    def swap_study_attr(
+        self, study_id: int, kind: Literal["user", "system"], key: str, value: Any, *, expected: Any
+    ) -> bool:
+        with self._database.write(durable=True) as connection:
+            self._next_revision(connection, study_id)  # nobody else sets it until this ends
+            text = connection.execute(sql.READ_ATTRIBUTE, {"study": study_id, "of_kind": kind, "at": key}).scalar()
+            if (None if text is None else codec.attribute_from_text(kind, key, text).value) != expected:
+                return False
+            self._set_attribute(connection, study_id, kind, key, value)
+            return True
+
+    def _set_attribute(self, connection: Connection, study_id: int, kind: str, key: str, value: Any) -> None:
+        revision = self._next_revision(connection, study_id)
+        text = codec.attribute_to_text(value)
+        changed = connection.execute(
+            sql.UPDATE_ATTRIBUTE,
+            {"study": study_id, "of_kind": kind, "at": key, "new_revision": revision, "new_value": text},
+        )
+        if not changed.rowcount:
+            connection.execute(
+                insert(attributes),
+                {"study_id": study_id, "kind": kind, "key": key, "revision": revision, "value": text},
+            )
+
+    def read_study_attrs(self, study_id: int, cursor: int = 0) -> tuple[list[AttrRecord], int]:
+        found = self._read(sql.READ_ATTRIBUTES, study_id, cursor)
+        records = [codec.attribute_from_text(row.kind, row.key, row.value) for row in found]
+        return records, found[-1].revision if found else cursor
 
     # Trials
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from dspex.errors import StorageError
@@ -150,7 +150,20 @@ def _connect(url: URL) -> Engine:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver's own transactions start too late (at the first write), which lets two writers deadlock.
     connection.isolation_level = None
+    # Before the write-ahead log, which is noted in the file: another program's file stays as it is.
+    _refuse_foreign(connection)
     connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _refuse_foreign(connection: sqlite3.Connection) -> None:
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if tables and meta.name not in tables:
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        others = "" if len(tables) <= 3 else f" and {len(tables) - 3} more"
+        raise StorageError(
+            f"{path} is another program's database (its tables are {', '.join(sorted(tables)[:3])}{others}), and "
+            "nothing was written into it. Keep the study in a file of its own: storage='sqlite:///study.db'"
+        )
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -167,9 +180,11 @@ def _prepare(engine: Engine, shown: str) -> None:
     for attempt in range(10):
         try:
             with engine.begin() as connection:
-                metadata.create_all(connection)
-                found = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
+                found = None
+                if inspect(connection).has_table(meta.name):
+                    found = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
                 if found is None:
+                    metadata.create_all(connection)
                     connection.execute(insert(meta), {"key": "schema", "value": str(SCHEMA_VERSION)})
                     found = str(SCHEMA_VERSION)
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from dspex.storage.sql_tables import evaluations, pool, studies, trials
+from dspex.storage.sql_tables import attributes, evaluations, pool, studies, trials
 from dspex.trials import TrialState
 
 __all__ = [
@@ -13,11 +13,14 @@ __all__ = [
     "INSERT_EVALUATION",
     "LAST_ATTEMPT",
     "RAISE_REVISION",
+    "READ_ATTRIBUTE",
+    "READ_ATTRIBUTES",
     "READ_EVALUATIONS",
     "READ_POOL",
     "READ_REVISION",
     "READ_TRIALS",
     "STUDY",
+    "UPDATE_ATTRIBUTE",
     "UPDATE_TRIAL",
 ]
 
@@ -68,14 +71,20 @@ READ_POOL = (
     .where(pool.c.study_id == bindparam("study"), pool.c.revision > bindparam("cursor"))
     .order_by(pool.c.revision)
 )
-
-
-STUDY = select(
-    studies.c.id,
-    studies.c.name,
-    studies.c.directions,
-    studies.c.space,
-    studies.c.user_attrs,
-    studies.c.system_attrs,
+_THIS_ATTRIBUTE = (
+    attributes.c.study_id == bindparam("study"),
+    attributes.c.kind == bindparam("of_kind"),
+    attributes.c.key == bindparam("at"),
 )
+UPDATE_ATTRIBUTE = (
+    update(attributes).where(*_THIS_ATTRIBUTE).values(revision=bindparam("new_revision"), value=bindparam("new_value"))
+)
+READ_ATTRIBUTE = select(attributes.c.value).where(*_THIS_ATTRIBUTE)
+READ_ATTRIBUTES = (
+    select(attributes.c.revision, attributes.c.kind, attributes.c.key, attributes.c.value)
+    .where(attributes.c.study_id == bindparam("study"), attributes.c.revision > bindparam("cursor"))
+    .order_by(attributes.c.revision)
+)
+
+STUDY = select(studies.c.id, studies.c.name, studies.c.directions, studies.c.space)
 INSERT_EVALUATION = insert(evaluations)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-__all__ = ["SCHEMA_VERSION", "evaluations", "meta", "metadata", "owners", "pool", "studies", "trials"]
+__all__ = ["SCHEMA_VERSION", "attributes", "evaluations", "meta", "metadata", "owners", "pool", "studies", "trials"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -24,11 +24,20 @@ studies = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("directions", Text, nullable=False),
     Column("space", Text),
-    Column("user_attrs", Text, nullable=False),
-    Column("system_attrs", Text, nullable=False),
     # Counts every change of the study. Raising it locks the row, so that changes of one study are committed
     # in the order of their revisions and a reader that remembers the last one it saw misses none.
     Column("revision", Integer, nullable=False),
+)
+
+attributes = Table(
+    "dspex_attributes",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("value", Text, nullable=False),
+    Index("dspex_attributes_by_revision", "study_id", "revision"),
 )
 
 trials = Table(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DspexError, StudyError
+from dspex.errors import DspexError
 from dspex.samplers.branches import domain_of
 from dspex.study import telling
 from dspex.study.owners import this_process
-from dspex.study.pools import as_param
+from dspex.study.pools import given_param
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, TrialState
 from dspex.trials.params import resolved
@@ -53,7 +53,7 @@ def _next(study: Study, fixed: Mapping[str, Any]) -> FrozenTrial:
 
 
 def _fill(study: Study, trial: Trial, space: Space) -> None:
-    fixed = {path: _given(study, space, path, value) for path, value in trial.frozen.fixed_params.items()}
+    fixed = {path: given_param(study, space, path, value) for path, value in trial.frozen.fixed_params.items()}
     for path in space.open_ended:
         study.pool(path, domain_of(space, path))
     params = study.sampler.sample(study._mirror.view, trial.number, space, fixed=fixed)
@@ -62,16 +62,3 @@ def _fill(study: Study, trial: Trial, space: Space) -> None:
     }
     state = space.state(resolved(params, domains, study._mirror.pools))
     trial._put(params, domains, fingerprint=state.fingerprint)
-
-
-def _given(study: Study, space: Space, path: str, value: Any) -> Any:
-    """What is stored for a value that was given for a variable of a declared space."""
-    entry = space[path]  # raises with the paths that are near
-    if not entry.tunable:
-        raise StudyError(
-            f"{path!r} is not searched, so no trial can be given a value for it; open it with "
-            f"space.unfreeze({path!r}) first"
-        )
-    if value is None and entry.optional:
-        return None
-    return as_param(study, path, domain_of(space, path), value)

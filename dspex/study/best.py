@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dspex.errors import StudyError
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
+from dspex.variables.messages import counted
 
 __all__ = ["best_of", "dominates", "pareto_front"]
 
@@ -22,7 +23,7 @@ def best_of(trials: Sequence[FrozenTrial], direction: StudyDirection) -> FrozenT
         raise StudyError(
             f"no trial is feasible: each of the {len(completed)} completed ones violates a constraint"
             if completed
-            else f"no trial has completed yet, so none is the best ({len(trials)} trials)"
+            else f"no trial has completed yet, so none is the best ({counted(len(trials), 'trial')})"
         )
     return min(feasible, key=lambda trial: direction.sign * _value(trial))
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
+
+import attrs
 
 from dspex.errors import StudyError
 from dspex.pruners import MedianPruner, Pruner
 from dspex.samplers import Sampler, TPESampler
 from dspex.storage import Storage, get_storage
+from dspex.study.best import best_of, pareto_front
+from dspex.study.lead import LEADER
+from dspex.study.queue import requeued
 from dspex.study.study import Study
-from dspex.trials import StudyDirection, StudyRecord
+from dspex.trials import AttrRecord, FrozenTrial, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Space
 
-__all__ = ["create_study", "delete_study", "get_all_study_names", "load_study"]
+__all__ = [
+    "StudySummary",
+    "copy_study",
+    "create_study",
+    "delete_study",
+    "get_all_study_names",
+    "get_all_study_summaries",
+    "load_study",
+]
 
 T = TypeVar("T")
 
@@ -97,6 +111,52 @@ def load_study(
     return _open(backend.get_study(_name(study_name)), backend, sampler, pruner, space)
 
 
+def copy_study(
+    *,
+    from_study_name: str,
+    from_storage: Storage | str,
+    to_storage: Storage | str,
+    to_study_name: str | None = None,
+) -> None:
+    """Copies a study into another storage, or under another name into the same one: with its trials, their
+    evaluations, the candidates of its pools, its space and its attributes.
+
+    A trial that is running stays with those who run it: in the copy it waits to be run.
+
+    Raises:
+        StudyError: when there is no such study, or the name is taken where it goes to.
+        StorageError: when a storage cannot be opened.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> here, there = InMemoryStorage(), InMemoryStorage()
+    >>> study = create_study(study_name="one", storage=here)
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    >>> copy_study(from_study_name="one", from_storage=here, to_storage=there)
+    >>> len(load_study(study_name="one", storage=there).trials)
+    3
+    """
+    source, target = get_storage(from_storage), get_storage(to_storage)
+    record = source.get_study(_name(from_study_name))
+    trials = sorted(source.read_trials(record.id)[0], key=lambda trial: trial.number)
+    candidates, rows = source.read_pool(record.id)[0], source.read_evaluations(record.id)[0]
+    name = record.name if to_study_name is None else _name(to_study_name)
+    copy = target.create_study(name, record.directions, space=record.space)
+    try:
+        target.append_pool(copy.id, candidates)
+        target.append_trials(copy.id, [_unowned(trial) for trial in trials])
+        target.append_evaluations(copy.id, rows)
+        for item in source.read_study_attrs(record.id)[0]:
+            if (item.kind, item.key) != ("system", LEADER):  # who is at the original is not at the copy
+                target.set_study_attr(copy.id, item.kind, item.key, item.value)
+    except BaseException:
+        target.delete_study(copy.id)  # half a study would look like a whole one
+        raise
+
+
+def _unowned(trial: FrozenTrial) -> FrozenTrial:
+    return requeued(trial) if trial.state is TrialState.RUNNING else trial
+
+
 def delete_study(*, study_name: str, storage: Storage | str) -> None:
     """Removes a study with all its trials and evaluations.
 
@@ -110,6 +170,52 @@ def delete_study(*, study_name: str, storage: Storage | str) -> None:
 def get_all_study_names(storage: Storage | str) -> list[str]:
     """The names of the studies in a storage, in the order in which they were created."""
     return [record.name for record in get_storage(storage).studies()]
+
+
+@attrs.frozen(kw_only=True)
+class StudySummary:
+    """What a study is and how far it has come.
+
+    ``best_trial`` is ``None`` when none has completed feasibly, or there are several objectives.
+    """
+
+    study_name: str
+    directions: tuple[StudyDirection, ...]
+    n_trials: int
+    best_trial: FrozenTrial | None
+    user_attrs: Mapping[str, Any]
+    datetime_start: datetime | None
+
+
+def get_all_study_summaries(storage: Storage | str) -> list[StudySummary]:
+    """A summary of each study in a storage, in the order in which they were created. It reads all trials.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> storage = InMemoryStorage()
+    >>> create_study(study_name="one", storage=storage).optimize(lambda trial: 1.5, n_trials=2)
+    >>> [(one.study_name, one.n_trials, one.best_trial.value) for one in get_all_study_summaries(storage)]
+    [('one', 2, 1.5)]
+    """
+    backend = get_storage(storage)
+    return [
+        _summary(record, backend.read_trials(record.id)[0], backend.read_study_attrs(record.id)[0])
+        for record in backend.studies()
+    ]
+
+
+def _summary(record: StudyRecord, trials: list[FrozenTrial], attributes: list[AttrRecord]) -> StudySummary:
+    trials.sort(key=lambda trial: trial.number)
+    best = None
+    if len(record.directions) == 1 and pareto_front(trials, record.directions):
+        best = best_of(trials, record.directions[0])
+    return StudySummary(
+        study_name=record.name,
+        directions=record.directions,
+        n_trials=len(trials),
+        best_trial=best,
+        user_attrs={item.key: item.value for item in attributes if item.kind == "user"},
+        datetime_start=min((trial.datetime_start for trial in trials if trial.datetime_start), default=None),
+    )
 
 
 def _open(
@@ -155,7 +261,10 @@ def _name(study_name: object) -> str:
 
 
 def _find(storage: Storage, name: str) -> StudyRecord | None:
-    return next((record for record in storage.studies() if record.name == name), None)
+    try:
+        return storage.get_study(name)
+    except StudyError:
+        return None
 
 
 def _instance(argument: str, value: T, kind: type[Any]) -> T:

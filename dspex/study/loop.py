@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned
-from dspex.execution import Budget, context, map_threads
+from dspex.execution import Budget, context, in_thread, map_async, map_threads, run_blocking
 from dspex.study import telling
-from dspex.study.trial import Trial
+from dspex.study.progress import Progress
 from dspex.trials import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
+    from dspex.study.trial import Trial
 
-__all__ = ["optimize"]
+__all__ = ["aask", "aoptimize", "optimize"]
 
 _logger = logging.getLogger("dspex.study")
 
-Objective = Callable[[Trial], "float | Sequence[float]"]
+Objective = Callable[["Trial"], Any]
 Callback = Callable[["Study", FrozenTrial], None]
 
 
-def optimize(
-    study: Study,
-    objective: Objective,
-    *,
-    n_trials: int | None,
-    timeout: float | None,
-    n_jobs: int,
-    catch: type[Exception] | Iterable[type[Exception]],
-    callbacks: Iterable[Callback] | None,
-    budget: Budget | None,
-) -> None:
+def optimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any) -> None:
     """See `Study.optimize`."""
-    _check(objective, n_trials, timeout, n_jobs, budget)
-    search = _Search(study, objective, n_trials, timeout, _exceptions(catch), _functions(callbacks), budget)
-    study.requeue_interrupted()
-    if n_jobs == 1:
-        for _ in search.tickets():
-            search.run_one()
+    if inspect.iscoroutinefunction(objective):
+        run_blocking(aoptimize(study, objective, n_jobs=n_jobs, **options))
         return
-    # After an error the trials that have begun are finished, and it is raised then.
-    map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
+    with _Search(study, objective, n_jobs, **options) as search:
+        if n_jobs == 1:
+            for _ in search.tickets():
+                search.run_one()
+        else:
+            # After an error the trials that have begun are finished, and it is raised then.
+            map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
+
+
+async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any) -> None:
+    """See `Study.aoptimize`."""
+    with _Search(study, objective, n_jobs, **options) as search:
+        await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=n_jobs)
+
+
+async def aask(study: Study, space: Any = None, fixed: Mapping[str, Any] | None = None) -> Trial:
+    """See `Study.aask`."""
+    asking = asyncio.ensure_future(in_thread(functools.partial(study.ask, space, fixed=fixed)))
+    try:
+        return await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        # The thread goes on, and the trial that it asks for would be nobody's.
+        asking.add_done_callback(lambda done: None if done.exception() else study.requeue(done.result()))
+        raise
 
 
 class _Search:
@@ -56,77 +70,131 @@ class _Search:
         self,
         study: Study,
         objective: Objective,
+        n_jobs: int,
+        *,
         n_trials: int | None,
         timeout: float | None,
-        catch: tuple[type[Exception], ...],
-        callbacks: tuple[Callback, ...],
+        catch: type[Exception] | Iterable[type[Exception]],
+        callbacks: Iterable[Callback] | None,
         budget: Budget | None,
+        show_progress_bar: bool,
     ) -> None:
+        _check(objective, n_trials, timeout, n_jobs, budget)
         self.study = study
         self.objective = objective
-        self.catch = catch
-        self.callbacks = callbacks
+        self.catch = _exceptions(catch)
+        self.callbacks = _functions(callbacks)
         self.budget = budget
+        self.timeout = timeout
+        self.n_trials = n_trials
+        self._progress = Progress(n_trials, timeout) if show_progress_bar else None
         self._ended = False
         self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
-        self._until = math.inf if timeout is None else time.monotonic() + timeout
+        self._until = math.inf
+
+    def __enter__(self) -> Self:
+        study = self.study
         study._stop.clear()
-        if budget is not None:
-            budget.start()
+        study.stopped = ""
+        self._until = math.inf if self.timeout is None else time.monotonic() + self.timeout
+        if self.budget is not None:
+            self.budget.start()
+        study.requeue_interrupted()
+        if self._progress is not None:
+            self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(kind, error, trace)
+        if error is not None:
+            self.study.stopped = f"{type(error).__name__}: {error}"
 
     def tickets(self) -> Iterator[None]:
         """One for each trial that may be begun."""
-        while self._goes_on():
+        while not self._over():
             yield
 
-    def end(self) -> None:
+    def end(self, reason: str) -> None:
         """Lets no further trial begin."""
         self._ended = True
+        self.study.stopped = self.study.stopped or reason
 
-    def _goes_on(self) -> bool:
-        if self._ended or self.study._stop.is_set() or time.monotonic() >= self._until:
-            return False
-        if self.budget is not None and self.budget.exhausted:
-            return False
-        return next(self._left, self) is not self
+    def _over(self) -> bool:
+        if self._ended or self.study._stop.is_set():
+            return True
+        if time.monotonic() >= self._until:
+            self.end(f"the timeout of {self.timeout:g} s was over")
+        elif self.budget is not None and self.budget.exhausted:
+            self.end(f"the budget was used up: {self.budget!r}")
+        elif next(self._left, self) is self:
+            self.end(f"n_trials={self.n_trials} were run")
+        return self._ended
 
     def run_one(self) -> None:
         """Asks for a trial, runs the objective and tells what came of it."""
+        with self._ending_all():
+            trial = self.study.ask()
+            with self._judging(trial) as judge:
+                judge.value = self.objective(trial)
+            self._finish(trial, judge)
+
+    async def arun_one(self) -> None:
+        """`run_one`, awaiting the objective."""
+        with self._ending_all():
+            trial = await aask(self.study)
+            with self._judging(trial) as judge:
+                judge.value = self.objective(trial)
+                if inspect.isawaitable(judge.value):
+                    judge.value = await judge.value
+            await in_thread(self._finish, trial, judge)
+
+    @contextmanager
+    def _ending_all(self) -> Iterator[None]:
         try:
-            self._run_one()
-        except BaseException:
-            self.end()
+            yield
+        except BaseException as error:
+            self.end(f"{type(error).__name__}: {error}")
             raise
 
-    def _run_one(self) -> None:
-        trial = self.study.ask()
+    @contextmanager
+    def _judging(self, trial: Trial) -> Iterator[_Outcome]:
+        outcome = _Outcome()
         try:
-            value: Any = self._call(trial)
-        except TrialPruned:
-            finished = self.study.tell(trial, state=TrialState.PRUNED)
-        except BudgetExceeded as error:
-            # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
-            _logger.info("Trial %d is put back: %s", trial.number, error)
-            self.study.requeue(trial)
-            self.end()
-            return
+            with nullcontext() if self.budget is None else context(budget=self.budget):
+                yield outcome
         except Exception as error:
-            finished = telling.fail(trial, reason=f"{type(error).__name__}: {error}")
-            if not isinstance(error, self.catch):
-                raise
+            outcome.error = error
         except BaseException:
             self.study.requeue(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
             raise
+
+    def _finish(self, trial: Trial, outcome: _Outcome) -> None:
+        error = outcome.error
+        if error is None:
+            finished = self._tell(trial, outcome.value)
+        elif isinstance(error, TrialPruned):
+            finished = self.study.tell(trial, state=TrialState.PRUNED)
+        elif isinstance(error, BudgetExceeded):
+            # Not the trial's fault: it goes on, with what it has paid for, when there is budget again.
+            _logger.info("Trial %d is put back: %s", trial.number, error)
+            self.study.requeue(trial)
+            self.end(f"BudgetExceeded: {error}")
+            return
         else:
-            finished = self._tell(trial, value)
+            reason = f"{type(error).__name__}: {error}"
+            fatal = not isinstance(error, self.catch)
+            if fatal:
+                self.end(reason)  # before the trial is told, as others might begin meanwhile
+            finished = telling.fail(trial, reason=reason)
+            if fatal:
+                raise error
         for callback in self.callbacks:
             callback(self.study, finished)
-
-    def _call(self, trial: Trial) -> Any:
-        if self.budget is None:
-            return self.objective(trial)
-        with context(budget=self.budget):
-            return self.objective(trial)
+        if self._progress is not None:
+            self._progress.advance(finished, self.study.directions)
 
     def _tell(self, trial: Trial, value: Any) -> FrozenTrial:
         try:
@@ -137,11 +205,19 @@ class _Search:
             finished = telling.fail(trial, reason=f"the objective returned {value!r} ({type(value).__name__})")
             if isinstance(error, self.catch):
                 return finished
+            count = len(self.study.directions)
+            wanted = "a number" if count == 1 else f"{count} numbers, one for each objective,"
             raise StudyError(
                 f"the objective returned {value!r} ({type(value).__name__}) in trial {trial.number}: "
-                f"{error}. Return one number for each of the {len(self.study.directions)} objective(s), or "
-                "raise TrialPruned"
+                f"{error}. Return {wanted} or raise TrialPruned"
             ) from error
+
+
+class _Outcome:
+    """What an objective returned or raised."""
+
+    value: Any = None
+    error: Exception | None = None
 
 
 def _check(objective: object, n_trials: object, timeout: object, n_jobs: object, budget: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dspex.errors import StudyError
 from dspex.storage import Storage
-from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState
+from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState, objective_views
 from dspex.variables import Domain, Float, Int, Pool, Space, decode
 
 __all__ = ["Mirror"]
@@ -33,7 +33,10 @@ class Mirror:
         self.view = StudyView(
             directions=record.directions, space=space, ledger=self.ledger, pools=self.pools, log=self.log
         )
-        self._cursors = [0, 0, 0]
+        self.user_attrs: dict[str, Any] = {}
+        self.system_attrs: dict[str, Any] = {}
+        self._cursors = [0, 0, 0, 0]
+        self.objective_views = objective_views(self.view) if len(record.directions) > 1 else (self.view,)
         self._lock = threading.RLock()
 
     def sync(self) -> None:
@@ -58,6 +61,13 @@ class Mirror:
             rows, self._cursors[1] = self.storage.read_evaluations(self.record.id, self._cursors[1])
             if rows:
                 self.ledger.append(*rows)
+
+    def sync_attrs(self) -> None:
+        """Reads only the attributes that were set since."""
+        with self._lock:
+            found, self._cursors[3] = self.storage.read_study_attrs(self.record.id, self._cursors[3])
+            for item in found:
+                (self.user_attrs if item.kind == "user" else self.system_attrs)[item.key] = item.value
 
     def _index(self, trial: FrozenTrial) -> None:
         (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dspex.errors import StudyError
+from dspex.samplers.branches import domain_of
 from dspex.study.mirror import Mirror
 from dspex.trials import PoolRecord
-from dspex.variables import Domain, Pool, PoolItem, content_id, encode
+from dspex.variables import Domain, Pool, PoolItem, Space, content_id, encode
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["StudyPool", "as_param"]
+__all__ = ["StudyPool", "as_param", "check_given", "given_param"]
 
 
 class StudyPool:
@@ -106,7 +109,7 @@ class StudyPool:
         return len(self._pool)
 
     def __repr__(self) -> str:
-        return f"<StudyPool of {self.path!r}: {len(self)} candidates>"
+        return f"<StudyPool of {self.path!r}: {counted(len(self), 'candidate')}>"
 
 
 def _ids(parents: Iterable[str]) -> Iterable[str]:
@@ -119,3 +122,30 @@ def as_param(study: Study, path: str, domain: Domain[Any], value: Any) -> Any:
         return domain.validate(value, name=path)
     pool = study.pool(path, domain)
     return value if isinstance(value, str) and value in pool else pool.add(value, source="user").id
+
+
+def check_given(study: Study, space: Space, path: str, value: Any) -> None:
+    """Refuse a value that no trial over ``space`` can have.
+
+    Raises:
+        StateError: when there is no such path, or the value does not lie in its domain.
+        StudyError: when the variable is not searched.
+    """
+    entry = space[path]
+    if not entry.tunable:
+        raise StudyError(
+            f"{path!r} is not searched, so no trial can be given a value for it; open it with "
+            f"space.unfreeze({path!r}) first"
+        )
+    domain = domain_of(space, path)
+    if domain.open_ended and isinstance(value, str) and value in study.pool(path, domain):
+        return
+    entry.validate(value)
+
+
+def given_param(study: Study, space: Space, path: str, value: Any) -> Any:
+    """What is stored for a value that was given for a variable of a declared space; raises like `check_given`."""
+    check_given(study, space, path, value)
+    if value is None and space[path].optional:
+        return None
+    return as_param(study, path, domain_of(space, path), value)

@@ -9,17 +9,25 @@ import attrs
 
 from dspex.errors import StateError, StudyError
 from dspex.study.owners import is_alive
+from dspex.study.pools import check_given
 from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import decode, encode
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted"]
+__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted", "requeued"]
 
 
 def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str, Any], skip_if_exists: bool) -> None:
     """See `Study.enqueue_trial`."""
+    if not isinstance(params, Mapping):
+        raise StudyError(
+            f"params must be a mapping, got {params!r} ({type(params).__name__}); write study.enqueue_trial({{'k': 3}})"
+        )
+    if study.space is not None:
+        for path, value in params.items():
+            check_given(study, study.space, path, value)
     given = decode(encode(dict(params)))
     if skip_if_exists and any(_has(study, trial, given) for trial in study.trials):
         return
@@ -51,8 +59,12 @@ def interrupted(study: Study) -> list[FrozenTrial]:
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
     """See `Study.requeue`."""
-    again = attrs.evolve(trial, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner="")
-    study.storage.update_trial(study._mirror.record.id, again, expected=TrialState.RUNNING)
+    study.storage.update_trial(study._mirror.record.id, requeued(trial), expected=TrialState.RUNNING)
+
+
+def requeued(trial: FrozenTrial) -> FrozenTrial:
+    """``trial`` as it waits to be run again, with its values and from the beginning."""
+    return attrs.evolve(trial, state=TrialState.WAITING, intermediate_values={}, datetime_start=None, owner="")
 
 
 def requeue_interrupted(study: Study) -> list[FrozenTrial]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
-from dspex.execution import Budget
+from dspex.execution import Budget, in_thread
 from dspex.pruners import Pruner
 from dspex.samplers import Sampler
 from dspex.samplers.branches import domain_of
 from dspex.storage import Storage
 from dspex.study import asking, loop, queue, telling
 from dspex.study.best import best_of, pareto_front
+from dspex.study.frame import ATTRIBUTES, trials_dataframe
+from dspex.study.lead import lead
 from dspex.study.mirror import Mirror
 from dspex.study.owners import Heartbeat
 from dspex.study.pools import StudyPool
@@ -25,12 +29,18 @@ from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, StudyView, TrialState
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space, VariableState, decode, encode
+from dspex.variables.messages import counted
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["Study"]
 
 
 class Study:
     """A search: trials that were asked for, their evaluations, and the sampler that chooses the next ones.
+
+    ``stopped`` says what ended the last `optimize` of this process, such as ``"n_trials=20 were run"``.
 
     Made by `create_study` and `load_study`. Thread-safe; several processes may work on one study through a
     shared storage, each with its own `Study`.
@@ -58,6 +68,7 @@ class Study:
         self._mirror = Mirror(storage, record, space)
         self._heartbeat = Heartbeat(storage)
         self._stop = threading.Event()
+        self.stopped = ""
         self._mirror.sync()
         self._seed_pools()
 
@@ -95,11 +106,38 @@ class Study:
     @property
     def user_attrs(self) -> Mapping[str, Any]:
         """What `set_user_attr` has set, by whichever process."""
-        return MappingProxyType(dict(self.storage.get_study(self.study_name).user_attrs))
+        self._mirror.sync_attrs()
+        return MappingProxyType(dict(self._mirror.user_attrs))
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the study; the value has to be plain data."""
         self.storage.set_study_attr(self._mirror.record.id, "user", key, decode(encode(value)))
+
+    @property
+    def system_attrs(self) -> Mapping[str, Any]:
+        """What dspex itself has noted about the study, in whichever process."""
+        self._mirror.sync_attrs()
+        return MappingProxyType(dict(self._mirror.system_attrs))
+
+    @property
+    def metric_names(self) -> list[str] | None:
+        """What the objectives are called, in the order of the directions, or ``None`` when nobody has said."""
+        names: list[str] | None = self.system_attrs.get("metric_names")
+        return names
+
+    def set_metric_names(self, metric_names: Sequence[str]) -> None:
+        """Says what the objectives are called, in tables and plots.
+
+        Raises:
+            StudyError: when there is not one name for each direction.
+        """
+        names = list(metric_names)
+        if isinstance(metric_names, str) or len(names) != len(self.directions) or len(set(names)) != len(names):
+            raise StudyError(
+                f"metric_names must be a list of {len(self.directions)} different names, one for each of "
+                f"{', '.join(self.directions)}, got {metric_names!r}"
+            )
+        self.storage.set_study_attr(self._mirror.record.id, "system", "metric_names", names)
 
     # What came of it
 
@@ -174,6 +212,18 @@ class Study:
             )
         return self.space.state(self.values(trial))
 
+    def trials_dataframe(self, attrs: Sequence[str] = ATTRIBUTES, *, multi_index: bool = False) -> pandas.DataFrame:
+        """One row a trial, as a pandas table (the ``pandas`` extra).
+
+        Columns are named ``value`` (``values_0``, ... or ``values_NAME`` of several objectives), ``params_NAME``,
+        ``user_attrs_NAME`` and so on, or with ``multi_index`` by pairs such as ``("params", NAME)``. The values of
+        prompts and demos are themselves in it, not their ids.
+
+        Raises:
+            StudyError: when ``attrs`` names what a trial does not have.
+        """
+        return trials_dataframe(self, attrs, multi_index)
+
     # Ask and tell
 
     def ask(
@@ -213,6 +263,26 @@ class Study:
                 numbers or not as many as there are directions; the trial is left as it is then.
         """
         return telling.tell(self, trial, values, state=state, skip_if_finished=skip_if_finished)
+
+    async def aask(
+        self,
+        space: Space | Mapping[str, Domain[Any]] | None = None,
+        *,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> Trial:
+        """`ask`, without blocking the event loop; a trial that nobody waits for any more is put in the queue."""
+        return await loop.aask(self, space, fixed)
+
+    async def atell(
+        self,
+        trial: Trial | FrozenTrial | int,
+        values: float | Sequence[float] | None = None,
+        *,
+        state: TrialState | None = None,
+        skip_if_finished: bool = False,
+    ) -> FrozenTrial:
+        """`tell`, without blocking the event loop."""
+        return await in_thread(partial(self.tell, trial, values, state=state, skip_if_finished=skip_if_finished))
 
     def record(self, trial: Trial | FrozenTrial | int | None, evaluation: Evaluation) -> Evaluation:
         """Writes one row of the ledger and gives it back with its trial and fingerprint filled in.
@@ -255,14 +325,16 @@ class Study:
         catch: type[Exception] | Iterable[type[Exception]] = (),
         callbacks: Iterable[Callable[[Study, FrozenTrial], None]] | None = None,
         budget: Budget | None = None,
+        show_progress_bar: bool = False,
     ) -> None:
         """Asks, runs ``objective`` and tells, until ``n_trials`` more trials, ``timeout`` seconds, or
-        ``budget``.
+        ``budget``; up to ``n_jobs`` at once, on threads, or as tasks when ``objective`` is async.
 
-        Trials that a killed process has left behind are run again first, with the same values. An exception
-        of the objective fails its trial and ends the search, unless its type is in ``catch``. Every model
-        call that the objective makes counts against ``budget``; the trial that runs into it is put back in
-        the queue, to be finished by a later call. `stop` ends the search after the trials that are running.
+        What ended it is in `stopped` then. Trials that a killed process has left behind are run again first, with
+        the same values. An exception of the objective fails its trial and ends the search, unless its type is in
+        ``catch``. Every model call that the objective makes counts against ``budget``; the trial that runs into it
+        is put back in the queue, to be finished by a later call. `stop` ends the search after the trials that are
+        running, as do the callbacks in `dspex.study.stopping`.
 
         Raises:
             StudyError: when an argument makes no sense, or the objective returns what is no number.
@@ -276,10 +348,40 @@ class Study:
             catch=catch,
             callbacks=callbacks,
             budget=budget,
+            show_progress_bar=show_progress_bar,
         )
 
-    def stop(self) -> None:
-        """Ends the running `optimize` after the trials that are running now."""
+    async def aoptimize(
+        self,
+        objective: Callable[[Trial], Any],
+        *,
+        n_trials: int | None = None,
+        timeout: float | None = None,
+        n_jobs: int = 1,
+        catch: type[Exception] | Iterable[type[Exception]] = (),
+        callbacks: Iterable[Callable[[Study, FrozenTrial], None]] | None = None,
+        budget: Budget | None = None,
+        show_progress_bar: bool = False,
+    ) -> None:
+        """`optimize`, awaiting; an objective that is not async runs on the event loop.
+
+        Cancelling it puts the trials that are running back in the queue.
+        """
+        await loop.aoptimize(
+            self,
+            objective,
+            n_trials=n_trials,
+            timeout=timeout,
+            n_jobs=n_jobs,
+            catch=catch,
+            callbacks=callbacks,
+            budget=budget,
+            show_progress_bar=show_progress_bar,
+        )
+
+    def stop(self, reason: str = "stop() was called") -> None:
+        """Ends the running `optimize` after the trials that are running now; ``reason`` is in `stopped` then."""
+        self.stopped = self.stopped or reason
         self._stop.set()
 
     def enqueue_trial(
@@ -292,6 +394,10 @@ class Study:
         """Queues a trial with some or all of its values given; the next `ask` takes it.
 
         ``skip_if_exists`` leaves it out when a trial with these values is queued or has been run.
+
+        Raises:
+            StateError: when the study declares a space, and it has no such path or the value does not fit it.
+            StudyError: when the variable is not searched.
         """
         queue.enqueue(self, params, user_attrs=user_attrs or {}, skip_if_exists=skip_if_exists)
 
@@ -302,7 +408,11 @@ class Study:
             StudyError: when it does not have a value for every direction, or a domain differs from the
             study's.
         """
-        telling.add(self, trial)
+        telling.add(self, [trial])
+
+    def add_trials(self, trials: Iterable[FrozenTrial]) -> None:
+        """Adds trials that were run elsewhere, all of them or none; see `add_trial`."""
+        telling.add(self, list(trials))
 
     def interrupted(self) -> list[FrozenTrial]:
         """The running trials whose process is no longer there."""
@@ -319,6 +429,18 @@ class Study:
     def requeue_interrupted(self) -> list[FrozenTrial]:
         """Puts the `interrupted` trials back in the queue and gives them back."""
         return queue.requeue_interrupted(self)
+
+    def lead(self, *, on_wait: Callable[[str], object] | None = None) -> AbstractContextManager[None]:
+        """Be the only one, of all threads and processes, that is in such a block of this study.
+
+        Whoever comes second waits until the first has left, or until its process is no longer there. For searches
+        whose next step depends on all steps before it; `ask` and `optimize` do not need it. ``on_wait`` is told once
+        for which process it waits.
+
+        Raises:
+            StudyError: when this thread is in such a block already, and would wait for itself.
+        """
+        return lead(self, on_wait=on_wait)
 
     def pool(self, path: str, domain: Domain[Any] | None = None) -> StudyPool:
         """The candidates of an open-ended variable.
@@ -357,9 +479,8 @@ class Study:
         return (_reopen, (self.study_name, self.storage, self.sampler, self.pruner, self.space))
 
     def __repr__(self) -> str:
-        return (
-            f"<Study {self.study_name!r}: {len(self._mirror.log)} trials, {', '.join(self._mirror.record.directions)}>"
-        )
+        directions = ", ".join(self._mirror.record.directions)
+        return f"<Study {self.study_name!r}: {counted(len(self._mirror.log), 'trial')}, {directions}>"
 
 
 def _reopen(name: str, storage: Storage, sampler: Sampler, pruner: Pruner, space: Space | None) -> Study:

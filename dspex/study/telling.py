@@ -15,6 +15,7 @@ from dspex.study.trial import Trial, as_float
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 from dspex.trials.frozen import checked_trial
 from dspex.trials.params import fingerprint_of
+from dspex.variables.messages import counted
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -62,18 +63,24 @@ def fail(trial: Trial, *, reason: str) -> FrozenTrial:
     return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
 
 
-def add(study: Study, trial: FrozenTrial) -> None:
-    """See `Study.add_trial`."""
-    if not isinstance(trial, FrozenTrial):
-        raise StudyError(
-            f"add_trial takes a FrozenTrial, got {trial!r} ({type(trial).__name__}); make one with "
-            "dspex.trials.create_trial(params=..., distributions=..., value=...)"
-        )
-    if trial.values is not None:
-        _as_floats(trial.values, study.directions)
-    checked_trial(trial)
+def add(study: Study, trials: Sequence[FrozenTrial]) -> None:
+    """See `Study.add_trials`."""
+    for trial in trials:
+        if not isinstance(trial, FrozenTrial):
+            raise StudyError(
+                f"add_trial takes a FrozenTrial, got {trial!r} ({type(trial).__name__}); make one with "
+                "dspex.trials.create_trial(params=..., distributions=..., value=...)"
+            )
+        if trial.values is not None:
+            _as_floats(trial.values, study.directions)
+        checked_trial(trial)
     study._mirror.sync()
-    where = f"trial {len(study._mirror.log)}"
+    first = len(study._mirror.log)
+    added = [_addable(study, trial, f"trial {first + index}") for index, trial in enumerate(trials)]
+    study.storage.append_trials(study._mirror.record.id, added)
+
+
+def _addable(study: Study, trial: FrozenTrial, where: str) -> FrozenTrial:
     for path, domain in trial.distributions.items():
         study._mirror.check_domain(path, domain, where)
         item = trial.params[path]
@@ -82,8 +89,7 @@ def add(study: Study, trial: FrozenTrial) -> None:
                 f"{path}={item!r} is no candidate of the pool; add it first and use its id: "
                 f"study.pool({path!r}).add(...).id"
             )
-    added = attrs.evolve(trial, fingerprint=fingerprint_in(study, trial))
-    study.storage.append_trials(study._mirror.record.id, [added])
+    return attrs.evolve(trial, fingerprint=fingerprint_in(study, trial))
 
 
 def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) -> FrozenTrial:
@@ -105,7 +111,7 @@ def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) 
     if fresh or number >= len(log):
         study._mirror.sync()
     if not 0 <= number < len(log):
-        raise StudyError(f"there is no trial {number}; the study has {len(log)} trials")
+        raise StudyError(f"there is no trial {number}; the study has {counted(len(log), 'trial')}")
     return log[number]
 
 
@@ -158,7 +164,8 @@ def _as_floats(values: object, directions: Sequence[StudyDirection]) -> tuple[fl
     listed: Sequence[Any] = values if several else (values,)  # type: ignore[assignment]
     if len(listed) != len(directions):
         raise StudyError(
-            f"the study has {len(directions)} objective(s) and was told {len(listed)} value(s): {values!r}. "
+            f"the study has {counted(len(directions), 'objective')} and was told "
+            f"{counted(len(listed), 'value')}: {values!r}. "
             f"Give one value for each of {', '.join(directions)}"
         )
     return tuple(

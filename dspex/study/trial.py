@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,6 +109,16 @@ class Trial(Suggestions):
         return MappingProxyType(dict(self._frozen.user_attrs))
 
     @property
+    def constraints(self) -> dict[str, float]:
+        """What `set_constraint` has set; above zero it is violated."""
+        return dict(self._frozen.constraints)
+
+    @property
+    def datetime_start(self) -> datetime | None:
+        """When it began, in UTC."""
+        return self._frozen.datetime_start
+
+    @property
     def frozen(self) -> FrozenTrial:
         """The trial as it stands."""
         return self._frozen
@@ -165,29 +176,44 @@ class Trial(Suggestions):
 
     # Findings
 
-    def report(self, value: float, step: int) -> None:
-        """Notes an intermediate value; of the same ``step`` the last one counts.
+    def report(self, value: float | Sequence[float], step: int) -> None:
+        """Notes an intermediate value, or one for each objective; of the same ``step`` the last report counts.
 
         Raises:
-            StudyError: when the study has several objectives, or an argument is no number.
+            StudyError: when there is not one number for each objective, or ``step`` is no whole number >= 0.
         """
-        if len(self.study.directions) > 1:
-            raise StudyError(
-                f"trial.report needs a study with one objective, this one has {len(self.study.directions)}; "
-                "record evaluations with trial.record(...) instead"
-            )
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
-        number = as_float(value, "the reported value")
-        self._change(lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: number}))
+        count = len(self.study.directions)
+        reported: float | tuple[float, ...]
+        if count == 1:
+            reported = as_float(value, "the reported value")
+        elif isinstance(value, Sequence) and len(value) == count:
+            reported = tuple(as_float(one, f"reported value {index}") for index, one in enumerate(value))
+        else:
+            raise StudyError(
+                f"the study has {count} objectives, so trial.report takes {count} numbers, got {value!r} "
+                f"({type(value).__name__}); write trial.report([{', '.join(['...'] * count)}], step={step})"
+            )
+        self._change(
+            lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: reported})
+        )
 
     def should_prune(self) -> bool:
-        """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`."""
+        """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`.
+
+        With several objectives it has to say so of each of them: what is hopeless in one may still be on the Pareto
+        front for another.
+        """
         if not self._frozen.intermediate_values:
             return False
-        mirror = self.study._mirror
+        mirror, pruner = self.study._mirror, self.study.pruner
         mirror.sync()
-        return self.study.pruner.prune(mirror.view, self._frozen)
+        if len(mirror.objective_views) == 1:
+            return pruner.prune(mirror.view, self._frozen)
+        return all(
+            pruner.prune(view, self._frozen.of_objective(index)) for index, view in enumerate(mirror.objective_views)
+        )
 
     def record(self, evaluation: Evaluation) -> Evaluation:
         """Writes one row of the ledger, as this trial's; see `Study.record`."""

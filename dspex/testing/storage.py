@@ -15,61 +15,22 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from dspex.data import Evaluation, Usage
+from dspex.data import Usage
 from dspex.errors import StudyError
-from dspex.storage import InMemoryStorage, Storage
+from dspex.storage import Storage
 from dspex.storage.rows import trial_to_text
-from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, StudyRecord, TrialState
-from dspex.variables import Choice, Float, Int, Prompt, Subset
+from dspex.testing.agreement import agreement
+from dspex.testing.records import everything, row, running
+from dspex.trials import AttrRecord, PoolRecord, StudyDirection, StudyRecord, TrialState
+from dspex.variables import Int
 
 __all__ = ["StorageSuite", "agreement"]
 
 MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-
-
-def running(**changes: Any) -> FrozenTrial:
-    """A trial that has been started."""
-    return attrs.evolve(FrozenTrial(number=-1, state=TrialState.RUNNING, owner="me"), **changes)
-
-
-def row(example: str = "e1", **changes: Any) -> Evaluation:
-    """A measured row."""
-    known: dict[str, Any] = {"status": "ok", "scores": {"score": 1.0}, "trial": 0, "fingerprint": "ab"}
-    return Evaluation(example_id=example, **{**known, **changes})
-
-
-def everything() -> FrozenTrial:
-    """A trial that has something in each of its fields."""
-    return FrozenTrial(
-        number=-1,
-        state=TrialState.COMPLETE,
-        params={"x": 0.1, "k": 3, "c": ("a", 1), "s": ("p", "q"), "prompt": "64fb0968bd4b1c29", "unset": None},
-        distributions={
-            "x": Float(0.0, 1.0),
-            "k": Int(1, 9),
-            "c": Choice(("a", 1), None, True),
-            "s": Subset("p", "q", "r"),
-            "prompt": Prompt(max_chars=10),
-            "unset": Float(0.0, 2.0),
-        },
-        values=(1.5, math.inf),
-        intermediate_values={1: 0.5, 10: math.nan},
-        constraints={"cost": -1.0},
-        user_attrs={"note": "schön", "pair": (1, 2), "nested": {"a": [1, None]}},
-        system_attrs={"fixed_params": {"x": 0.1}},
-        datetime_start=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
-        datetime_complete=datetime(2026, 1, 2, 3, 5, tzinfo=UTC),
-        fingerprint="0123456789abcdef",
-        owner="host/1/2/3",
-    )
 
 
 class StorageSuite(ABC):
@@ -110,6 +71,7 @@ class StorageSuite(ABC):
         for record in (study, other):
             storage.append_trials(record.id, [running()])
             storage.append_evaluations(record.id, [row()])
+            storage.set_study_attr(record.id, "user", "note", 1)
         storage.delete_study(study.id)
         assert [record.name for record in storage.studies()] == ["other"]
         assert len(storage.read_trials(other.id)[0]) == len(storage.read_evaluations(other.id)[0]) == 1
@@ -120,22 +82,68 @@ class StorageSuite(ABC):
             lambda: storage.read_pool(study.id),
             lambda: storage.delete_study(study.id),
             lambda: storage.set_study_attr(study.id, "user", "a", 1),
+            lambda: storage.swap_study_attr(study.id, "user", "a", 1, expected=None),
+            lambda: storage.read_study_attrs(study.id),
         ):
             with pytest.raises(StudyError, match="there is no study"):
                 call()
         again = storage.create_study("study", [MINIMIZE])
         assert storage.read_trials(again.id)[0] == []
+        assert storage.read_study_attrs(again.id)[0] == []
+        assert len(storage.read_study_attrs(other.id)[0]) == 1
 
-    def test_attributes_and_space_are_kept(self, storage: Storage, study: StudyRecord) -> None:
-        storage.set_study_attr(study.id, "user", "note", {"a": (1, 2)})
-        storage.set_study_attr(study.id, "user", "note", [None, "ß"])
-        storage.set_study_attr(study.id, "user", "more", 1)
-        storage.set_study_attr(study.id, "system", "note", True)
+    def test_a_space_is_kept(self, storage: Storage, study: StudyRecord) -> None:
         storage.set_space(study.id, {"entries": []})
-        found = storage.get_study("study")
-        assert found.user_attrs == {"note": [None, "ß"], "more": 1}
-        assert found.system_attrs == {"note": True}
-        assert found.space == {"entries": []}
+        assert storage.get_study("study").space == {"entries": []}
+
+    # Attributes
+
+    def test_attributes_are_kept_as_they_were_set_last(self, storage: Storage, study: StudyRecord) -> None:
+        storage.set_study_attr(study.id, "user", "note", {"a": (1, 2)})
+        storage.set_study_attr(study.id, "user", "pair", {"a": (1, 2), "b": "naïve \x00 \ud800"})
+        storage.set_study_attr(study.id, "user", "note", [None, "ß"])
+        storage.set_study_attr(study.id, "system", "note", True)
+        found, cursor = storage.read_study_attrs(study.id)
+        assert found == [
+            AttrRecord("user", "pair", {"a": (1, 2), "b": "naïve \x00 \ud800"}),
+            AttrRecord("user", "note", [None, "ß"]),
+            AttrRecord("system", "note", True),
+        ]
+        assert storage.read_study_attrs(study.id, cursor) == ([], cursor)
+        storage.set_study_attr(study.id, "user", "pair", 3)
+        assert storage.read_study_attrs(study.id, cursor)[0] == [AttrRecord("user", "pair", 3)]
+        assert len(storage.read_study_attrs(study.id)[0]) == 3
+
+    def test_attributes_of_studies_are_apart(self, storage: Storage, study: StudyRecord) -> None:
+        other = storage.create_study("other", [MINIMIZE])
+        storage.set_study_attr(study.id, "user", "note", 1)
+        storage.set_study_attr(other.id, "user", "note", 2)
+        assert storage.read_study_attrs(study.id)[0] == [AttrRecord("user", "note", 1)]
+
+    def test_an_attribute_is_swapped_only_for_what_it_was(self, storage: Storage, study: StudyRecord) -> None:
+        assert not storage.swap_study_attr(study.id, "system", "who", "b", expected="a")
+        assert storage.swap_study_attr(study.id, "system", "who", "a", expected=None)
+        assert not storage.swap_study_attr(study.id, "system", "who", "b", expected=None)
+        assert storage.swap_study_attr(study.id, "system", "who", ("b", 1), expected="a")
+        assert storage.swap_study_attr(study.id, "system", "who", None, expected=("b", 1))
+        assert storage.swap_study_attr(study.id, "system", "who", "c", expected=None)
+        assert storage.read_study_attrs(study.id)[0] == [AttrRecord("system", "who", "c")]
+
+    def test_of_threads_that_swap_one_succeeds(self, storage: Storage, study: StudyRecord) -> None:
+        won: list[str] = []
+
+        def work() -> None:
+            for turn in range(4):
+                me = f"{threading.current_thread().name}-{turn}"
+                if storage.swap_study_attr(study.id, "system", f"who-{turn}", me, expected=None):
+                    won.append(me)
+                storage.set_study_attr(study.id, "user", me, turn)
+
+        _in_threads(work, 4)
+        assert sorted(name.rpartition("-")[2] for name in won) == ["0", "1", "2", "3"]
+        found = [item.value for item in storage.read_study_attrs(study.id)[0] if item.kind == "system"]
+        assert sorted(found) == sorted(won)
+        assert len(storage.read_study_attrs(study.id)[0]) == 20
 
     # Trials
 
@@ -326,126 +334,3 @@ def _in_threads(work: Callable[[], None], count: int) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
-    """A hypothesis machine that does the same to a new storage and to an in-memory one, and compares them."""
-
-    class Agreement(RuleBasedStateMachine):
-        studies = Bundle("studies")
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.mine, self.model = make(), InMemoryStorage()
-            self.ids: dict[str, tuple[int, int]] = {}
-            self.cursors: dict[tuple[str, str], tuple[int, int]] = {}
-
-        def both(self, call: Callable[[Storage, int], Any], name: str) -> Any:
-            outcomes: list[Any] = []
-            for storage, study_id in zip((self.mine, self.model), self.ids[name], strict=True):
-                try:
-                    outcomes.append(call(storage, study_id))
-                except StudyError as error:
-                    outcomes.append(str(error))
-            mine, model = outcomes
-            assert _comparable(mine) == _comparable(model)
-            return mine
-
-        @rule(target=studies, name=st.sampled_from("abc"), two=st.booleans())
-        def create(self, name: str, two: bool) -> str:
-            directions = [MINIMIZE, MAXIMIZE] if two else [MAXIMIZE]
-            if name in self.ids:
-                for storage in (self.mine, self.model):
-                    with pytest.raises(StudyError):
-                        storage.create_study(name, directions)
-                return name
-            records = [storage.create_study(name, directions) for storage in (self.mine, self.model)]
-            self.ids[name] = (records[0].id, records[1].id)
-            return name
-
-        @rule(name=consumes(studies))
-        def delete(self, name: str) -> None:
-            if name in self.ids:
-                self.both(lambda storage, study: storage.delete_study(study), name)
-                del self.ids[name]
-                self.cursors = {key: value for key, value in self.cursors.items() if key[0] != name}
-
-        @rule(name=studies, key=st.sampled_from("xy"), value=st.integers() | st.text(), user=st.booleans())
-        def attribute(self, name: str, key: str, value: Any, user: bool) -> None:
-            if name in self.ids:
-                self.both(
-                    lambda storage, study: storage.set_study_attr(study, "user" if user else "system", key, value), name
-                )
-
-        @rule(name=studies, states=st.lists(st.sampled_from(TrialState), max_size=3), full=st.booleans())
-        def append(self, name: str, states: list[TrialState], full: bool) -> None:
-            if name in self.ids:
-                base = everything() if full else running()
-                trials = [attrs.evolve(base, state=state) for state in states]
-                self.both(lambda storage, study: storage.append_trials(study, trials), name)
-
-        @rule(name=studies, number=st.integers(0, 6), old=st.sampled_from(TrialState), new=st.sampled_from(TrialState))
-        def update(self, name: str, number: int, old: TrialState, new: TrialState) -> None:
-            if name in self.ids:
-                trial = running(number=number, state=new, user_attrs={"old": old.name})
-                self.both(lambda storage, study: storage.update_trial(study, trial, expected=old), name)
-
-        @rule(name=studies, owner=st.sampled_from(["me", "you"]))
-        def claim(self, name: str, owner: str) -> None:
-            if name in self.ids:
-                self.both(lambda storage, study: storage.claim_waiting(study, owner), name)
-
-        @rule(
-            name=studies,
-            keys=st.lists(
-                st.tuples(st.sampled_from("de"), st.integers(0, 1), st.booleans(), st.sampled_from([0, 1, None])),
-                max_size=3,
-            ),
-        )
-        def record(self, name: str, keys: list[tuple[str, int, bool, int | None]]) -> None:
-            if name in self.ids:
-                rows = [
-                    row(example, rollout=rollout, status="ok" if ok else "failed", trial=trial, started=0.0)
-                    for example, rollout, ok, trial in keys
-                ]
-                self.both(lambda storage, study: storage.append_evaluations(study, rows), name)
-
-        @rule(name=studies, keys=st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("123")), max_size=3))
-        def extend(self, name: str, keys: list[tuple[str, str]]) -> None:
-            if name in self.ids:
-                items = [PoolRecord(path=path, id=item, domain={}, value=item) for path, item in keys]
-                self.both(lambda storage, study: storage.append_pool(study, items), name)
-
-        @rule(name=studies, what=st.sampled_from(["read_trials", "read_evaluations", "read_pool"]))
-        def read_on(self, name: str, what: str) -> None:
-            if name in self.ids:
-                cursors = self.cursors.get((name, what), (0, 0))
-                mine, model = (
-                    getattr(storage, what)(study, cursor)
-                    for storage, study, cursor in zip((self.mine, self.model), self.ids[name], cursors, strict=True)
-                )
-                assert _comparable(mine[0]) == _comparable(model[0])
-                self.cursors[name, what] = (mine[1], model[1])
-
-        @invariant()
-        def they_agree(self) -> None:
-            listed = [
-                [attrs.evolve(record, id=0) for record in storage.studies()] for storage in (self.mine, self.model)
-            ]
-            assert listed[0] == listed[1]
-
-        def teardown(self) -> None:
-            self.mine.close()
-
-    return Agreement
-
-
-def _comparable(outcome: Any) -> Any:
-    """Without what differs by right: the moment at which a trial was claimed, NaN not being itself."""
-    if isinstance(outcome, FrozenTrial):
-        return outcome.number, trial_to_text(attrs.evolve(outcome, datetime_start=None))
-    if isinstance(outcome, list):
-        return [_comparable(item) for item in outcome]
-    if isinstance(outcome, Evaluation):
-        return outcome.to_json()
-    return outcome

@@ -44,7 +44,8 @@ class FrozenTrial:
     ``params`` maps a variable's path to its value; for an open-ended variable (a prompt, demos) that is the
     id of an item of its pool, and `Study.values(trial)` gives the item itself. ``distributions`` maps the
     same paths to their domains. ``constraints`` maps names to values of which anything above zero is a
-    violation. ``owner`` names the process that runs the trial. Times are in UTC.
+    violation. ``intermediate_values`` maps steps to what was reported there: a number, or a tuple with one for each of
+    several objectives. ``owner`` names the process that runs the trial. Times are in UTC.
 
     >>> from dspex.variables import Float
     >>> trial = create_trial(value=0.5, params={"x": 2.0}, distributions={"x": Float(0.0, 4.0)})
@@ -57,7 +58,7 @@ class FrozenTrial:
     params: Mapping[str, Any] = _NOTHING
     distributions: Mapping[str, Domain[Any]] = _NOTHING
     values: tuple[float, ...] | None = None
-    intermediate_values: Mapping[int, float] = _NOTHING
+    intermediate_values: Mapping[int, Any] = _NOTHING
     constraints: Mapping[str, float] = _NOTHING
     user_attrs: Mapping[str, Any] = _NOTHING
     system_attrs: Mapping[str, Any] = _NOTHING
@@ -80,6 +81,19 @@ class FrozenTrial:
                 f"trial {self.number} has {len(self.values)} objectives, so it has no single value; write trial.values"
             )
         return self.values[0]
+
+    def of_objective(self, index: int) -> FrozenTrial:
+        """The trial as a study of its objective number ``index`` alone would have it.
+
+        >>> trial = create_trial(values=[0.5, 3.0], intermediate_values={1: (0.4, 2.0)}).of_objective(1)
+        >>> trial.value, trial.intermediate_values
+        (3.0, {1: 2.0})
+        """
+        return attrs.evolve(
+            self,
+            values=None if self.values is None else (self.values[index],),
+            intermediate_values={step: values[index] for step, values in self.intermediate_values.items()},
+        )
 
     @property
     def last_step(self) -> int | None:
@@ -112,7 +126,7 @@ def create_trial(
     values: Sequence[float] | None = None,
     params: Mapping[str, Any] | None = None,
     distributions: Mapping[str, Domain[Any]] | None = None,
-    intermediate_values: Mapping[int, float] | None = None,
+    intermediate_values: Mapping[int, float | Sequence[float]] | None = None,
     constraints: Mapping[str, float] | None = None,
     user_attrs: Mapping[str, Any] | None = None,
     system_attrs: Mapping[str, Any] | None = None,
@@ -155,7 +169,7 @@ Write create_trial(params={'k': ...}, distributions={'k': Float(0, 1)}, value=..
         params=checked,
         distributions=domains,
         values=None if told is None else tuple(float(item) for item in told),
-        intermediate_values={int(k): float(v) for k, v in (intermediate_values or {}).items()},
+        intermediate_values={int(step): _reported(value) for step, value in (intermediate_values or {}).items()},
         constraints=dict(constraints or {}),
         user_attrs=dict(user_attrs or {}),
         system_attrs=dict(system_attrs or {}),
@@ -163,6 +177,10 @@ Write create_trial(params={'k': ...}, distributions={'k': Float(0, 1)}, value=..
         datetime_complete=datetime.now(UTC) if state.is_finished else None,
     )
     return checked_trial(trial)
+
+
+def _reported(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, Sequence) else float(value)
 
 
 def checked_trial(trial: FrozenTrial) -> FrozenTrial:

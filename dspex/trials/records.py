@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from dspex.trials.state import StudyDirection
 
-__all__ = ["PoolRecord", "StudyRecord"]
+__all__ = ["AttrRecord", "PoolRecord", "StudyRecord"]
 
 
 @attrs.frozen(kw_only=True)
@@ -20,8 +19,15 @@ class StudyRecord:
     name: str
     directions: tuple[StudyDirection, ...]
     space: dict[str, Any] | None = None
-    user_attrs: Mapping[str, Any] = attrs.field(factory=dict)
-    system_attrs: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class AttrRecord:
+    """One attribute of a study: a plain value under a key, the user's or the system's."""
+
+    kind: Literal["user", "system"]
+    key: str
+    value: Any
 
 
 @attrs.frozen(kw_only=True)

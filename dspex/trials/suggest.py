@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dspex.errors import StudyError
@@ -77,18 +77,31 @@ class Suggestions(ABC):
         self._extend_pool(name, domain, _sequence(name, "candidates", candidates))
         return self.suggest(name, domain)
 
-    def suggest_module(self, name: str, /, **alternatives: M) -> M:
-        """One of the named alternatives: modules, functions, anything.
+    def suggest_module(self, name: str, alternatives: Mapping[str, M] | None = None, **named: M) -> M:
+        """One of the named alternatives: modules, functions, anything; by name, as a mapping or as keywords.
 
         The choice is a variable of its own, so variables that are suggested only for one alternative are
         modelled on the trials that took it.
         """
-        if not alternatives:
-            raise StudyError(
-                f"{name!r} has no alternatives; write trial.suggest_module({name!r}, direct=Predict(...), "
-                "stepwise=ChainOfThought(...))"
-            )
-        return alternatives[self.suggest(name, Choice(*alternatives))]
+        choices = _named(name, alternatives, named)
+        return choices[self.suggest(name, Choice(*choices))]
+
+
+def _named(name: object, alternatives: Any, named: Mapping[str, M]) -> dict[str, M]:
+    known = {**alternatives, **named} if isinstance(alternatives, Mapping) else named if alternatives is None else None
+    if known and isinstance(name, str):
+        return dict(known)
+    wrong = (
+        f"name must be a string, got {name!r} ({type(name).__name__})"
+        if not isinstance(name, str)
+        else f"the alternatives of {name!r} need names, got {alternatives!r} ({type(alternatives).__name__})"
+        if known is None
+        else f"{name!r} has no alternatives"
+    )
+    name = name if isinstance(name, str) else "answer"
+    raise StudyError(
+        f"{wrong}; write trial.suggest_module({name!r}, direct=Predict(...), stepwise=ChainOfThought(...))"
+    )
 
 
 def _sequence(name: str, argument: str, value: Sequence[T]) -> Sequence[T]:

@@ -15,7 +15,7 @@ from dspex.trials.log import TrialLog
 from dspex.trials.state import StudyDirection
 from dspex.variables import Pool, Space
 
-__all__ = ["PerView", "StudyView"]
+__all__ = ["PerView", "StudyView", "objective_views"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,29 @@ class StudyView:
     def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed after ``cursor`` (0: all of them), and the next cursor."""
         return self._log.changes(cursor)
+
+
+class _ObjectiveLog:
+    """The trials of a log, each as one of its objectives has it."""
+
+    def __init__(self, log: TrialLog, index: int) -> None:
+        self._log = log
+        self._index = index
+
+    def snapshot(self) -> list[FrozenTrial]:
+        return [trial.of_objective(self._index) for trial in self._log.snapshot()]
+
+    def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
+        changed, cursor = self._log.changes(cursor)
+        return [trial.of_objective(self._index) for trial in changed], cursor
+
+
+def objective_views(view: StudyView) -> tuple[StudyView, ...]:
+    """A view for each objective, on the same study as if it had that one alone. The caller keeps them."""
+    return tuple(
+        attrs.evolve(view, directions=(direction,), log=_ObjectiveLog(view._log, index))  # type: ignore[arg-type]
+        for index, direction in enumerate(view.directions)
+    )
 
 
 class PerView(Generic[T]):

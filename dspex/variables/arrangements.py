@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from dspex.errors import DefinitionError
 from dspex.variables.codec import Json
@@ -35,6 +35,7 @@ class Subset(Domain[tuple[T, ...]]):
     """
 
     __slots__ = ("_options", "max_size", "min_size")
+    _example: ClassVar[str] = "Subset('title', 'text')"
 
     _options: Options
     min_size: int
@@ -159,6 +160,7 @@ class Order(Domain[tuple[T, ...]]):
     """
 
     __slots__ = ("_options",)
+    _example: ClassVar[str] = "Order('title', 'text')"
 
     _options: Options
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from dspex.errors import DefinitionError, StateError
 from dspex.variables.codec import Json
@@ -25,6 +25,7 @@ class Bool(Domain[bool]):
     """
 
     __slots__ = ()
+    _example: ClassVar[str] = "Bool()"
 
     def validate(self, value: Any, *, name: str = "value") -> bool:
         if value is True or value is False:
@@ -85,6 +86,7 @@ its options. Did you mean 'warm'?
     """
 
     __slots__ = ("_options",)
+    _example: ClassVar[str] = "Choice('plain', 'warm')"
 
     _options: Options
 
@@ -184,6 +186,7 @@ class ModelChoice(Domain[T]):
     """
 
     __slots__ = ("_by_name", "models")
+    _example: ClassVar[str] = "ModelChoice('openai/gpt-4o-mini', 'local/smollm2-135m')"
 
     models: tuple[T, ...]
     _by_name: dict[str, T]

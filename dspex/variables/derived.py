@@ -152,10 +152,11 @@ def derived(fn: Callable[..., T], *, doc: str = "", **inputs: Input) -> Derived[
     return Derived(fn, _inputs_of("derived", fn, inputs), doc)
 
 
-def constraint(fn: Callable[..., bool], *, reason: str, **inputs: Input) -> ConstraintDeclaration:
+def constraint(fn: Callable[..., bool], *, reason: str = "", **inputs: Input) -> ConstraintDeclaration:
     """Declare what has to hold between variables; ``reason`` says why, and is what the error says.
 
-    Arguments are found as in `derived`. A constraint with an inactive variable does not apply.
+    Arguments are found as in `derived`. A constraint with an inactive variable does not apply. Raises
+    `DefinitionError` without a reason, and for a function without usable parameters.
 
     >>> from dspex.variables import Int, variable
     >>> class Search:
@@ -165,8 +166,8 @@ def constraint(fn: Callable[..., bool], *, reason: str, **inputs: Input) -> Cons
     """
     if not isinstance(reason, str) or not reason.strip():
         raise DefinitionError(
-            f"constraint(..., reason={reason!r}): say why it has to hold. Write constraint(lambda low, high: "
-            f"low <= high, reason='low may not be above high')."
+            f"constraint(..., reason={reason!r}): say why it has to hold. Write ordered = constraint(lambda low, high: "
+            f"low <= high, reason='low may not be above high'); it is no decorator of a method."
         )
     return ConstraintDeclaration(fn, _inputs_of("constraint", fn, inputs), reason)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dspex.variables.messages import counted
+
 if TYPE_CHECKING:
     from dspex.variables.space import Space
 
@@ -27,6 +29,7 @@ def describe(space: Space) -> str:
     2 variables, 1 tunable, 5 configurations
     """
     rows = [("variable", "domain", "default", "tuned", "active when", "notes")]
+    searched = set(space.tunable)
     for path, entry in space.items():
         notes = [entry.doc] if entry.doc else []
         if entry.readers:
@@ -37,7 +40,7 @@ def describe(space: Space) -> str:
                 path,
                 _short(f"derived from {', '.join((entry.inputs or {}).values())}" if derived else repr(entry.domain)),
                 "" if derived else _short(repr(entry.default)),
-                "yes" if entry.tunable else "no",
+                "yes" if path in searched else "no",
                 " and ".join(map(str, entry.conditions)) or "always",
                 "; ".join(notes),
             )
@@ -46,8 +49,8 @@ def describe(space: Space) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"constraint {rule.name}: {rule.reason}" for rule in space.constraints]
     size = space.size()
-    count = "infinitely many" if math.isinf(size) else f"{size:,}"
-    lines.append(f"{len(space)} variables, {len(space.tunable)} tunable, {count} configurations")
+    count = "infinitely many configurations" if math.isinf(size) else counted(int(size), "configuration")
+    lines.append(f"{counted(len(space), 'variable')}, {len(space.tunable)} tunable, {count}")
     return "\n".join(lines)
 
 

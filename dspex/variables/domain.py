@@ -8,8 +8,9 @@ how many there are, how to draw one, and how a value travels as JSON. The concre
 
 from __future__ import annotations
 
+import inspect
 import random
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
@@ -27,7 +28,29 @@ MAX_CANDIDATES = 1024
 _registry: dict[str, type[Domain[Any]]] = {}
 
 
-class Domain(ABC, Generic[T]):
+class _DomainType(ABCMeta):
+    """Words the error for arguments that no domain of the class takes; Python's own says nothing of what to write."""
+
+    def __call__(cls, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return super().__call__(*arguments, **keywords)
+        except TypeError as error:
+            own: Any = cls.__init__  # type: ignore[misc]  # of the class itself, to read its parameters
+            takes = inspect.Signature() if own is object.__init__ else _without_self(inspect.signature(own))
+            try:
+                takes.bind(*arguments, **keywords)
+            except TypeError as wrong:
+                given = [repr(one) for one in arguments] + [f"{key}={value!r}" for key, value in keywords.items()]
+                right = vars(cls).get("_example", f"{cls.__name__}{takes}")
+                raise DefinitionError(f"{cls.__name__}({', '.join(given)}): {wrong}. Write {right}.") from error
+            raise
+
+
+def _without_self(signature: inspect.Signature) -> inspect.Signature:
+    return inspect.Signature(list(signature.parameters.values())[1:])
+
+
+class Domain(Generic[T], metaclass=_DomainType):
     """The values that a variable may take; immutable, hashable, equal by content.
 
     To write one's own, subclass it, keep its arguments in attributes set with `_set`, and implement the

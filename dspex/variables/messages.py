@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from dspex.errors import StateError
 
-__all__ = ["UnknownPathError", "did_you_mean", "shown", "unknown_path"]
+__all__ = ["UnknownPathError", "counted", "did_you_mean", "shown", "some", "unknown_path"]
 
 _LONGEST = 80
 
@@ -38,6 +38,15 @@ def shown(value: object) -> str:
     return f"{text} ({type(value).__name__})"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return the count and the noun, in the plural unless there is one.
+
+    >>> counted(1, "demo"), counted(0, "demo"), counted(1000, "trial")
+    ('1 demo', '0 demos', '1,000 trials')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean ...?`` for the names nearest to ``name``, or nothing when none is near.
 
@@ -55,6 +64,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(one) for one in near[:3])}?" if near else ""
 
 
+def some(names: Iterable[str]) -> str:
+    """Return the names, or the first dozen of many.
+
+    >>> some(["depth", "tone"])
+    'depth, tone'
+    """
+    listed = list(names)
+    return ", ".join(listed[:12]) + (", ..." if len(listed) > 12 else "")
+
+
 def unknown_path(path: object, known: Iterable[str], *, where: str = "this space") -> UnknownPathError:
     """Return the error for a path that is not in ``where``."""
     if not isinstance(path, str):
@@ -62,6 +81,5 @@ def unknown_path(path: object, known: Iterable[str], *, where: str = "this space
     names = list(known)
     hint = did_you_mean(path, names)
     if not hint:
-        listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        hint = f" It has: {listed}." if names else " It has no variables at all."
+        hint = f" It has: {some(names)}." if names else " It has no variables at all."
     return UnknownPathError(f"No variable at path {path!r} in {where}.{hint}")

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from dspex.errors import DefinitionError
 from dspex.variables.codec import Json
@@ -49,6 +49,7 @@ Float(1e-05, 1, log=True).
     """
 
     __slots__ = ("_exact", "_steps", "high", "log", "low", "step")
+    _example: ClassVar[str] = "Float(0.0, 1.0)"
 
     low: float
     high: float
@@ -195,6 +196,7 @@ class Int(Domain[int]):
     """
 
     __slots__ = ("high", "log", "low", "step")
+    _example: ClassVar[str] = "Int(1, 5)"
 
     low: int
     high: int

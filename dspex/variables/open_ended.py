@@ -48,6 +48,9 @@ class Prompt(_OpenEnded[str]):
     """
 
     __slots__ = ("max_chars",)
+    _example: ClassVar[str] = (
+        "variable(Prompt(), default='Be brief.') for a text to begin with, or Prompt(max_chars=2000) for a limit"
+    )
 
     max_chars: int | None
 
@@ -104,6 +107,9 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
     """
 
     __slots__ = ("max_demos",)
+    _example: ClassVar[str] = (
+        "variable(Demos(), default=[Example(...)]) for demos to begin with, or Demos(max_demos=4) for a limit"
+    )
 
     max_demos: int | None
 

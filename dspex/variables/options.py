@@ -53,6 +53,11 @@ class Options:
         self._mutable = False
         kept: list[Any] = []
         for position, value in enumerate(values):
+            if isinstance(value, float) and value != value:  # NaN, which is found by no comparison and has no JSON
+                raise DefinitionError(
+                    f"{owner}({', '.join(map(repr, values))}): {shown(value)} is equal to nothing, itself included, so "
+                    f"it cannot be an option. Write None where there is no value."
+                )
             encoded = encoded_option(owner, value)
             key, text = _key(value), codec.canonical_json(encoded)
             if key in self._index or text in self._by_json:

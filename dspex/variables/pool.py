@@ -11,7 +11,7 @@ import attrs
 from dspex.errors import StateError
 from dspex.variables.codec import Json, content_id, decode, encode
 from dspex.variables.domain import Domain
-from dspex.variables.messages import did_you_mean, shown
+from dspex.variables.messages import counted, did_you_mean, shown
 
 __all__ = ["Pool", "PoolItem"]
 
@@ -142,7 +142,7 @@ class Pool:
         return len(self._items)
 
     def __repr__(self) -> str:
-        return f"<Pool of {self.path!r}: {len(self)} candidates>"
+        return f"<Pool of {self.path!r}: {counted(len(self), 'candidate')}>"
 
     def to_json(self) -> dict[str, Json]:
         """Return the pool as JSON, for `from_json`."""

@@ -18,7 +18,7 @@ from dspex.variables.differences import SpaceDiff, space_diff
 from dspex.variables.domain import Domain
 from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
-from dspex.variables.messages import did_you_mean, shown, unknown_path
+from dspex.variables.messages import counted, did_you_mean, shown, some, unknown_path
 from dspex.variables.pool import Pool
 from dspex.variables.serial import space_from_json, space_hash, space_to_json
 from dspex.variables.state import VariableState
@@ -39,7 +39,8 @@ class Space(Mapping[str, Entry]):
     fingerprints.
 
     Raises `DefinitionError` for a path that stands there twice, conditions, inputs or constraints that name
-    what is not there, and cycles.
+    what is not there, and cycles; and for a condition on a value that its variable cannot have, unless with
+    ``reachable=False`` (a domain was narrowed since: what depends on the values that are gone is never active).
 
     >>> from dspex.variables import Choice, Condition, Int
     >>> space = Space([
@@ -58,7 +59,7 @@ class Space(Mapping[str, Entry]):
     """All paths in their order, those of derived variables included."""
 
     tunable: tuple[str, ...]
-    """The paths that are searched."""
+    """The paths that are searched; one that no search could make active is not among them."""
 
     constraints: tuple[Constraint, ...]
     """What has to hold between variables."""
@@ -66,8 +67,10 @@ class Space(Mapping[str, Entry]):
     open_ended: tuple[str, ...]
     """The tunable paths whose domain is open-ended."""
 
-    def __init__(self, entries: Iterable[Entry], constraints: Iterable[Constraint] = ()) -> None:
-        self._build(Structure(entries, tuple(constraints)))
+    def __init__(
+        self, entries: Iterable[Entry], constraints: Iterable[Constraint] = (), *, reachable: bool = True
+    ) -> None:
+        self._build(Structure(entries, tuple(constraints), reachable=reachable))
 
     def _build(self, structure: Structure) -> None:
         self._structure = structure
@@ -75,7 +78,7 @@ class Space(Mapping[str, Entry]):
         self._hash: str | None = None
         self.constraints = tuple(constraint for constraint, _ in structure.constraints)
         self.paths = structure.paths
-        self.tunable = tuple(path for path, entry in entries.items() if entry.tunable)
+        self.tunable = structure.searched()
         self.open_ended = tuple(
             path for path in self.tunable if (domain := entries[path].domain) is not None and domain.open_ended
         )
@@ -151,7 +154,7 @@ class Space(Mapping[str, Entry]):
         return hash(self.hash)
 
     def __repr__(self) -> str:
-        return f"<Space of {len(self)} variables, {len(self.tunable)} tunable>"
+        return f"<Space of {counted(len(self), 'variable')}, {len(self.tunable)} tunable>"
 
     # Values.
 
@@ -227,12 +230,19 @@ Did you mean 'depth'?
         """
         return self._structure.with_derived({**self._structure.defaults, **values})
 
-    def sample(self, rng: random.Random, *, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
-        """Draw values for the tunable variables that are active under them; the same ``rng`` draws the same.
+    def sample(self, rng: random.Random | int, *, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
+        """Draw values for the tunable variables that are active under them; the same generator or seed draws the same.
 
         An open-ended variable takes the value of an item of its pool, or its default without one. Constraints
         are met by drawing again; raises `StateError` when that does not succeed.
+
+        >>> from dspex.variables import Int
+        >>> space = Space.of(depth=Int(1, 5))
+        >>> space.sample(7) == space.sample(random.Random(7))
+        True
         """
+        if not isinstance(rng, random.Random):
+            rng = _generator(rng)
         broken: dict[str, int] = {}
         for _ in range(_ATTEMPTS):
             drawn = self._draw(rng, pools or {})
@@ -290,7 +300,7 @@ Did you mean 'depth'?
                 raise StateError(f"A pattern is a string such as 'answer.*', not {shown(pattern)}.")
             matched = [path for path in self._entries if path == pattern or fnmatchcase(path, pattern)]
             if not matched:
-                hint = did_you_mean(pattern, self._entries)
+                hint = did_you_mean(pattern, self._entries) or f" It has: {some(self._entries)}."
                 raise StateError(f"The pattern {pattern!r} matches no variable of this space.{hint}")
             chosen.update(matched)
         return tuple(path for path in self._entries if path in chosen)
@@ -376,6 +386,15 @@ Did you mean 'depth'?
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_unchecked, (list(self._entries.values()), self.constraints))
+
+
+def _generator(seed: Any) -> random.Random:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise StateError(
+            f"space.sample({seed!r}): {shown(seed)} is no generator of random numbers. Write space.sample(0), with a "
+            f"seed, or space.sample(random.Random(0)) for several draws."
+        )
+    return random.Random(seed)
 
 
 def _unchecked(entries: Iterable[Entry], constraints: tuple[Constraint, ...]) -> Space:

@@ -128,6 +128,24 @@ class Structure:
                     )
         return tuple((constraint, tuple(constraint.inputs.values())) for constraint in constraints)
 
+    def searched(self) -> tuple[str, ...]:
+        """Return the tunable paths, without those whose conditions fail whatever is chosen for the rest."""
+        reachable: set[str] = set()
+        for path in self.order:
+            if all(one.path in reachable and self._may_be(one) for one in self.entries[path].conditions):
+                reachable.add(path)
+        return tuple(path for path, entry in self.entries.items() if entry.tunable and path in reachable)
+
+    def _may_be(self, condition: Condition) -> bool:
+        parent = self.entries[condition.path]
+        if not parent.tunable:
+            return same(parent.default, condition.value)
+        try:
+            parent.validate(condition.value)
+        except StateError:
+            return False
+        return True
+
     def encode(self, path: str, value: Any) -> Json:
         """Return a value as JSON; that of a default is worked out once."""
         if value is not self.defaults[path]:

@@ -95,6 +95,13 @@ class Variable(Handle, Generic[T]):
         """Return the default."""
         return self.default
 
+    def declared_domain(self, obj: Any) -> Domain[T]:
+        """Return the widest domain that it may have on ``obj``: the declared one.
+
+        A built-in module whose values are known only to the instance says so here.
+        """
+        return self.domain
+
     @overload
     def __get__(self, obj: None, owner: type[Any]) -> Variable[T]: ...
     @overload
@@ -129,7 +136,7 @@ class Variable(Handle, Generic[T]):
             if value is None and self.default is None:
                 obj.__dict__[name] = None
             else:
-                domain = self.domain if slot.domain is None else slot.domain
+                domain = self.declared_domain(obj) if slot.domain is None else slot.domain
                 obj.__dict__[name] = domain.validate(value, name=f"{type(obj).__name__}.{name}")
             if slot.link is not None:
                 _put(obj, name, attrs.evolve(slot, link=None))
@@ -142,9 +149,10 @@ class Variable(Handle, Generic[T]):
 
     def _open(self, obj: Any, domain: Domain[Any]) -> None:
         where = f"{type(obj).__name__}.{self.name}"
-        if not self._covers(domain):
+        declared = self.declared_domain(obj)
+        if not self._covers(declared, domain):
             raise DefinitionError(
-                f"{where} = {domain!r}: this has values that do not fit the declared domain {self.domain!r}. "
+                f"{where} = {domain!r}: this has values that do not fit the declared domain {declared!r}. "
                 f"Write a domain inside it, or declare a wider one: {self.name} = variable({domain!r}, "
                 f"default={domain.first()!r})."
             )
@@ -152,29 +160,31 @@ class Variable(Handle, Generic[T]):
         obj.__dict__[self.name] = domain.validate(current) if domain.contains(current) else domain.first()
         _put(obj, self.name, Slot(domain=domain, link=None, tunable=True))
 
-    def _covers(self, domain: Domain[Any]) -> bool:
-        if self.domain.covers(domain):
+    def _covers(self, declared: Domain[Any], domain: Domain[Any]) -> bool:
+        if declared.covers(domain):
             return True
         if not self.optional or not domain.contains(None):
             return False
         values = domain.candidates()  # Choice(None, 0.5) opens an optional Float
-        return values is not None and all(value is None or self.domain.contains(value) for value in values)
+        return values is not None and all(value is None or declared.contains(value) for value in values)
 
     def _link(self, obj: Any, source: Handle) -> None:
         where = f"{type(obj).__name__}.{self.name}"
         if isinstance(source, Variable):
-            if source.default is not None and not self.domain.contains(source.default):
+            declared = self.declared_domain(obj)
+            inherits = source.default is None and self.optional
+            if not inherits and not declared.contains(source.default):
                 raise DefinitionError(
                     f"{where} = {source.label}: the two cannot be one variable, because the default "
-                    f"{shown(source.default)} of {source.label} does not fit {self.domain!r}. Declare "
-                    f"{source.label} with a default and a domain inside {self.domain!r}, or link another "
+                    f"{shown(source.default)} of {source.label} does not fit {declared!r}. Declare "
+                    f"{source.label} with a default and a domain inside {declared!r}, or link another "
                     f"variable."
                 )
-            if not self._covers(source.domain):
+            if not self._covers(declared, source.domain):
                 raise DefinitionError(
                     f"{where} = {source.label}: the two cannot be one variable, because {source.domain!r} of "
-                    f"{source.label} has values that do not fit {self.domain!r}. Declare {source.label} with "
-                    f"a domain inside {self.domain!r}."
+                    f"{source.label} has values that do not fit {declared!r}. Declare {source.label} with "
+                    f"a domain inside {declared!r}."
                 )
         obj.__dict__.pop(self.name, None)
         _put(obj, self.name, attrs.evolve(slot_of(obj, self.name), link=source))
@@ -196,7 +206,7 @@ def variable(domain: Domain[T], *, doc: str = "", tunable: bool = True) -> Varia
 def variable(domain: Domain[T], *, default: None, doc: str = "", tunable: bool = True) -> Variable[T | None]: ...
 @overload
 def variable(domain: Domain[T], *, default: T, doc: str = "", tunable: bool = True) -> Variable[T]: ...
-def variable(domain: Any, *, default: Any = _MISSING, doc: str = "", tunable: bool = True) -> Variable[Any]:
+def variable(domain: Any = _MISSING, *, default: Any = _MISSING, doc: str = "", tunable: bool = True) -> Variable[Any]:
     """Declare a variable: an attribute that has a value and a domain to search.
 
     ``default`` has to lie in the domain and is the domain's first value when it is left out. ``default=None``
@@ -222,7 +232,9 @@ default=0.0).
             right = f"variable({domain.__name__}(...))"
         else:
             right = "variable(Int(1, 10), default=3), with a domain first"
-        raise DefinitionError(f"variable({domain!r}): {shown(domain)} is no domain. Write {right}.")
+        given = "" if domain is _MISSING else repr(domain)
+        wrong = "there is no domain" if domain is _MISSING else f"{shown(domain)} is no domain"
+        raise DefinitionError(f"variable({given}): {wrong}. Write {right}.")
     if default is _MISSING:
         try:
             default = domain.first()
@@ -272,7 +284,7 @@ def slot_of(obj: Any, name: str) -> Slot:
 def effective_domain(obj: Any, var: Variable[Any]) -> Domain[Any]:
     """Return the domain that ``var`` has on ``obj``: the one it was opened with, or the declared one."""
     opened = slot_of(obj, var.name).domain
-    return var.domain if opened is None else opened
+    return var.declared_domain(obj) if opened is None else opened
 
 
 def is_tunable(obj: Any, var: Variable[Any]) -> bool:

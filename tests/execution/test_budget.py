@@ -115,6 +115,31 @@ def test_each_limit_names_itself() -> None:
         Budget(usd=0.5).reserve(Usage(calls=1, cost=0.75))
 
 
+def test_a_bound_that_does_not_fit_names_what_lowers_it() -> None:
+    bound = Usage(calls=1, prompt_tokens=20, completion_tokens=4000, cost=0.75)
+    with pytest.raises(BudgetExceeded, match=r"longest that is allowed, 4000 tokens: .*max_tokens=, or .* tokens="):
+        Budget(tokens=1000).reserve(bound)
+    with pytest.raises(BudgetExceeded, match=r"4000 tokens: .*max_tokens=, give its price .*price=\(input, output\)"):
+        Budget(usd=0.5).reserve(bound)
+
+
+def test_seconds_that_were_spent_elsewhere_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    budget = Budget(seconds=10)
+    budget.charge(Usage(), seconds=7.0)
+    now = 200.0  # which does not count, as the clock has not started
+    assert budget.seconds_left() == 3.0
+    assert budget.spent.seconds == 7.0
+    budget.start()
+    now = 202.0
+    assert budget.remaining().seconds == 1.0
+    again = Budget.from_json(budget.to_json())
+    assert (again.spent.seconds, again.seconds_left()) == (9.0, 1.0)
+    now = 203.0
+    assert budget.exhausted
+
+
 def test_an_unknown_price_is_refused_with_the_way_to_give_it() -> None:
     with pytest.raises(BudgetExceeded) as caught:
         Budget(usd=1.0).reserve(Usage(calls=1, cost=None))

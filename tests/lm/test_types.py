@@ -77,7 +77,7 @@ def test_requests_from_prompts_and_messages() -> None:
     assert request.replace(rollout_id=0) == LMRequest.of("hi", temperature=0.5)
     assert request != LMRequest.of("hi")
     assert request != "hi"
-    assert repr(LMRequest.of("hi", api_key="sk-hidden", schema={})) == "<LMRequest: 1 messages, api_key=***, schema>"
+    assert repr(LMRequest.of("hi", api_key="sk-hidden", schema={})) == "<LMRequest: 1 message, api_key=***, schema>"
 
 
 @pytest.mark.parametrize(

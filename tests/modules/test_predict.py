@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
+import pydantic
 import pytest
 
 import dspex
-from dspex import ChainOfThought, Example, JSONAdapter, MockLM, Predict
-from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
+from dspex import ChainOfThought, Example, InputField, JSONAdapter, MockLM, OutputField, Predict, Signature
+from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError, StateError
 from dspex.execution import Run, Settings
 
 
@@ -173,3 +175,100 @@ def test_render_shows_the_exact_messages_of_every_predictor() -> None:
 def test_a_misspelt_argument_does_not_go_to_the_model() -> None:
     with pytest.raises(DefinitionError, match=r"did you mean temperature="):
         Predict("question -> answer", tempature=0.3)
+
+
+class Place(pydantic.BaseModel):
+    name: str
+    people: int
+
+
+class Limited(Signature):
+    """Answer."""
+
+    question: str = InputField(max_length=5)
+    k: int = InputField(default=3, ge=1)
+    answer: str = OutputField()
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs"),
+    [
+        ("q -> a", {"q": 3}),
+        ("q -> a", {"q": ["x", 1]}),
+        ("q -> a", {"q": None}),
+        ("q: int -> a", {"q": "3"}),
+        ("q: int -> a", {"q": np.int64(3)}),
+        ("q: float -> a", {"q": 3}),
+        ("q: int | None -> a", {"q": None}),
+        ("q: list[str] -> a", {"q": ("x", 1)}),
+        ("q: list[float] -> a", {"q": np.array([1.0, 2.0])}),
+        ("q: str | list[str] -> a", {"q": 3}),
+        ("q: Place -> a", {"q": {"name": "Oslo", "people": "709037"}}),
+        ("q: Place -> a", {"q": Place(name="Oslo", people=709_037)}),
+        (Limited, {"question": "short"}),
+        (Limited, {"question": 123456, "k": 1}),
+    ],
+)
+def test_an_input_is_taken_in_any_form_of_its_type(signature: Any, inputs: dict[str, Any]) -> None:
+    with dspex.context(lm=MockLM(lambda messages, **params: {"a": "x", "answer": "x"})):
+        Predict(signature)(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "message"),
+    [
+        (
+            "q: int -> a",
+            {"q": "hi"},
+            r"^the predictor at `the root` was given `q='hi' \(str\)`, which does not fit `q: int`: Input should be a "
+            r"valid integer, .*\.\n  right:  predict\(q=\.\.\.\)  # int\n  right:  q: str  # takes whatever has",
+        ),
+        (
+            "q: int -> a",
+            {"q": None},
+            r"`q=None`, which does not fit .*\n.*\n  right:  q: int \| None  # where it may",
+        ),
+        ("q: list[str] -> a", {"q": "text"}, r"`q='text' \(str\)`, which does not fit `q: list\[str\]`: .*valid list"),
+        ("q: list[str] -> a", {"q": ["x", None]}, r"does not fit `q: list\[str\]`: 1: Input should be a valid string"),
+        ("q: Literal['a', 'b'] -> a", {"q": "c"}, r"Input should be 'a' or 'b'"),
+        (
+            "q: Place -> a",
+            {"q": {"name": "Oslo", "people": "many"}},
+            r"does not fit `q: Place`: people: Input should be",
+        ),
+        (
+            Limited,
+            {"question": "long text"},
+            r"at most 5 char.*\n.*# str, at most 5 long\n.*str = InputField\(\)  # without",
+        ),
+        (Limited, {"question": "q", "k": 0}, r"`k=0 \(int\)`, which does not fit `k: int`: .*\n.*# int, at least 1"),
+    ],
+)
+def test_an_input_of_another_type_is_refused_before_the_call(signature: Any, inputs: Any, message: str) -> None:
+    lm = MockLM([{"a": "x"}])
+    with dspex.context(lm=lm), pytest.raises(DataError, match=message):
+        Predict(signature)(**inputs)
+    assert not lm.calls
+
+
+def test_a_dry_run_takes_placeholders_of_any_type() -> None:
+    assert "hi" in Predict("q: int -> a").render(q="hi").messages[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"lm": "openai/x"},
+            DefinitionError,
+            r"got 'openai/x' .*\n.*lm=dspex.LM\('openai/x'\)\)\n.*model='openai/x'",
+        ),
+        ({"n": 0}, DefinitionError, r"n of Predict must be a whole number from 1 on, got 0 \(int\); write Predict"),
+        ({"n": "3"}, DefinitionError, r"got '3' \(str\)"),
+        ({"demos": 3}, StateError, r"demos = 3 \(int\) does not fit Demos\(\): write a tuple of at most 16 Examples"),
+        ({"demos": {"q": "1"}}, StateError, r"Predict\.demos = \{'q': '1'\} \(dict\) does not fit Demos"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        Predict("q -> a", **arguments)

@@ -106,11 +106,41 @@ def test_a_tool_over_a_module_is_tuned_with_the_program() -> None:
         (["search"], "which cannot be called"),
         ([population, population], "two tools of ReAct are called 'population'"),
         ({"finish": population}, "it has that one itself"),
+        (None, r"tools of ReAct must be a list, got None of type NoneType\.\n  right:  ReAct\(.*tools=\[search\]\)"),
+        (population, r"must be a list, got <function population .*\n.*tools=\[population\]\)"),
     ],
 )
 def test_wrong_tools_are_refused(tools: Any, message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
         ReAct("question -> answer", tools=tools)
+
+
+def test_no_tools_at_all() -> None:
+    with pytest.raises(DefinitionError, match=r"needs at least one tool\.\n  right:  ReAct\(.*, tools=\[search\]\)"):
+        ReAct("question -> answer")
+
+
+@pytest.mark.parametrize(
+    ("signature", "kind", "name", "right"),
+    [
+        ("tool, q: int -> a", "input", "tool", "given_tool, q -> a"),
+        ("q, trajectory -> a", "input", "trajectory", "q, given_trajectory -> a"),
+        ("q -> a, trajectory", "output", "trajectory", "q -> a, found_trajectory"),
+    ],
+)
+def test_fields_called_like_those_of_the_loop_are_refused(signature: str, kind: str, name: str, right: str) -> None:
+    with pytest.raises(
+        DefinitionError,
+        match=f"the {kind} `{name}` of `{signature}` cannot have that name, because ReAct adds a field `{name}`"
+        rf".*\n  wrong:  ReAct\('{signature}', tools=\.\.\.\)\n  right:  ReAct\('{right}', tools=\.\.\.\)",
+    ):
+        ReAct(signature, tools=[population])
+
+
+def test_outputs_may_be_called_like_those_of_a_turn() -> None:
+    script = [turn("finish"), {"reasoning": "r", "tool": "hammer", "thought": "t"}]
+    with dspex.context(lm=MockLM(script)):
+        assert ReAct("question -> tool, thought", tools=[population])(question="?").tool == "hammer"
 
 
 def test_tool_objects_and_names() -> None:

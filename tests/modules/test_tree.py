@@ -321,6 +321,11 @@ def test_the_repr_names_what_was_set_and_the_tree_shows_every_variable() -> None
         assert part in text
 
 
+def test_one_demo_is_one_demo() -> None:
+    assert "demos=<1 demo>" in repr(Predict("q -> a", demos=[{"q": "1", "a": "2"}]))
+    assert "demos=<2 demos>" in repr(Predict("q -> a", demos=[{"q": "1", "a": "2"}] * 2))
+
+
 def test_a_module_appended_inside_a_nested_container_is_noticed() -> None:
     class Program(Module):
         def __init__(self) -> None:

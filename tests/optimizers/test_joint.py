@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dspex
 from dspex import Budget, Example, JointSearch, MockLM, Predict
 from dspex.errors import BindingError, DataError, DefinitionError, LMAuthError, MetricError, StateError
+from dspex.optimizers import BootstrapFewShot
 from dspex.proposers import LabeledDemos
 from dspex.trials import TrialState
 from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
@@ -103,10 +105,11 @@ def test_the_budget_is_a_hard_cap_and_the_best_so_far_comes_back(calls: int) -> 
 
 
 def test_some_of_the_budget_is_kept_for_the_held_out_comparison() -> None:
-    result = search(trials=60).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=200))
+    result = search(trials=60).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None, budget=Budget(calls=300))
     assert "kept for the held-out comparison" in result.stopped
     assert result.best is not None
     assert result.best.complete
+    assert result.state.changes() != {}
 
 
 def test_before_anything_is_complete_the_best_of_the_furthest_comes_back() -> None:
@@ -265,3 +268,86 @@ def test_the_default_storage_is_a_file_in_the_working_directory(tmp_path: Path, 
     assert len(model_object.calls) == 0, "the same line again costs nothing"
     assert second.state.fingerprint == first.state.fingerprint
     assert second.test == first.test
+
+
+def test_the_report_shows_numbers_as_a_person_reads_them() -> None:
+    program = Predict("country -> capital", temperature=dspex.Float(0.0, 1.0)).freeze("instructions", "demos")
+
+    class Warmer(dspex.Optimizer):
+        def search(self, task: Any) -> Any:
+            return task.evaluate({**task.state.to_dict(), "temperature": 0.3184729384}).state
+
+    def warm(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        return {"capital": CAPITALS[asked_country(messages)] if params.get("temperature") else "?"}
+
+    result = Warmer().optimize(program, trainset(), metric, lm=MockLM(warm), storage=None)
+    assert result.state["temperature"] == 0.3184729384
+    assert "temperature: 0.0 → 0.3185" in result.report()
+    assert "Warmer: 1 trial, " in result.report()
+
+
+class Keeping(dspex.proposers.Proposer):
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def propose(self, bench: Any, *, round: int = 0) -> None: ...
+
+
+def test_what_a_proposer_keeps_is_part_of_the_name() -> None:
+    def name(kept: Any) -> str:
+        options = {"lm": lm(), "storage": None, "budget": Budget(calls=1)}
+        found = search(proposers=[Keeping(kept)]).optimize(Capitals(), trainset(), metric, **options)
+        return found.study.study_name
+
+    kept = [1, {"a": (2,)}, len, max, trainset()[0], lambda text: text.upper(), lambda text: text.lower(), {3}, {4}]
+    assert len({name(one) for one in kept}) == len(kept)
+    assert name(lambda text: text.title()) != name(lambda text: text.strip())
+
+
+@pytest.mark.parametrize("kept", [object(), np.arange(3), {"deep": [np.arange(3)]}])
+def test_what_cannot_be_told_from_another_is_refused(kept: Any) -> None:
+    with pytest.raises(
+        DefinitionError,
+        match=r"proposers\[0\]\.kept\S* = .* cannot be described.*to_json\(self\).*_(kept|deep)",
+    ):
+        search(proposers=[Keeping(kept)]).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: BootstrapFewShot(metric=metric),
+            r"^BootstrapFewShot takes no metric=.* \(function\); the metric goes to the search: "
+            r"BootstrapFewShot\(\)\.optimize\(program, trainset, metric\)$",
+        ),
+        (
+            lambda: BootstrapFewShot(max_demo=3),
+            r"takes no max_demo=3 \(int\); did you mean max_demos=\?",
+        ),
+        (lambda: search(zzz=None), r"JointSearch takes no zzz=None \(NoneType\); it takes trials, width, eta"),
+        (lambda: BootstrapFewShot(max_demos=-1), r"max_demos must be a whole number from 1 on, got -1 \(int\)"),
+        (lambda: BootstrapFewShot(candidates=0), r"candidates must be a whole number from 1 on, got 0 \(int\)"),
+    ],
+)
+def test_arguments_of_optimizers_that_make_no_sense(make: Any, message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        make()
+
+
+def test_an_optimizer_is_made_before_it_is_given() -> None:
+    for wrong, message in (
+        (JointSearch, r"optimizer must be an Optimizer, got <class .*; write optimizer=JointSearch\(\)"),
+        ("joint", r"got 'joint' \(str\); write optimizer=dspex\.JointSearch\(\)"),
+    ):
+        with pytest.raises(DefinitionError, match=message):
+            dspex.optimize(Capitals(), trainset(), metric, optimizer=wrong)  # type: ignore[arg-type]  # the test
+
+
+def test_a_model_that_no_name_stands_for_is_found_before_anything_is_paid() -> None:
+    asked = lm()
+    program = Predict("country -> capital", model=dspex.ModelChoice("openai/some", "nope"))
+    message = r"^model = 'nope': no model is registered as 'nope'.*\n.*\"openai/nope\".*\n.*register_lm\(.*name='nope'"
+    with pytest.raises(DefinitionError, match=message):
+        dspex.optimize(program, trainset(), metric, lm=asked, storage=None)
+    assert not asked.calls

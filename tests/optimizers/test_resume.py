@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,64 +20,134 @@ from dspex.errors import StudyError
 from tests.optimizers.tasks import Capitals, lm, metric, model, trainset
 
 ROOT = Path(__file__).parents[2]
+KILLS = 3  # in the search; a longer storm is a matter of time only
 
 SCRIPT = """
-import json, sys
+import json, os, sys, time
 sys.path.insert(0, {root!r})
 import dspex
-from tests.optimizers.tasks import Capitals, metric, model, trainset
+from tests.optimizers.tasks import Travels, metric, trainset, travel_model
 
-paid = open({paid!r}, "a")
+paid = os.open("paid", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def charged(messages, **params):
-    paid.write(json.dumps([m["content"] for m in messages] + [params.get("temperature")]) + "\\n")
-    paid.flush()
-    return model(messages, **params)
+    asked = [message["content"] for message in messages] + [params.get("temperature")]
+    os.write(paid, (json.dumps(asked) + "\\n").encode())
+    while os.path.exists("hold"):
+        time.sleep(0.005)
+    return travel_model(messages, **params)
 
-result = dspex.JointSearch(trials=12, width=6, concurrency=1).optimize(
-    Capitals(), trainset(), metric, lm=dspex.MockLM(charged, latency=0.004), storage={storage!r}
+class Marking(dspex.optimizers.Watcher):
+    def phase(self, name):
+        if name.startswith(("comparing", "waiting")):
+            open(name.split()[0], "a").write(f"{{os.getpid()}}\\n")
+
+search = dspex.JointSearch(trials=10, width=5, concurrency={concurrency})
+result = search.optimize(
+    Travels(), trainset(), metric, lm=dspex.MockLM(charged, latency=0.004), storage="sqlite:///s.db",
+    watcher=Marking(), budget={budget},
 )
-print(json.dumps([result.state.fingerprint, result.best.score, len(result.study.ledger)]))
+trials = [[trial.state.name, trial.fingerprint, trial.values] for trial in result.study.trials]
+rows = [sorted([row.example_id, row.score] for row in side.rows) for side in (result.baseline, result.best)]
+print(json.dumps([result.state.fingerprint, result.verdict(), trials, rows, len(result.study.ledger)]))
+print(result.usage.calls, file=open("counted", "w"))
 """
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    script = SCRIPT.format(root=str(ROOT), paid=str(folder / "paid"), storage=f"sqlite:///{folder}/s.db")
+def start(folder: Path, *, concurrency: int = 1, budget: str = "None") -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "paid").touch()
+    script = SCRIPT.format(root=str(ROOT), concurrency=concurrency, budget=budget)
     (folder / "run.py").write_text(script)
     return subprocess.Popen([sys.executable, folder / "run.py"], stdout=subprocess.PIPE, text=True, cwd=folder)
 
 
-def finish(folder: Path) -> list[Any]:
-    process = start(folder)
+def result_of(process: subprocess.Popen[str]) -> list[Any]:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     result: list[Any] = json.loads(out)
     return result
 
 
-def test_killed_again_and_again_it_ends_where_an_undisturbed_run_ends(tmp_path: Path) -> None:
-    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
-    calm.mkdir()
-    stormy.mkdir()
-    expected = finish(calm)
-    undisturbed = (calm / "paid").read_text().splitlines()
-    paid = stormy / "paid"
-    paid.touch()
+def paid_in(folder: Path) -> list[str]:
+    return (folder / "paid").read_text().splitlines()
+
+
+def kill_at(process: subprocess.Popen[str], folder: Path, calls: int, after: float = 0.0) -> bool:
+    """Kill it when so many calls have been paid; whether it was still there."""
+    while process.poll() is None and len(paid_in(folder)) < calls:
+        time.sleep(0.005)
+    time.sleep(after)
+    alive = process.poll() is None
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    return alive
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[str]]:
+    """What an undisturbed run finds, and what it asks the model."""
+    folder = tmp_path_factory.mktemp("calm")
+    return result_of(start(folder)), paid_in(folder)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_killed_again_and_again_it_ends_where_an_undisturbed_run_ends(
+    calm: tuple[list[Any], list[str]], tmp_path: Path, concurrency: int
+) -> None:
+    stormy = tmp_path
+    expected, undisturbed = calm
+    heldout = 2 * 2 * 21  # two programs of two predictors
+    rng = random.Random(concurrency)
+    targets = sorted(rng.sample(range(1, len(undisturbed) - heldout), KILLS))
+    targets.append(len(undisturbed) - heldout + rng.randrange(10, 60))
     kills = 0
-    for target in (5, 25, 50, 80, 120):
-        process = start(stormy)
-        while process.poll() is None and len(paid.read_text().splitlines()) < target:
-            time.sleep(0.01)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.communicate()
-    assert kills >= 3
-    assert finish(stormy) == expected
-    lines = paid.read_text().splitlines()
-    # With one call at a time, the one that was in flight at a kill is all that may be asked again.
-    assert len(lines) <= len(undisturbed) + kills
-    assert len(lines) - len(set(lines)) <= kills + (len(undisturbed) - len(set(undisturbed)))
+    for target in targets:
+        process = start(stormy, concurrency=concurrency)
+        kills += kill_at(process, stormy, target, after=rng.uniform(0, 0.01))
+    assert kills >= KILLS
+    assert (stormy / "comparing").exists(), "the comparison was interrupted too"
+    assert result_of(start(stormy, concurrency=concurrency)) == expected
+    paid = paid_in(stormy)
+    # What may be asked again is what was in flight: an example of both predictors in each place.
+    assert len(undisturbed) <= len(paid) <= len(undisturbed) + 2 * concurrency * kills
+    assert set(paid) == set(undisturbed)
+    counted = int((stormy / "counted").read_text())
+    assert len(undisturbed) <= counted <= len(paid)
+
+
+def test_a_budget_is_one_over_all_kills(tmp_path: Path) -> None:
+    kills = 0
+    for target in (30, 100, 140):
+        kills += kill_at(start(tmp_path, budget="dspex.Budget(calls=180)"), tmp_path, target)
+    assert kills == 3
+    result_of(start(tmp_path, budget="dspex.Budget(calls=180)"))
+    assert int((tmp_path / "counted").read_text()) <= 180
+    # A call that was in flight at a kill is in no record.
+    assert len(paid_in(tmp_path)) <= 180 + 2 * kills
+
+
+def test_two_at_once_are_one_search(calm: tuple[list[Any], list[str]], tmp_path: Path) -> None:
+    expected, undisturbed = calm
+    first, second = start(tmp_path), start(tmp_path)
+    assert result_of(first) == result_of(second) == expected
+    assert sorted(paid_in(tmp_path)) == sorted(undisturbed)
+
+
+def test_who_waits_takes_over_from_who_is_killed(calm: tuple[list[Any], list[str]], tmp_path: Path) -> None:
+    expected, undisturbed = calm
+    first = start(tmp_path)
+    while first.poll() is None and len(paid_in(tmp_path)) < 20:
+        time.sleep(0.005)
+    (tmp_path / "hold").touch()
+    second = start(tmp_path)
+    while first.poll() is None and not (tmp_path / "waiting").exists():
+        time.sleep(0.005)
+    assert kill_at(first, tmp_path, 0)
+    (tmp_path / "hold").unlink()
+    assert result_of(second) == expected
+    assert len(paid_in(tmp_path)) <= len(undisturbed) + 2
 
 
 def test_an_interrupt_in_this_process_is_resumed_in_this_process() -> None:

@@ -149,13 +149,6 @@ class TestSuccessiveHalving:
         assert not other.should_prune()
 
 
-def test_a_study_with_several_objectives_has_no_reports() -> None:
-    trial = create_study(directions=["minimize", "minimize"]).ask()
-    with pytest.raises(StudyError, match=r"trial\.report needs a study with one objective, this one has 2"):
-        trial.report(1.0, 1)
-    assert not trial.should_prune()
-
-
 @pytest.mark.parametrize("pruner", [NopPruner(), MedianPruner(n_warmup_steps=3), SuccessiveHalvingPruner()])
 def test_a_pruner_pickles_and_shows_itself(pruner: Pruner) -> None:
     _run(create_study(pruner=pruner), [1.0])

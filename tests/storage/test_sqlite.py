@@ -192,8 +192,51 @@ def test_a_file_of_a_newer_version(url: str, tmp_path: Path) -> None:
     SQLStorage(url).close()
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("UPDATE dspex_meta SET value = '99'")
-    with pytest.raises(StorageError, match=r"its tables are version 99, this one reads version 1.*Upgrade dspex"):
+    with pytest.raises(StorageError, match=r"its tables are version 99, this one reads version 2.*Upgrade dspex"):
         SQLStorage(url)
+
+
+def test_a_file_of_an_older_version_is_left_as_it_is(url: str, tmp_path: Path) -> None:
+    SQLStorage(url).close()
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        connection.execute("UPDATE dspex_meta SET value = '1'")
+        connection.execute("DROP TABLE dspex_attributes")
+    connection.close()
+    before = (tmp_path / "study.db").read_bytes()
+    with pytest.raises(StorageError, match=r"its tables are version 1, this one reads version 2"):
+        SQLStorage(url)
+    assert (tmp_path / "study.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("tables", [["studies"], ["studies", "trials", "alembic_version", "trial_values"]])
+def test_another_programs_file_is_left_as_it_is(url: str, tmp_path: Path, tables: list[str]) -> None:
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        for table in tables:
+            connection.execute(f"CREATE TABLE {table} (id INTEGER)")
+    connection.close()
+    before = (tmp_path / "study.db").read_bytes()
+    with pytest.raises(StorageError, match=r"study\.db is another program's database .*studies.*file of its own"):
+        SQLStorage(url)
+    assert (tmp_path / "study.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_an_empty_file_becomes_a_study_file(url: str, tmp_path: Path) -> None:
+    (tmp_path / "study.db").touch()
+    assert SQLStorage(url).studies() == []
+
+
+def test_setting_an_attribute_costs_the_same_however_many_there_are(url: str, tmp_path: Path) -> None:
+    storage = SQLStorage(url)
+    study = storage.create_study("one", MINIMIZE)
+    written: list[int] = []
+    log = tmp_path / "study.db-wal"
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        for number in range(60):
+            storage.set_study_attr(study.id, "user", f"key-{number}", "x" * 2000)
+            written.append(log.stat().st_size)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert max(written[30:]) <= 2 * max(written[:10]), "as many bytes go to the disk for the last as for the first"
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

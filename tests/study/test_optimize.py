@@ -86,6 +86,7 @@ def test_an_exception_fails_its_trial_and_ends_the_search(study: Study, n_jobs: 
     def objective(trial: Trial) -> float:
         if trial.number == 2:
             raise KeyError("broken")
+        time.sleep(0.01)  # or on a busy machine the other worker does them all before this one is heard
         return 1.0
 
     with pytest.raises(KeyError, match="broken"):
@@ -118,9 +119,7 @@ def test_nan_fails_its_trial_and_the_search_goes_on(study: Study) -> None:
 
 @pytest.mark.parametrize("returned", [None, "high", [1.0, 2.0]])
 def test_what_is_no_value_ends_the_search(study: Study, returned: Any) -> None:
-    with pytest.raises(
-        StudyError, match=r"the objective returned .* in trial 0: .*Return one number for each of the 1"
-    ):
+    with pytest.raises(StudyError, match=r"the objective returned .* in trial 0: .*Return a number or raise"):
         study.optimize(lambda trial: returned, n_trials=5)
     assert _states(study) == ["FAIL"]
     study.optimize(lambda trial: returned, n_trials=2, catch=StudyError)

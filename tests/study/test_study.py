@@ -20,7 +20,7 @@ from dspex.storage import InMemoryStorage
 from dspex.study import Study, create_study, delete_study, get_all_study_names, load_study
 from dspex.study.best import dominates, pareto_front
 from dspex.trials import FrozenTrial, StudyDirection, TrialState, create_trial
-from dspex.variables import Choice, Condition, Entry, Float, Int, Prompt, Space, Subset
+from dspex.variables import Choice, Condition, Demos, Entry, Float, Int, Prompt, Space, Subset
 
 SPACE = Space(
     [
@@ -218,6 +218,7 @@ class TestSuggesting:
         }
         chosen = trial.suggest_module("module", direct=min, stepwise=max)
         assert chosen in (min, max)
+        assert trial.suggest_module(name="module", alternatives={"direct": min}, stepwise=max) is chosen
         assert suggested == {path: value for path, value in trial.values.items() if path != "module"}
         assert suggested["prompt"] in ("Be brief.", "Think.")
         assert suggested["k"] in (1, 3, 5, 7, 9)
@@ -290,6 +291,14 @@ class TestSuggesting:
             (lambda trial: trial.suggest_order("c", 3), r"options of 'c' must be a list, got 3 \(int\)"),
             (lambda trial: trial.suggest_prompt("p", "abc"), r"candidates of 'p' must be a list"),
             (lambda trial: trial.suggest_module("m"), r"'m' has no alternatives; write trial\.suggest_module\('m'"),
+            (
+                lambda trial: trial.suggest_module("m", [min, max]),
+                r"the alternatives of 'm' need names, got \[.*\] \(list\); write trial\.suggest_module\('m', direct=",
+            ),
+            (
+                lambda trial: trial.suggest_module(min),
+                r"name must be a string, got <built.* write .*\('answer', direct=",
+            ),
             (lambda trial: trial.suggest_prompt("p"), r"'p' is open-ended and has no candidates"),
         ],
     )
@@ -333,8 +342,8 @@ class TestTelling:
     @pytest.mark.parametrize(
         ("values", "state", "message"),
         [
-            ([1.0], None, r"the study has 2 objective\(s\) and was told 1 value\(s\): \[1\.0\]"),
-            (1.0, None, r"was told 1 value\(s\): 1\.0\. Give one value for each of minimize, maximize"),
+            ([1.0], None, r"the study has 2 objectives and was told 1 value: \[1\.0\]"),
+            (1.0, None, r"was told 1 value: 1\.0\. Give one value for each of minimize, maximize"),
             ([1.0, {}], None, r"value 1 of 2 must be a number, got \{\} \(dict\)"),
             (None, None, r"trial 0 was told nothing; write study\.tell\(trial, value\)"),
             ([1.0, 2.0], TrialState.FAIL, r"a FAIL trial is told without values"),
@@ -407,6 +416,10 @@ class TestTelling:
         assert (dict(finished.user_attrs), dict(finished.constraints)) == ({"note": {"a": [1, 2]}}, {"cost": 1.0})
         assert trial.user_attrs == {"note": {"a": [1, 2]}}
         assert study.user_attrs == {"dataset": ("v1", 2)}
+        other = load_study(study_name=study.study_name, storage=study.storage)
+        other.set_user_attr("dataset", "v2")
+        other.set_user_attr("more", 1)
+        assert study.user_attrs == {"dataset": "v2", "more": 1}
         other = study.ask()
         with pytest.raises(StudyError, match=r"the constraint 'cost' must be a number, got NaN"):
             other.set_constraint("cost", math.nan)
@@ -470,7 +483,7 @@ class TestAddingAndQueueing:
         study = create_study()
         study.add_trial(create_trial(value=1.0, params={"k": 2}, distributions={"k": Int(1, 5)}))
         for trial, message in (
-            (create_trial(values=[1.0, 2.0]), r"the study has 1 objective\(s\) and was told 2"),
+            (create_trial(values=[1.0, 2.0]), r"the study has 1 objective and was told 2 values"),
             (create_trial(value=1.0, params={"k": "a"}, distributions={"k": Choice("a")}), r"'k' is Int\(1, 5\)"),
             (
                 create_trial(value=1.0, params={"p": "id"}, distributions={"p": Prompt()}),
@@ -515,6 +528,27 @@ class TestAddingAndQueueing:
         study.enqueue_trial({"k": 9})
         with pytest.raises(StateError, match=r"k = 9 \(int\) does not fit Int\(1, 5\)"):
             study.ask().suggest_int("k", 1, 5)
+
+    def test_a_value_that_does_not_fit_the_declared_space_is_not_queued(self) -> None:
+        study = create_study(space=SPACE.freeze("answer.instructions"))
+        open_study = create_study(space=Space.of(k=Int(1, 5), p=Prompt(), shots=Demos(max_demos=1)))
+        for wrong, message in (
+            ({"k": 9}, r"k = 9 \(int\) does not fit Int\(1, 5\): write a whole number from 1 to 5"),
+            ({"q": 1}, r"No variable at path 'q' in this space"),
+            ({"p": 3}, r"p = 3 \(int\) does not fit Prompt\(\): write a string"),
+            ({"shots": "nope"}, r"shots = 'nope' \(str\) does not fit Demos"),
+        ):
+            with pytest.raises(StateError, match=message):
+                open_study.enqueue_trial(wrong)
+        with pytest.raises(
+            StudyError, match=r"'answer\.instructions' is not searched.*unfreeze\('answer\.instructions'"
+        ):
+            study.enqueue_trial({"answer.instructions": "Mine."})
+        with pytest.raises(StudyError, match=r"params must be a mapping, got 3 \(int\); write study\.enqueue_trial\("):
+            study.enqueue_trial(3)  # type: ignore[arg-type]  # the test
+        assert study.trials == open_study.trials == []
+        open_study.enqueue_trial({"p": open_study.pool("p").items[0].id, "shots": []})
+        assert open_study.ask().values["shots"] == ()
 
 
 class TestPoolsAndLedger:

@@ -165,3 +165,8 @@ def test_a_cycle_of_derived_variables() -> None:
 def test_a_constraint_needs_a_reason() -> None:
     with refused(r"constraint\(\.\.\., reason=' '\): say why it has to hold"):
         constraint(lambda low, high: low <= high, reason=" ")
+    with refused(r"say why it has to hold\. Write ordered = constraint\(lambda .*; it is no decorator of a method"):
+
+        class Wrong(Checked):
+            @constraint
+            def ordered(self) -> bool: ...

@@ -34,6 +34,11 @@ class Color(enum.Enum):
     BLUE = 2
 
 
+class Odd(Int):
+    def __init__(self, low: int) -> None:
+        super().__init__(low, 9, step=2)
+
+
 class Named:
     """Something like an LM object."""
 
@@ -57,6 +62,16 @@ def plan_b() -> None: ...
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Float(), r"Float\(\): missing a required argument: 'low'\. Write Float\(0\.0, 1\.0\)\."),
+        (lambda: Bool(True), r"Bool\(True\): too many positional arguments\. Write Bool\(\)\."),
+        (
+            lambda: Choice(a=1),
+            r"Choice\(a=1\): got an unexpected keyword argument 'a'\. Write Choice\('plain', 'warm'\)\.",
+        ),
+        (lambda: Prompt(3), r"Prompt\(3\): .*Write variable\(Prompt\(\), default=.* or Prompt\(max_chars=2000\)"),
+        (lambda: Demos([]), r"Demos\(\[\]\): .*Write variable\(Demos\(\), default=.* or Demos\(max_demos=4\)"),
+        (lambda: Odd(1, 2), r"Odd\(1, 2\): too many positional arguments\. Write Odd\(low: 'int'\)\."),
+        (lambda: Choice(math.nan, 1), r"Choice\(nan, 1\): nan \(float\) is equal to nothing.*Write None where"),
         (lambda: Float(1.0, 0.0), r"Float\(1\.0, 0\.0\): low is above high\. Write Float\(0\.0, 1\.0\)\."),
         (lambda: Float(0, math.inf), r"high has to be a finite number, not inf \(float\)\. Write Float\(0\.0, 1\.0\)"),
         (lambda: Float(math.nan, 1), r"low has to be a finite number, not nan \(float\)"),

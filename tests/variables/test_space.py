@@ -272,6 +272,11 @@ class TestSampling:
         space = support().freeze("answer")
         assert all("answer.direct.instructions" in space.sample(random.Random(seed)) for seed in range(10))
 
+    @pytest.mark.parametrize("seed", [None, 0.5, True, random])
+    def test_what_is_neither_a_generator_nor_a_seed(self, seed: Any) -> None:
+        with pytest.raises(StateError, match=r"is no generator of random numbers\. Write space\.sample\(0\)"):
+            support().sample(seed)
+
     def test_open_ended_variables_need_a_pool(self) -> None:
         space = Space.of(instructions=Prompt(), demos=Demos())
         pool = Pool("instructions", Prompt())
@@ -317,15 +322,26 @@ class TestOtherSpaces:
         space = support()
         assert space.freeze("answer.*").tunable == ("tone", "depth", "answer")
         assert space.freeze("answer.*").unfreeze("*.vote").tunable == (*space.tunable[:3], "answer.stepwise.vote")
-        assert space.freeze("answer").tunable == tuple(path for path in space.tunable if path != "answer")
+        assert space.freeze("tone").tunable == tuple(path for path in space.tunable if path != "tone")
         with pytest.raises(StateError, match=r"The pattern 'anwser' matches no variable of this space\. Did you mean"):
             space.freeze("tone", "anwser")
+        with pytest.raises(StateError, match=r"'zzz' matches no variable of this space\. It has: tone, depth, answer"):
+            space.freeze("zzz")
         with pytest.raises(StateError, match="A pattern is missing"):
             space.freeze()
         with pytest.raises(StateError, match="matches only derived variables"):
             space.unfreeze("tokens")
         with pytest.raises(StateError, match=r"A pattern is a string such as 'answer\.\*', not 3 \(int\)"):
             space.freeze(3)  # type: ignore[arg-type]  # the test
+
+    def test_what_no_search_could_make_active_is_not_tunable(self) -> None:
+        space = support()
+        direct = ("tone", "depth", "answer.direct.instructions")
+        assert space.freeze("answer").tunable == direct
+        assert space.restrict(answer=Choice("direct")).tunable == ("tone", "depth", "answer", *direct[2:])
+        frozen = space.freeze("answer").describe().splitlines()
+        assert [line.split("  ")[0] for line in frozen if "  yes  " in line] == list(direct)
+        assert space.freeze("answer").unfreeze("answer").tunable == space.tunable
 
     def test_a_path_is_its_own_pattern(self) -> None:
         space = Space([Entry("steps[0].k", Bool(), False), Entry("steps0.k", Bool(), False)])

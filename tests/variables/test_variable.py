@@ -261,6 +261,10 @@ class TestDeclaring:
         with pytest.raises(DefinitionError, match=f"is no domain. {right}"):
             variable(domain)
 
+    def test_no_domain_at_all(self) -> None:
+        with pytest.raises(DefinitionError, match=r"^variable\(\): there is no domain\. Write variable\(Int\(1, 10\)"):
+            variable()  # type: ignore[call-overload]  # the test
+
     def test_a_domain_without_a_first_value_needs_a_default(self) -> None:
         with pytest.raises(DefinitionError, match=r"variable\(ModelChoice\(\)\): .* Write default=None beside it"):
             variable(ModelChoice())

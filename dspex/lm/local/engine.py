@@ -197,7 +197,7 @@ def _started(setup: Setup, folder: str) -> Port:
 
 
 def _server(setup: Setup, folder: str) -> Port:
-    xllamacpp = _loaded()
+    xllamacpp = load_binding()
     path, requirement = setup.weights
     params = xllamacpp.CommonParams()
     params.model.path = str(path if requirement is None else repacked(path, requirement))
@@ -225,7 +225,8 @@ def _server(setup: Setup, folder: str) -> Port:
         ) from error
 
 
-def _loaded() -> Any:
+def load_binding() -> Any:
+    """The module xllamacpp, loaded as it should be."""
     # Threads that spin while they wait starve each other on shared cores. OpenMP reads this when it is loaded,
     # and it is not meant for the programs that this one starts.
     given = os.environ.get("OMP_WAIT_POLICY")

@@ -235,6 +235,12 @@ class LocalLM(BaseLM):
             model=self.model,
         )
 
+    def prepare(self) -> None:
+        from dspex.lm.local.engine import load_binding
+
+        with suppress(ImportError):  # which the call explains
+            load_binding()
+
     def _fresh(self) -> None:
         self._weights = None  # where they are is another place in another process
         super()._fresh()

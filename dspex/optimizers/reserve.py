@@ -1,0 +1,146 @@
+"""What of a budget is kept for the held-out comparison, and so how much the search may still do."""
+
+from __future__ import annotations
+
+import math
+
+from dspex.data import Evaluation, Usage
+from dspex.errors import BudgetExceeded
+from dspex.execution import Amounts, Budget
+from dspex.optimizers.account import Account
+from dspex.optimizers.heldout import Heldout
+from dspex.study import Study
+from dspex.variables import VariableState
+
+__all__ = ["HELDOUT_SHARE", "Reserve"]
+
+HELDOUT_SHARE = 0.4
+"""The most of a limit that is kept for the held-out comparison."""
+
+_MARGIN = 1.1  # examples differ in what they take, and the held-out ones may be the dearer ones
+_ENDED = "dspex:ended"
+_LIMITS = ("calls", "tokens", "usd", "seconds")
+
+
+class Reserve:
+    """Says how many more runs of the program fit into a budget beside the held-out comparison.
+
+    The comparison runs the start and the winner on every held-out example that is not paid for yet. What that takes is
+    judged by what each of the two took per example in the search. As long as the start is the best there may be no
+    winner to run, so only half is kept for one: if there is one in the end, it is compared on fewer examples.
+    Where all that would be more than `HELDOUT_SHARE` of a limit, that share has to do.
+
+    Once a search has used up its share it has ended for good: run again with no more to spend, it does not go on
+    with what the comparison left, as its winner would change from run to run.
+    """
+
+    def __init__(self, budget: Budget | None, account: Account, study: Study, heldout: Heldout) -> None:
+        self._budget = budget
+        self._account = account
+        self._study = study
+        self._heldout = heldout
+        self._taken: dict[str, _Taken] = {}
+        self._all = _Taken()
+        self._judged = _Taken()
+        self._seconds = 0.0
+        self._clocked: int | None = None  # examples; the first portion also loads what is loaded on first use
+        for row in study.ledger:
+            self.note(row)
+        ended = study.user_attrs.get(_ENDED)
+        self._ended: str | None = None
+        if ended is not None and not _more(account.allowance, Amounts(**ended["allowance"])):
+            self._ended = ended["reason"]
+
+    def note(self, row: Evaluation) -> None:
+        """Count in what one example took."""
+        self._taken.setdefault(row.fingerprint, _Taken()).add(row.usage, 1)
+        self._all.add(row.usage, 1)
+
+    def note_portion(self, judged: Usage, seconds: float, examples: int) -> None:
+        """Count in what the metric itself and the clock took for some examples that were run together."""
+        self._judged.add(judged, examples)
+        if self._clocked is None:
+            self._clocked = 0
+        else:
+            self._seconds += seconds
+            self._clocked += examples
+
+    def allow(self, wanted: int, state: VariableState, start: VariableState, best: VariableState) -> int:
+        """How many of ``wanted`` further runs of ``state`` may be begun; at least one.
+
+        Raises:
+            BudgetExceeded: none may; what is left is kept for the held-out comparison.
+        """
+        budget = self._budget
+        if budget is None:
+            return wanted
+        if self._ended is not None:
+            raise BudgetExceeded(self._ended)
+        budget.check()
+        limits, left = budget.limits, budget.remaining()
+        for_start, for_winner = self._heldout.missing(start), float(self._heldout.missing(best))
+        if best.fingerprint == start.fingerprint:
+            for_winner = len(self._heldout.examples) / 2
+        allowed = wanted
+        for name in _LIMITS:
+            limit, remaining = getattr(limits, name), getattr(left, name)
+            each = self._each(name, state.fingerprint)
+            if limit is None or not each:
+                continue
+            of_winner = max(self._each(name, one.fingerprint) for one in (best, state))  # who may be the winner next
+            needed = _MARGIN * (for_start * self._each(name, start.fingerprint) + for_winner * of_winner)
+            fitting = math.floor((remaining - min(needed, HELDOUT_SHARE * limit)) / each + 1e-9)
+            if fitting < 1:
+                raise BudgetExceeded(
+                    f"the search's share of {budget!r} is used: the {name} that are left are kept for the "
+                    "held-out comparison"
+                )
+            allowed = min(allowed, fitting)
+        return allowed
+
+    def end(self, reason: str) -> None:
+        """Note with the study that the budget has ended the search, so that it ends here when it is run again."""
+        allowance = self._account.allowance._asdict()
+        self._study.set_user_attr(_ENDED, {"reason": reason, "allowance": allowance})
+
+    def _each(self, name: str, fingerprint: str) -> float:
+        """What one run of a configuration takes, or of any where nothing is known of it."""
+        if name == "seconds":
+            return self._seconds / self._clocked if self._clocked else 0.0
+        return self._taken.get(fingerprint, self._all).each(name) + self._judged.each(name)
+
+
+class _Taken:
+    """What some examples took together."""
+
+    __slots__ = ("examples", "usage")
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.examples = 0
+
+    def add(self, usage: Usage, examples: int) -> None:
+        self.usage.add(usage)
+        self.examples += examples
+
+    def each(self, name: str) -> float:
+        """What one took, or would have taken without a cache: held-out examples are in none."""
+        if not self.examples:
+            return 0.0
+        usage = self.usage
+        if name == "usd":
+            return (usage.known_cost + (usage.saved_cost or 0.0)) / self.examples
+        if name == "calls":
+            return (usage.calls + usage.cached_calls + usage.failed_calls) / self.examples
+        # Cached answers do not say how many tokens they had; those that were paid for do.
+        sent = usage.total_tokens / usage.calls if usage.calls else 0.0
+        return sent * (usage.calls + usage.cached_calls) / self.examples
+
+
+def _more(now: Amounts, before: Amounts) -> bool:
+    """Whether some limit that there was has been raised, or taken away."""
+    for name, old in before._asdict().items():
+        new = getattr(now, name)
+        if old is not None and (new is None or new > old * (1 + 1e-9)):
+            return True
+    return False

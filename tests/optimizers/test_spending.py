@@ -1,0 +1,201 @@
+"""One line has one budget, however often it is run, and most of it is used."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import Budget, JointSearch, MockLM
+from dspex.errors import MetricError
+from dspex.storage import InMemoryStorage, Storage
+from dspex.trials import TrialState
+from tests.optimizers.tasks import Capitals, lm, metric, model, trainset
+
+
+def search(**options: Any) -> JointSearch:
+    return JointSearch(**{"trials": 30, "width": 6, **options})
+
+
+def run(budget: Budget | None, storage: Storage | None, *, used: MockLM | None = None, **options: Any) -> Any:
+    judge = options.pop("metric", metric)
+    return search(**options).optimize(Capitals(), trainset(), judge, lm=used or lm(), storage=storage, budget=budget)
+
+
+@pytest.mark.parametrize("calls", [60, 100, 150, 200, 300])
+def test_most_of_a_small_budget_is_used(calls: int) -> None:
+    budget = Budget(calls=calls)
+    result = run(budget, None)
+    assert budget.spent.calls is not None
+    assert 0.85 * calls <= budget.spent.calls <= calls
+    assert result.baseline is not None
+    assert result.baseline.complete
+    used = f"budget: {budget.spent.calls / calls:.0%} of {calls} calls used"
+    assert used in result.report()
+    assert result.to_json()["budget"]["spent"]["calls"] == budget.spent.calls
+
+
+def test_no_more_is_kept_than_the_comparison_takes() -> None:
+    split = dspex.optimizers.split_for_search(trainset(), None, None, seed=0)
+    budget = Budget(calls=160)
+    result = search().optimize(
+        Capitals(),
+        split.train,
+        metric,
+        split.validation,
+        testset=split.heldout[:4],
+        lm=lm(),
+        budget=budget,
+        storage=None,
+    )
+    assert result.best is not None
+    assert result.best.complete
+    assert len(result.best.rows) == 4
+    assert budget.remaining().calls <= 8, "the comparison needs 8 calls, so nothing more was kept back"
+
+
+def test_the_metrics_own_calls_are_part_of_what_is_kept() -> None:
+    judge = MockLM(lambda messages, **params: "yes")
+
+    def judged(example: Any, prediction: Any) -> bool:
+        judge("good?")
+        return metric(example, prediction)
+
+    budget = Budget(calls=600)
+    result = run(budget, None, metric=judged)
+    assert result.stopped.startswith("the search's share")
+    assert result.best is not None
+    assert result.best.complete
+    assert result.usage.calls == budget.spent.calls
+
+
+def test_what_the_metric_asks_is_charged_when_the_line_is_run_again() -> None:
+    storage = InMemoryStorage()
+
+    def judged(judge: MockLM) -> Any:
+        def ask(example: Any, prediction: Any, judge: MockLM = judge) -> bool:
+            judge("good?")
+            return metric(example, prediction)
+
+        return ask
+
+    judge = MockLM(lambda messages, **params: "yes")
+    budget = Budget(calls=300)
+    run(budget, storage, metric=judged(judge))
+    again = Budget(calls=300)
+    run(again, storage, metric=judged(judge))
+    assert again.spent.calls == budget.spent.calls
+    assert len(judge.calls) < 300
+
+
+def test_a_search_that_its_budget_ended_has_ended_for_good() -> None:
+    storage = InMemoryStorage()
+    first = run(Budget(calls=200), storage)
+    used = lm()
+    second = run(Budget(calls=200), storage, used=used)
+    assert len(used.calls) == 0
+    assert second.state.fingerprint == first.state.fingerprint
+    assert (second.stopped, second.verdict()) == (first.stopped, first.verdict())
+    less = run(Budget(calls=150), storage, used=used)
+    assert len(used.calls) == 0
+    assert less.verdict() == first.verdict()
+    rows = len(first.study.ledger)
+    more = run(Budget(calls=500), storage, used=used)
+    assert 0 < len(used.calls) <= 500 - first.usage.calls
+    assert len(more.study.ledger) > rows
+
+
+def test_a_search_without_a_budget_goes_on_where_one_ended_it() -> None:
+    storage = InMemoryStorage()
+    run(Budget(calls=100), storage)
+    result = run(None, storage)
+    assert result.stopped == dspex.optimizers.result.COMPLETE
+    assert result.budget is None
+    assert "budget" not in result.report()
+    whole = run(None, None)
+    assert result.state.fingerprint == whole.state.fingerprint
+    assert result.verdict() == whole.verdict()
+
+
+def test_seconds_count_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = InMemoryStorage()
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def slow(messages: Any, **params: Any) -> Any:
+        now[0] += 1.0  # every call takes a second
+        return model(messages, **params)
+
+    first = run(Budget(seconds=200), storage, used=MockLM(slow))
+    assert "seconds" in first.stopped
+    assert 150 <= first.usage.calls <= 201
+    now[0] += 1000.0  # time that nobody worked at it does not count
+    used = MockLM(slow)
+    again = Budget(seconds=200)
+    second = run(again, storage, used=used)
+    assert len(used.calls) + first.usage.calls <= 201
+    assert again.spent.seconds == pytest.approx(first.budget["spent"]["seconds"] + len(used.calls))
+    assert second.state.fingerprint == first.state.fingerprint
+    third = run(Budget(seconds=400), storage, used=used)
+    assert 250 <= third.usage.calls <= 401
+
+
+def test_seconds_of_a_run_that_was_killed_are_kept() -> None:
+    storage = InMemoryStorage()
+    first = run(None, storage)
+    budget = Budget(seconds=600)
+    known = first.study.user_attrs["dspex:seconds"]
+    assert known > 0
+    run(budget, storage)
+    assert budget.spent.seconds is not None
+    assert budget.spent.seconds >= known
+
+
+def test_one_budget_of_two_searches_is_spent_by_both() -> None:
+    storage = InMemoryStorage()
+    budget = Budget(calls=400)
+    one = run(budget, storage)
+    two = run(budget, storage, seed=1)
+    assert budget.spent.calls == one.usage.calls + two.usage.calls <= 400
+    # In a new process the budget is a new object, and both lines find what they have spent.
+    again, used = Budget(calls=400), lm()
+    assert run(again, storage, used=used).verdict() == one.verdict()
+    assert run(again, storage, used=used, seed=1).verdict() == two.verdict()
+    assert len(used.calls) == 0
+    assert again.spent.calls == budget.spent.calls
+
+
+def test_a_run_that_raised_is_charged_once() -> None:
+    storage = InMemoryStorage()
+    budget = Budget(calls=300)
+    count = itertools.count()
+
+    def shaky(example: Any, prediction: Any) -> bool:
+        if next(count) == 40:
+            raise ValueError("a slip")
+        return metric(example, prediction)
+
+    with pytest.raises(MetricError, match="a slip"):
+        run(budget, storage, metric=shaky)
+    before = budget.spent.calls
+    assert before is not None
+    assert before >= 40
+    used = lm()
+    run(budget, storage, used=used, metric=shaky)
+    assert budget.spent.calls == before + len(used.calls)
+
+
+def test_an_objective_that_nothing_gives_is_named_at_once() -> None:
+    used = lm()
+    with pytest.raises(MetricError, match=r"no value for the objective 'speed'; .*'score'.*'latency'"):
+        search().optimize(
+            Capitals(), trainset(), metric, lm=used, storage=None, objectives={"score": "maximize", "speed": "maximize"}
+        )
+    assert len(used.calls) <= 10
+
+
+def test_trials_that_were_begun_are_left_to_be_continued() -> None:
+    result = run(Budget(calls=100), None)
+    assert not [trial for trial in result.study.trials if trial.state is TrialState.RUNNING]
