@@ -12,7 +12,15 @@ __version__ = "0.1.0"
 
 # Room by room, what ``dspex.NAME`` is; the imports below say the same to type checkers, and a test compares.
 _EXPORTS: dict[str, tuple[str, ...]] = {
-    "dspex.adapters": ("Adapter", "ChatAdapter", "JSONAdapter", "LinesAdapter"),
+    "dspex.adapters": (
+        "Adapter",
+        "ChatAdapter",
+        "CompactAdapter",
+        "JSONAdapter",
+        "LinesAdapter",
+        "TwoStepAdapter",
+        "XMLAdapter",
+    ),
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
@@ -40,6 +48,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     ),
     "dspex.tools": ("Tool",),
     "dspex.trials": ("FixedTrial", "FrozenTrial", "StudyDirection", "TrialState", "create_trial"),
+    "dspex.types": ("Audio", "Citations", "Code", "Document", "File", "History", "Image", "Reasoning", "ToolCalls"),
     "dspex.variables": (
         "Bool",
         "Choice",
@@ -78,6 +87,7 @@ _ROOMS = (
     "testing",
     "tools",
     "trials",
+    "types",
     "variables",
     "visualization",
 )
@@ -105,14 +115,18 @@ if TYPE_CHECKING:
         testing as testing,
         tools as tools,
         trials as trials,
+        types as types,
         variables as variables,
         visualization as visualization,
     )
     from dspex.adapters import (
         Adapter as Adapter,
         ChatAdapter as ChatAdapter,
+        CompactAdapter as CompactAdapter,
         JSONAdapter as JSONAdapter,
         LinesAdapter as LinesAdapter,
+        TwoStepAdapter as TwoStepAdapter,
+        XMLAdapter as XMLAdapter,
     )
     from dspex.data import (
         Evaluation as Evaluation,
@@ -181,6 +195,17 @@ if TYPE_CHECKING:
         StudyDirection as StudyDirection,
         TrialState as TrialState,
         create_trial as create_trial,
+    )
+    from dspex.types import (
+        Audio as Audio,
+        Citations as Citations,
+        Code as Code,
+        Document as Document,
+        File as File,
+        History as History,
+        Image as Image,
+        Reasoning as Reasoning,
+        ToolCalls as ToolCalls,
     )
     from dspex.variables import (
         Bool as Bool,

@@ -150,19 +150,27 @@ class LMRequestError(LMError):
 class ParseError(DspexError):
     """A model's answer that does not fit the signature's outputs.
 
-    ``text`` is the whole answer, ``partial`` the fields that could be read, ``adapter`` the adapter's name.
+    ``text`` is the whole answer, ``partial`` the fields that could be read, ``problems`` what is wrong with each
+    of the others, ``adapter`` the adapter's name.
     """
 
     def __init__(
-        self, message: str, *, text: str = "", partial: dict[str, Any] | None = None, adapter: str = ""
+        self,
+        message: str,
+        *,
+        text: str = "",
+        partial: dict[str, Any] | None = None,
+        problems: dict[str, str] | None = None,
+        adapter: str = "",
     ) -> None:
         super().__init__(message)
         self.text = text
         self.partial = partial or {}
+        self.problems = problems or {}
         self.adapter = adapter
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {"text": self.text, "partial": self.partial, "adapter": self.adapter}
+        state = {"text": self.text, "partial": self.partial, "problems": self.problems, "adapter": self.adapter}
         return (_rebuild, (type(self), str(self), state))
 
 

@@ -18,6 +18,7 @@ PROGRAMS = (
     "errors",
     "variables",
     "data",
+    "types",
     "signatures",
     "execution",
     "lm",

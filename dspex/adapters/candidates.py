@@ -20,7 +20,17 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from dspex.adapters.lines import item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values, read_json
-from dspex.adapters.scalars import NOTHING, find_choice, find_date, find_number, find_truth, is_null, unquoted
+from dspex.adapters.scalars import (
+    NOTHING,
+    find_choice,
+    find_date,
+    find_number,
+    find_truth,
+    is_null,
+    is_unstated,
+    unquoted,
+)
+from dspex.adapters.tags import elements
 from dspex.adapters.types import bare_type, is_union, record_fields, type_adapter
 
 __all__ = ["candidates", "is_numeric", "is_structured"]
@@ -38,6 +48,8 @@ _ABSTRACT_SEQUENCES: Final = frozenset(
 )
 _MAPPINGS: Final = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 _ABSTRACT_MAPPINGS: Final = frozenset({collections.abc.Mapping, collections.abc.MutableMapping})
+_CALL = re.compile(r"\A\s*[A-Za-z_][\w.]*\((.*)\)\s*\Z", re.DOTALL)
+_WRAPPERS: Final = frozenset({"value", "text", "content", "result"})
 _BEGINS_AS_JSON = re.compile(r"\A\s*(?:```|[{\[]|\(.*\)\s*\Z|[\"“][^\"”\n]{1,80}[\"”]\s*:)")
 _JSON_LINE = re.compile(r"^\s*(?:```|[{\[]\s*(?:[\"'“{\[\d\]}-]|$))|[:=]\s*[{\[]", re.MULTILINE)
 
@@ -123,7 +135,13 @@ def _candidates(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
         yield value
         return
     annotation = bare_type(annotation)
-    yield from _kind(annotation)(annotation, value, effort)
+    kind = _kind(annotation)
+    if kind in _SCALAR_KINDS and isinstance(value, list | dict) and len(value) == 1:
+        # {"value": 12} or [12] around the only thing there is.
+        yield from kind(annotation, value, effort)
+        yield from kind(annotation, value[0] if isinstance(value, list) else next(iter(value.values())), effort)
+        return
+    yield from kind(annotation, value, effort)
 
 
 def _attempt(annotation: Any, value: Any, effort: _Effort) -> tuple[bool, Any]:
@@ -143,6 +161,10 @@ def _fit(annotation: Any, value: Any, effort: _Effort) -> Any:
 
 
 def _text(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        value = "\n".join(value)
+    elif isinstance(value, dict) and len(value) == 1 and value.keys() <= _WRAPPERS:
+        value = next(iter(value.values()))
     # JSON cannot say 5 in a text field otherwise than "5"; models forget the quotes.
     yield value if isinstance(value, str) or value is None else json.dumps(value, ensure_ascii=False)
 
@@ -189,6 +211,8 @@ def _number(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
 
 
 def _moment(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
+    if isinstance(value, Mapping) and value.keys() >= {"year", "month", "day"}:
+        value = "{year:0>4}-{month:0>2}-{day:0>2}".format(**value)
     if not isinstance(value, str):
         yield value
         return
@@ -248,7 +272,7 @@ def _union(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
         parsed = NOTHING
     if texts and isinstance(parsed, str):
         yield parsed  # in quotes, so that it is nothing but text
-    if optional and is_null(value):
+    if optional and (is_null(value) or (not texts and is_unstated(value))):
         yield None
     if len(arms) == 1:
         yield from _candidates(arms[0], value, effort)
@@ -296,6 +320,22 @@ def _sequence(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
         yield [_fit(item, one, effort) for one in items]
 
 
+def _nested(text: str) -> list[tuple[str, str]]:
+    """The elements in ``text``, and not the one around them all that most writers of XML put there."""
+    found = elements(text) if text.lstrip()[:1] == "<" else []
+    if len(found) == 1 and (inner := elements(found[0][1])) and len(inner) > 1:
+        return inner
+    return found
+
+
+def _grouped(found: list[tuple[str, str]]) -> dict[str, Any]:
+    # An element that is there several times is a list.
+    groups: dict[str, list[str]] = {}
+    for name, content in found:
+        groups.setdefault(name, []).append(content)
+    return {name: contents[0] if len(contents) == 1 else contents for name, contents in groups.items()}
+
+
 def _tuple(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
     kinds = get_args(annotation)
     if not kinds or (len(kinds) == 2 and kinds[1] is Ellipsis):
@@ -312,12 +352,16 @@ def _item_lists(value: Any, item: Any) -> Iterator[list[Any]]:
         wrapped = next(iter(value.values())) if len(value) == 1 else None
         if isinstance(wrapped, list):
             yield wrapped
+        if value and all(isinstance(key, str) and key.isdigit() for key in value):
+            yield list(value.values())
         yield [value]
     elif not isinstance(value, str):
         yield list(value) if isinstance(value, _SEQUENCES) else [value]
     else:
         for parsed in _lists_in(value):
             yield from _item_lists(parsed, item)
+        if nested := _nested(value):
+            yield [content for _, content in nested]
         if is_null(value):
             yield []
         else:
@@ -341,7 +385,10 @@ def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
         yield value[0]
     elif isinstance(value, str):
-        for parsed in _parsed(value):
+        if nested := _nested(value):
+            yield _grouped(nested)
+        call = _CALL.match(value)  # what Python prints for a record
+        for parsed in _parsed(value if call is None else f"{{{call[1]}}}"):
             yield from _field_maps(parsed)
         found = key_value_lines(value)
         if found or is_null(value):
@@ -380,3 +427,6 @@ def _wrapped(fields: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Ma
         key, inner = next(iter(fields.items()))
         if isinstance(inner, Mapping) and normal_key(str(key)) not in names:
             yield inner
+
+
+_SCALAR_KINDS: Final = frozenset({_truth, _number, _moment, _literal, _enumeration})

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from dspex.adapters.base import Adapter
 from dspex.adapters.layout import Layout, Output
 from dspex.adapters.sections import COMPLETED, escaped, header, unescaped
+from dspex.adapters.streaming import AnswerStream, SectionsStream
 from dspex.adapters.values import output_text
 
 __all__ = ["ChatAdapter"]
@@ -37,6 +38,7 @@ class ChatAdapter(Adapter):
     name: ClassVar[str] = "chat"
     json_first: ClassVar[bool] = False
     field_form: ClassVar[str] = header("{name}")
+    stream_class: ClassVar[type[AnswerStream]] = SectionsStream
 
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         outputs = layout.outputs

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from dspex.adapters.candidates import is_structured
 from dspex.adapters.types import bare_type, record_fields
+from dspex.types import Code
 
 __all__ = ["json_shape", "value_hint"]
 
@@ -52,6 +53,8 @@ def value_hint(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "one of: " + ", ".join(_option(member) for member in annotation)
     if isinstance(annotation, type):
+        if issubclass(annotation, Code):
+            return annotation.prompt_hint()
         for kind, said, _ in _SCALARS:
             if issubclass(annotation, kind):
                 return said

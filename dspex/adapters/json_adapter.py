@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from dspex.adapters.base import Adapter
 from dspex.adapters.layout import Layout, Output
 from dspex.adapters.sections import escaped, unescaped
+from dspex.adapters.streaming import AnswerStream, JSONStream
 from dspex.adapters.values import json_text, output_data
 
 __all__ = ["JSONAdapter"]
@@ -28,6 +29,7 @@ class JSONAdapter(Adapter):
     name: ClassVar[str] = "json"
     json_first: ClassVar[bool] = True
     field_form: ClassVar[str] = '"{name}": ...'
+    stream_class: ClassVar[type[AnswerStream]] = JSONStream
 
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         held = json.loads(text)

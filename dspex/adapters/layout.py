@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from dspex.adapters.definitions import type_definitions
 from dspex.adapters.describe import json_shape, value_hint
 from dspex.adapters.fitting import read_value
 from dspex.adapters.lines import normal_key
+from dspex.adapters.native import native_of
 from dspex.adapters.sections import FieldLines, Headers, header
+from dspex.adapters.tags import FieldTags
 from dspex.adapters.templating import Template, TemplateField, stood_in
 from dspex.adapters.values import quick_reader
 
@@ -55,8 +58,8 @@ class Layout:
     """The inputs and outputs of one signature as an adapter and its templates use them."""
 
     __slots__ = (
-        "_headers", "_lines", "_schema", "answer", "demo", "input_fields", "input_names", "inputs", "names", "outputs",
-        "question", "signature", "views",
+        "_headers", "_lines", "_schema", "_tags", "answer", "demo", "input_fields", "input_names", "inputs", "names",
+        "native", "outputs", "question", "signature", "views",
     )  # fmt: skip
 
     def __init__(self, signature: type[Signature], *, user: Template, assistant: Template) -> None:
@@ -66,6 +69,7 @@ class Layout:
         self.inputs = tuple(_view(field) for field in self.input_fields)
         self.outputs = tuple(Output(field) for field in signature.output_fields.values())
         self.names = frozenset(signature.output_fields)
+        self.native = native_of(signature)
         self.views = tuple(output.view for output in self.outputs)
         # A template that always writes each value once is split there; one of the user's own is rendered.
         self.question: tuple[str, ...] | None = None
@@ -79,6 +83,7 @@ class Layout:
             self.answer = assistant.pieces(len(self.views), outputs=stood_in(self.views))
         self._headers: Headers | None = None
         self._lines: FieldLines | None = None
+        self._tags: FieldTags | None = None
         self._schema: dict[str, Any] | None = None
 
     @property
@@ -96,6 +101,18 @@ class Layout:
         if self._lines is None:
             self._lines = FieldLines(self.signature.fields)
         return self._lines
+
+    @property
+    def tags(self) -> FieldTags:
+        """Finds the tags of the fields."""
+        if self._tags is None:
+            self._tags = FieldTags(self.signature.fields)
+        return self._tags
+
+    @property
+    def definitions(self) -> str:
+        """The types of the outputs as TypeScript-like definitions."""
+        return type_definitions(output.field for output in self.outputs)
 
     @property
     def schema(self) -> dict[str, Any]:

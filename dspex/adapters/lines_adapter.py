@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from dspex.adapters.base import Adapter
 from dspex.adapters.layout import Layout, Output
 from dspex.adapters.sections import escaped, unescaped
+from dspex.adapters.streaming import AnswerStream, LinesStream
 from dspex.adapters.values import output_text
 
 __all__ = ["LinesAdapter"]
@@ -32,6 +33,7 @@ class LinesAdapter(Adapter):
     name: ClassVar[str] = "lines"
     json_first: ClassVar[bool] = False
     field_form: ClassVar[str] = "{name}: ..."
+    stream_class: ClassVar[type[AnswerStream]] = LinesStream
 
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:
         marks = list(layout.lines.starts.finditer(text))

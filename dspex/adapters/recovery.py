@@ -8,8 +8,10 @@ the first find that does is the value.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,6 +19,7 @@ from dspex.adapters.candidates import is_structured
 from dspex.adapters.fitting import Unreadable, read_value
 from dspex.adapters.lines import has_bullets, item_lines, key_value_lines, normal_key
 from dspex.adapters.repair import json_values
+from dspex.adapters.tags import elements, from_markup
 from dspex.errors import ParseError
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Format(Protocol):
 
     name: ClassVar[str]
     json_first: ClassVar[bool]
+    tags_first: ClassVar[bool]
     field_form: ClassVar[str]
 
     def unguard(self, layout: Layout, text: str) -> str: ...
@@ -46,48 +50,69 @@ class Format(Protocol):
 
 def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     """The outputs in ``text``; raises `ParseError` naming each output that cannot be read, and why."""
-    headers = layout.headers
-    objects = _objects(text)
+    headers, tagged = layout.headers, adapter.tags_first
+    whole, text = text, _answer_in(layout, text)
+    if tagged and "&lt;" in text and "<" not in text:
+        text = from_markup(text)
+    objects = _objects(text, () if adapter.json_first else [output.placeholder for output in layout.outputs])
 
     def texts(found: dict[str, list[str]]) -> _Finds:
         return {name: [_Text(adapter.unguard(layout, one)) for one in each] for name, each in found.items()}
 
-    in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text))
+    in_json, in_sections = _in_json(layout, objects), texts(headers.strict(text, tags=tagged))
     finds = [in_json, in_sections] if adapter.json_first else [in_sections, in_json]
     if not any(layout.names <= found.keys() for found in finds):
-        finds.append(texts(headers.loose(text)))
+        finds.append(texts(headers.loose(text, tags=tagged)))
     finds.sort(key=lambda found: not layout.names <= found.keys())
     missing = [name for name in layout.names if not any(name in found for found in finds)]
     if missing:
         finds += _last_resorts(layout, text, missing, objects, texts)
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for output in layout.outputs:
         candidates = [one for found in finds for one in found.get(output.name, ())]
         try:
             values[output.name] = _first_readable(output, candidates, adapter.field_form)
         except Unreadable as reason:
-            problems.append(f"`{output.name}` ({output.field.type_name}): {reason}")
+            problems[output.name] = str(reason)
     if not problems:
         return values
     asked = len(layout.outputs)
     what = "the output" if asked == 1 else f"{len(problems)} of {asked} outputs"
     raise ParseError(
         f"the {adapter.name} adapter could not read {what} from the model's answer.\n  "
-        + "\n  ".join(problems)
-        + f"\n  the answer: {_shortened(text, 300)}",
-        text=text,
+        + "\n  ".join(f"`{name}` ({layout.signature.fields[name].type_name}): {why}" for name, why in problems.items())
+        + f"\n  the answer: {_shortened(whole, 300)}",
+        text=whole,
         partial=values,
+        problems=problems,
         adapter=adapter.name,
     )
+
+
+_THOUGHTS = re.compile(
+    r"\s*<(think|thinking|thought|thoughts|reflection|scratchpad)>.*?</\1>|\A[^<]*</(?:think|thinking)>",
+    re.DOTALL | re.IGNORECASE,
+)
+_ENDING = re.compile(r"\[\[[ \t]*##[ \t]*completed\b.*\Z", re.DOTALL)
+
+
+def _answer_in(layout: Layout, text: str) -> str:
+    """``text`` without the thoughts that some models write before their answer."""
+    thoughts = _THOUGHTS.match(text)
+    if thoughts is None or layout.output_named((thoughts[1] or "").strip()) is not None:
+        return text
+    return text[thoughts.end() :]
 
 
 def _first_readable(output: Output, candidates: Iterable[Any], form: str) -> Any:
     reason: str | None = None
     empty = False
     for candidate in candidates:
-        if isinstance(candidate, _Text) and (not candidate or candidate == output.placeholder):
-            empty = empty or not candidate
+        if isinstance(candidate, _Text) and (candidate in _UNFILLED or candidate == output.placeholder):
+            empty = empty or candidate in _UNFILLED
+            continue
+        if _is_schema(candidate):
             continue
         try:
             return _read(output, candidate)
@@ -101,6 +126,21 @@ def _first_readable(output: Output, candidates: Iterable[Any], form: str) -> Any
     raise Unreadable(reason or f"not found; expected {form.format(name=output.name)} and its value")
 
 
+_UNFILLED = frozenset({"", "...", "…"})
+_SCHEMA_WORDS = frozenset({"type", "title", "description", "enum", "items", "default", "format", "anyOf", "properties"})
+_SCHEMA_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
+
+
+def _is_schema(value: Any) -> bool:
+    """Whether ``value`` is what was said about an output, given back instead of it."""
+    return (
+        isinstance(value, dict)
+        and value.keys() <= _SCHEMA_WORDS
+        and isinstance(kind := value.get("type"), str)
+        and kind in _SCHEMA_TYPES
+    )
+
+
 def _read(output: Output, candidate: Any) -> Any:
     if not isinstance(candidate, _Text):
         try:
@@ -108,6 +148,11 @@ def _read(output: Output, candidate: Any) -> Any:
         except Exception:  # out of the ordinary: `read_value` is the judge
             return read_value(output.field.annotation, output.field.adapter, candidate)
     text = str(candidate)
+    if output.field.annotation is bool:
+        # "Not supported" for an output `supported`.
+        said, name = normal_key(text), normal_key(output.name)
+        if said in (name, f"is{name}", f"not{name}", f"isnot{name}", f"un{name}"):
+            return said in (name, f"is{name}")
     return text if output.read is None else read_value(output.field.annotation, output.field.adapter, text)
 
 
@@ -143,12 +188,23 @@ def _named(layout: Layout, fields: dict[Any, Any]) -> dict[str, Any]:
             close = difflib.get_close_matches(normal_key(name), others, n=1, cutoff=0.75)
             if close:
                 named[name] = others.pop(close[0])
+    missing = layout.names - named.keys()
+    if named and len(missing) == 1 and len(others) == 1:
+        (name,), (key,) = missing, others
+        if normal_key(name) in key:  # "final_answer"
+            named[name] = others[key]
     return named
 
 
-def _objects(text: str) -> list[dict[Any, Any]]:
+def _objects(text: str, placeholders: Iterable[str]) -> list[dict[Any, Any]]:
     if "{" not in text and '"' not in text and "“" not in text:
         return []
+    for placeholder in placeholders:
+        text = text.replace(placeholder, "")
+    plain = text.strip().strip('"')
+    if plain.startswith('{\\"'):  # an object inside a string
+        with contextlib.suppress(ValueError):
+            text = json.loads(f'"{plain}"', strict=False)
     found: list[dict[Any, Any]] = []
     for value in json_values(text):
         found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
@@ -169,7 +225,7 @@ def _last_resorts(
         if len(objects) == 1 and len(objects[0]) == 1 and not is_structured(first.field.annotation):
             finds.append({first.name: list(objects[0].values())})
         if not is_structured(first.field.annotation) or _looks_structured(text):
-            finds.append(texts({first.name: [text.strip()]}))
+            finds.append(texts({first.name: [_ENDING.sub("", text).strip()]}))
         return finds
     lead = layout.headers.lead(text)
     if first.name in missing and lead and not is_structured(first.field.annotation):
@@ -183,7 +239,7 @@ def _last_resorts(
 
 def _looks_structured(text: str) -> bool:
     """Whether ``text`` is JSON, lines or a list, not a sentence, which would make a list as well."""
-    if has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
+    if elements(text) or has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
         return True
     return all(len(item.split()) <= 4 for item in item_lines(text))
 

@@ -9,8 +9,11 @@ from typing import Any
 
 from dspex.adapters.base import Adapter
 from dspex.adapters.chat import ChatAdapter
+from dspex.adapters.compact_adapter import CompactAdapter
 from dspex.adapters.json_adapter import JSONAdapter
 from dspex.adapters.lines_adapter import LinesAdapter
+from dspex.adapters.two_step import TwoStepAdapter
+from dspex.adapters.xml_adapter import XMLAdapter
 from dspex.errors import DefinitionError, StateError
 
 __all__ = ["adapter_from_json", "adapter_named", "register_adapter"]
@@ -59,10 +62,12 @@ def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
     True
     """
     try:
-        name, templates = data["name"], dict(data["templates"])
+        options = dict(data)
+        name, templates = options.pop("name"), dict(options.pop("templates"))
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"a stored adapter is {{'name': ..., 'templates': {{...}}}}, not {data!r}.") from error
-    return _class_named(name)(templates)
+    made = {key: adapter_from_json(one) if isinstance(one, Mapping) else one for key, one in options.items()}
+    return _class_named(name)(templates, **made)
 
 
 def _class_named(name: str) -> type[Adapter]:
@@ -81,3 +86,6 @@ def _class_named(name: str) -> type[Adapter]:
 register_adapter(ChatAdapter)
 register_adapter(JSONAdapter)
 register_adapter(LinesAdapter)
+register_adapter(XMLAdapter)
+register_adapter(CompactAdapter)
+register_adapter(TwoStepAdapter)

@@ -27,8 +27,9 @@ _decoder = json.JSONDecoder()
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*|/\*.*?(?:\*/|\Z)|#[^\n]*)*", re.DOTALL)
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
-_OPENING = re.compile(r"[{\[]")
-_BARE_OBJECT = re.compile(r"""\s*["'“][^"'”\n]{1,80}["'”]\s*:""")
+# Not the brackets of a header.
+_OPENING = re.compile(r"\{|\[(?!\[?[ \t]*##)")
+_BARE_OBJECT = re.compile(r"""\s*\(?["'“][^"'”\n]{1,80}["'”]\s*:""")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z")
 
 _CLOSING: Final = {
@@ -54,7 +55,7 @@ _WORDS: Final[dict[str, Any]] = {
 _AFTER_ITEM = re.compile(r"""\s*(?:[,\]})]|\Z|//|/\*|\#|["'“‘])""")
 _AFTER_FIELD = re.compile(
     r"""\s*(?:
-        [\]})] | \Z | // | /\* | \#
+        [\]}] | \)(?!\s*["'\w]) | \Z | // | /\* | \#
       | [,;][\s,;]*(?: \Z | // | /\* | \# | [}\]] | ["'“‘”’] | [\w.-]{1,60}["'”’]?\s*(?::|=) )
       | \s["'“‘]?[\w -]{1,60}["'”’]?\s*:
     )""",
@@ -73,6 +74,14 @@ _MORE = re.compile(r"""\s*,\s*["'“‘][\w -]{1,60}["'”’]\s*:""")
 _MISSED = re.compile(r"""[\s*;"'“‘]*["'“‘][\w -]{1,60}["'”’]\s*:""")
 _SET = re.compile(r"""["'“‘][^"'”’\n]*["'”’]\s*[,}]""")
 _BARE = re.compile(r"[^,\]}\n)]*")
+# 1,409,670 where a key would have to follow the comma.
+_GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=\s*[,}\n]|\s*\Z)")
+# A backslash that is meant although JSON has such an escape: commands of LaTeX, and paths.
+_LATEX = re.compile(
+    r"(?:t(?:imes|ext(?:bf|it|rm)?|heta|au|an|o|op|ilde|riangle|frac)"
+    r"|n(?:eq?|u|abla|ot(?:in)?|eg)|r(?:ho|ight(?:arrow)?|angle|ceil|floor|m))(?![a-zA-Z])"
+)
+_PATH = re.compile(r"(?<!\w)[A-Za-z]:(?:\\[\w. -]*)*\Z")
 _COMMENT = re.compile(r"\s(?://|/\*|#)")
 _HEX = re.compile(r"(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _SPECIAL = {closing: re.compile(rf"[\\{re.escape(closing)}]") for closing in _CLOSING.values()}
@@ -93,7 +102,7 @@ def read_json(text: str) -> Any:
         fenced = _FENCE.match(stripped)
         stripped = fenced.group(1).strip() if fenced else stripped
     if _BARE_OBJECT.match(stripped):
-        stripped = "{" + stripped
+        stripped = "{" + stripped.lstrip("(")
     if stripped[:1] == "(" and stripped[-1:] == ")":
         stripped = f"[{stripped[1:-1]}]"  # a Python tuple
     if stripped[:1] not in ("{", "["):
@@ -112,7 +121,7 @@ def json_values(text: str) -> Iterator[Any]:
     if "```" in text:
         for fenced in _FENCE.finditer(text):
             try:
-                yield read_json(fenced.group(1))
+                yield _fenced_json(text, fenced)
             except (ValueError, RecursionError):
                 continue
             yielded += 1
@@ -141,6 +150,15 @@ def json_values(text: str) -> Iterator[Any]:
         yielded += 1
         if yielded >= _MAX_VALUES:
             return
+
+
+def _fenced_json(text: str, fenced: re.Match[str]) -> Any:
+    # A fence inside a string of what is fenced does not end it.
+    begin = _SPACE.match(text, fenced.start(1))
+    try:
+        return _decoder.raw_decode(text, begin.end() if begin else fenced.start(1))[0]
+    except (ValueError, RecursionError):
+        return read_json(fenced.group(1))
 
 
 class _Reader:
@@ -184,6 +202,9 @@ class _Reader:
             return self._array(position + 1, ")")
         if char in _CLOSING:
             return self._string(position, _AFTER_FIELD if closer == "}" else _AFTER_ITEM)
+        grouped = _GROUPED.match(self._text, position) if closer == "}" else None
+        if grouped is not None:
+            return int(grouped.group().replace(",", "")), grouped.end()
         return self._bare(position)
 
     def _object(self, position: int) -> tuple[Any, int]:
@@ -196,6 +217,9 @@ class _Reader:
             char = text[position : position + 1]
             if char in (",", ";"):
                 position += 1
+                continue
+            if char == "{" and not fields:
+                position += 1  # a doubled brace, as templates have them
                 continue
             ended, position = self._ended(char, "}", position)
             if ended:
@@ -247,6 +271,9 @@ class _Reader:
             ended, position = self._ended(char, closer, position)
             if ended:
                 break
+            if self._text.startswith("...", position):
+                position += 3  # and so on
+                continue
             if "}" in self._closers[:-1] and _FIELD.match(self._text, position):
                 break  # a key: the list has ended without its bracket
             value, position = self._value(position, "]")
@@ -311,7 +338,10 @@ class _Reader:
     def _escape(self, at: int) -> tuple[str, int]:
         text = self._text
         char = text[at + 1 : at + 2]
-        if char in _ESCAPES and not (char in "bf" and text[at + 2 : at + 3].isalpha()):
+        meant = char in "bf" and text[at + 2 : at + 3].isalpha()
+        if char in "tnr":
+            meant = bool(_LATEX.match(text, at + 1)) or _PATH.search(text, max(0, at - 80), at) is not None
+        if char in _ESCAPES and not meant:
             return _ESCAPES[char], at + 2
         match = _HEX.match(text, at + 1)
         if match is None:

@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-__all__ = ["NOTHING", "find_choice", "find_date", "find_number", "find_truth", "is_null", "unquoted"]
+__all__ = ["NOTHING", "find_choice", "find_date", "find_number", "find_truth", "is_null", "is_unstated", "unquoted"]
 
 
 class _Nothing(enum.Enum):
@@ -25,6 +25,10 @@ NOTHING: Final = _Nothing.NOTHING
 
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "*": "*", "_": "_"}
 _NULLS: Final = frozenset({"", "null", "none", "n/a"})
+_UNSTATED = re.compile(
+    r"(?:unknown|unspecified|undefined|unclear|nil|-+|—|not (?:specified|stated|given|available|mentioned|provided"
+    r"|known|applicable|found)|no (?:\w+ )?(?:given|mentioned|provided|specified))"
+)
 
 _TRUE: Final = frozenset({"true", "yes", "correct"})
 _FALSE: Final = frozenset({"false", "no", "incorrect", "wrong"})
@@ -49,6 +53,7 @@ _NUMBER = re.compile(
 )
 _SEPARATORS = re.compile(r"[,\u00a0\u202f'’_]")
 _OPERATOR = re.compile(r"\s*(?:[-+*/×^=:–—]|to\b|or\b|and\b)\s*[\w(.]")
+_TERM = re.compile(r"\w\s*[+*/^×÷]\s*\Z")
 _CONCLUDES = re.compile(r"(?:=|(?<!\d):|≈|\bis|\bequals|\bare)\s*[^\w\s]*\s*\Z", re.IGNORECASE)
 _SCALE = re.compile(r"\s*(k|thousand|million|mn|billion|bn|trillion)\b", re.IGNORECASE)
 _SCALES: Final = {"k": 3, "thousand": 3, "million": 6, "mn": 6, "billion": 9, "bn": 9, "trillion": 12}
@@ -128,6 +133,15 @@ def is_null(text: str) -> bool:
     return len(text) < 24 and unquoted(text).lower() in _NULLS
 
 
+def is_unstated(text: str) -> bool:
+    """Whether ``text`` says in words that there is no value, where a word cannot be one.
+
+    >>> is_unstated("Not specified."), is_unstated("1999")
+    (True, False)
+    """
+    return len(text) < 40 and _UNSTATED.fullmatch(unquoted(text).lower()) is not None
+
+
 def find_truth(text: str) -> Any:
     """The truth value that ``text`` states.
 
@@ -170,6 +184,8 @@ def find_number(text: str) -> Any:
 
 
 def _digits(text: str, match: re.Match[str]) -> Any:
+    if _TERM.search(text, 0, match.start()):
+        return NOTHING
     if _OPERATOR.match(text, match.end()) and any(c.isdigit() for c in text[match.end() : match.end() + 8]):
         return NOTHING
     sign = "-" if match["sign"] in ("-", "−", "–") and match["sign"] else ""

@@ -10,6 +10,7 @@ between the brackets) and unescaped when read.
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import re
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ COMPLETED: Final = "completed"
 _ESCAPE = re.compile(r"\[(\\*)\[(?=\s*##)")
 _UNESCAPE = re.compile(r"\[\\(\\*)\[(?=\s*##)")
 _ANY_HEADER = re.compile(r"(?<!\\)\[\[\s*##\s*(?P<name>[^\[\]#\n]{1,80}?)\s*##\s*\]\]")
+_ANY_TAG = re.compile(r"<(?P<name>[^\W\d][\w.-]{1,60})>")
 _FENCE_LINE = re.compile(r"^\s*```[\w+-]*\s*\Z", re.MULTILINE)
 _ANY_LINE = re.compile(r"^[ \t*_\"'-]{0,8}(?P<name>[^\W\d][\w -]{2,40}?)[*_\"']{0,3}[ \t]*:", re.MULTILINE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
@@ -58,15 +60,21 @@ def unescaped(text: str) -> str:
 
 
 class _Mark:
-    """A header found in a text: where it is and whose (None: of a field the signature does not have)."""
+    """A header found in a text: where it is and whose (None: of a field the signature does not have).
 
-    __slots__ = ("end", "name", "start", "written")
+    ``tag`` says whether it is the tag that opens an element, ``until`` where that element's content ends and
+    ``stop`` where the element does, when it is closed.
+    """
 
-    def __init__(self, match: re.Match[str], name: str | None) -> None:
+    __slots__ = ("end", "name", "start", "stop", "tag", "until", "written")
+
+    def __init__(self, match: re.Match[str], name: str | None, *, tag: bool = False) -> None:
         self.start = match.start()
-        self.end = match.end()
+        self.end = self.stop = match.end()
         self.written = match["name"]
         self.name = name
+        self.tag = tag
+        self.until: int | None = None
 
 
 class Headers:
@@ -102,13 +110,19 @@ class Headers:
             for level in _LEVELS
         )
 
-    def strict(self, text: str) -> dict[str, list[str]]:
-        """The contents found for each output under exact headers or, where it has none, nearly exact ones."""
-        return self._sections(text, self._levels[:2])
+    def strict(self, text: str, *, tags: bool = False) -> dict[str, list[str]]:
+        """The contents found for each output under exact headers or, where it has none, nearly exact ones.
 
-    def loose(self, text: str) -> dict[str, list[str]]:
-        """As `strict`, then under markdown headings, bold text and tags, then after ``name:`` or ``the name is``."""
-        return self._sections(text, self._levels)
+        With ``tags``, what stands between tags comes before either.
+        """
+        exact, nearly, in_tags, *_ = self._levels
+        return self._sections(text, (in_tags, exact) if tags else (exact, nearly), tags=tags)
+
+    def loose(self, text: str, *, tags: bool = False) -> dict[str, list[str]]:
+        """As `strict`, then in tags, under markdown headings, in bold, then after ``name:`` or ``the name is``."""
+        exact, nearly, in_tags, *rest = self._levels
+        levels = (in_tags, exact, nearly, *rest) if tags else (exact, nearly, in_tags, *rest)
+        return self._sections(text, levels, tags=tags)
 
     def renamed(self, text: str, missing: Iterable[str]) -> dict[str, list[str]]:
         """Sections under headers of fields there are none of, for the ``missing`` outputs they resemble.
@@ -120,6 +134,14 @@ class Headers:
         """
         wanted = {normal_key(name): name for name in missing}
         marks = [*self._marks(self._levels[0], text), *self._foreign(text)]
+        if not any(mark.name is None for mark in marks) and len(wanted) < len(self._outputs):
+            known = self._marks(self._levels[2], text)
+            others = [_Mark(match, None, tag=True) for match in _ANY_TAG.finditer(text)]
+            elements = _elements(
+                text, [*known, *(mark for mark in others if normal_key(mark.written) not in self._names)]
+            )
+            if known:
+                marks = [mark for mark in elements if mark.until is not None]
         if not any(mark.name is None for mark in marks):
             marks = self._marks((_ANY_LINE,), text)
         foreign = [(mark, content) for mark, content in _contents(text, marks) if not mark.name and content]
@@ -128,7 +150,7 @@ class Headers:
             close = difflib.get_close_matches(normal_key(mark.written), list(wanted), n=1, cutoff=0.75)
             if close:
                 found.setdefault(wanted[close[0]], []).append(content)
-        if not found and len(wanted) == len(foreign) == 1 and text[foreign[0][0].start] == "[":
+        if not found and len(wanted) == len(foreign) == 1 and text[foreign[0][0].start] in "[<":
             found[next(iter(wanted.values()))] = [foreign[0][1]]
         return found
 
@@ -137,12 +159,14 @@ class Headers:
         for level in self._levels:
             starts = [mark.start for mark in self._marks(level, text) if mark.name in self._outputs]
             if starts:
-                return text[: min(starts)].strip()
+                return _undangled(text[: min(starts)].strip())
         return ""
 
-    def _sections(self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]]) -> dict[str, list[str]]:
+    def _sections(
+        self, text: str, levels: Iterable[tuple[re.Pattern[str], ...]], *, tags: bool
+    ) -> dict[str, list[str]]:
         missing = set(self._outputs)
-        marks = self._foreign(text)
+        marks: list[_Mark] = []
         for level in levels:
             if not missing:
                 break
@@ -151,7 +175,9 @@ class Headers:
                 mark for mark in self._marks(level, text) if mark.name in missing or (mark.name not in self._outputs)
             ]
             missing.difference_update(mark.name for mark in at_level if mark.name)
-            marks += at_level
+            marks += _elements(text, at_level) if level is self._levels[2] else at_level
+        if not (tags and any(mark.name and mark.tag for mark in marks)):
+            marks += self._foreign(text)  # between tags, the header of another format is text
         found: dict[str, list[str]] = {}
         for mark, content in _contents(text, marks):
             if mark.name in self._outputs and mark.name is not None:
@@ -160,7 +186,7 @@ class Headers:
 
     def _marks(self, level: tuple[re.Pattern[str], ...], text: str) -> list[_Mark]:
         return [
-            _Mark(match, self._names.get(normal_key(match["name"])))
+            _Mark(match, self._names.get(normal_key(match["name"])), tag=level is self._levels[2])
             for pattern in level
             for match in pattern.finditer(text)
         ]
@@ -178,20 +204,37 @@ _LEVELS: Final = (
     (
         r"(?<!\\)\[{1,2}\s*#{1,4}\s*[*_`\"']{0,3}NAME[*_`\"']{0,3}\s*:?[ \t]*#{0,4}[ \t]*\]{0,2}(?:\*\*)?:?",
         r"(?<!\\)\[\[\s*NAME\s*\]\]:?",
+        r"(?:［［|【|\{\{|\\\[\\\[)\s*#{1,2}\s*NAME\s*#{1,2}\s*(?:］］|】|\}\}|\\\]\\\])",
         r"^[ \t]*#{1,4}[ \t]*NAME[ \t]*#{1,4}[ \t]*\]{0,2}:?",
+    ),
+    (
+        r"(?P<around>\*\*|`)<\s*NAME\s*>(?P=around)",
+        r"<[\s|]*NAME(?:[\s:=|][^<>]{0,200})?>",
+        r"(?<!\[)\[\s*NAME\s*\](?!\])",
+        r"^[ \t]*NAME>",
+        r"<(?:field|output|parameter|item|section)\s+(?:name|key|id)\s*=\s*[\"']?NAME[\"']?\s*>",
     ),
     (
         rf"^[ \t]*#{{1,6}}[ \t]*[*_]{{0,2}}{_ARTICLE}NAME[*_]{{0,2}}[ \t]*(?::[*_]{{0,2}}|$)",
         rf"{_BULLET}(?P<mark>\*\*|__){_ARTICLE}NAME[ \t]*(?::[ \t]*(?P=mark)|(?P=mark)[ \t]*(?::|$))",
-        r"<NAME>",
     ),
-    (rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",),
+    (
+        rf"{_BULLET}[*_`\"']{{0,3}}{_ARTICLE}NAME[*_`\"']{{0,3}}[ \t]*[:：=]",
+        r"^[ \t]*\|[ \t*_`]*NAME[ \t*_`]*\|",
+    ),
     (
         rf"{_SENTENCE}(?:(?:so|thus|therefore|hence),?[ \t]+)?the[ \t]+(?:(?:final|correct)[ \t]+)?NAME[ \t]+is\b:?",
         rf"{_SENTENCE}{_ARTICLE}NAME[ \t]*[:：]",
     ),
 )
 """Kinds of headers, the most exact first."""
+
+
+_CLOSING = re.compile(r"(?:<\s*[/\\]|\[\s*/)\s*(?P<name>[^<>\[\]\n]{1,80}?)\s*[>\]]")
+_DANGLING = re.compile(r"\s*<\s*[/\\]\s*([\w -]{0,60})>?\s*\Z")
+_GENERIC: Final = frozenset({"field", "output", "parameter", "item", "section"})
+_RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
+_BLOCK = re.compile(r"[>|][+-]?[ \t]*\n(?=[ \t])")
 
 
 class FieldLines:
@@ -226,17 +269,62 @@ class FieldLines:
         return self._unguard.sub(r"\1\2", text) if "\n" in text else text
 
 
+def _elements(text: str, marks: list[_Mark]) -> list[_Mark]:
+    """``marks`` with the ends of their elements.
+
+    Where a field has elements that are closed, its other tags are talk about tags; and a tag that is followed
+    by another of its name before it is closed is not the one that is closed there.
+    """
+    apart: list[_Mark] = []
+    for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
+        if not apart or mark.start >= apart[-1].end:
+            apart.append(mark)
+    closings: dict[str, list[re.Match[str]]] = {}
+    for closing in _CLOSING.finditer(text):
+        key = normal_key(closing["name"])
+        closings.setdefault("" if key in _GENERIC else key, []).append(closing)
+    following: dict[str | None, int] = {}
+    for mark in reversed(apart):
+        ways = [closings.get(normal_key(mark.written), [])]
+        if "name" in text[mark.start : mark.end].partition("=")[0]:
+            ways.append(closings.get("", []))  # <field name="answer"> ends with </field>
+        for found in ways:
+            at = bisect.bisect_left(found, mark.end, key=lambda closing: closing.start())
+            if at < len(found) and found[at].start() < following.get(mark.name, len(text)):
+                mark.until, mark.stop = found[at].span()
+                break
+        following[mark.name] = mark.start
+    closed = {mark.name for mark in apart if mark.until is not None}
+    return [mark for mark in apart if mark.until is not None or mark.name not in closed]
+
+
+def _undangled(text: str) -> str:
+    """``text`` without a closing tag at its end that closes nothing in it."""
+    match = _DANGLING.search(text, max(0, len(text) - 100))
+    if match is None or (match[1].strip() and f"<{match[1].strip()}".lower() in text.lower()):
+        return text
+    return text[: match.start()].rstrip()
+
+
 def _contents(text: str, marks: Iterable[_Mark]) -> Iterator[tuple[_Mark, str]]:
     kept: list[_Mark] = []
     for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
-        if not kept or mark.start >= kept[-1].end:
+        if not kept or mark.start >= kept[-1].stop:
             kept.append(mark)
     for index, mark in enumerate(kept):
         end = kept[index + 1].start if index + 1 < len(kept) else len(text)
         content, opening = text[mark.end : end], text[mark.start : mark.end].strip()
-        if opening.startswith("<"):
-            closing = re.search(rf"</\s*{re.escape(mark.written)}\s*>", content, re.IGNORECASE)
-            content = content[: closing.start()] if closing else content
+        if mark.until is not None:
+            content = text[mark.end : mark.until].rstrip()
+            content = content.removesuffix("**" if opening[0] == "*" else "`" if opening[0] == "`" else "")
+        elif mark.tag:
+            content = _undangled(content)
+        elif opening[0] in "#*":
+            content = _RULE.sub("", content.rstrip())
+        elif opening[0] == "|":
+            content = content.split("\n", 1)[0].rstrip().removesuffix("|")
+        elif opening[-1] == ":":
+            content = _BLOCK.sub("", content.strip(), count=1) if _BLOCK.match(content.strip()) else content
         content = content.strip()
         if index == len(kept) - 1 and content.endswith("```") and _FENCE_LINE.search(text, 0, kept[0].start):
             content = content[:-3].rstrip()  # the whole answer stands in a code fence

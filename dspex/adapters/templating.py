@@ -1,8 +1,8 @@
 """Prompt templates: Jinja2, sandboxed, each of them replaceable.
 
-An adapter has three: ``system`` (instructions and format), ``user`` (the inputs of one question) and
-``assistant`` (the answer to it, in demos). What users, data and models wrote reaches a template as values,
-which are never read as templates.
+An adapter has four: ``system`` (instructions and format), ``user`` (the inputs of one question), ``assistant``
+(the answer to it, in demos) and ``reask`` (what was wrong with an answer), which all adapters share. What users,
+data and models wrote reaches a template as values, which are never read as templates.
 
 The shipped templates are rendered once for each signature, with stand-ins for the values, and split there;
 after that a prompt is joined from its pieces. The template stays the only place that says what it looks like.
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATE_VARIABLES", "Template", "TemplateField", "shipped_template", "user_template"]
 
 TEMPLATE_VARIABLES: Final = {
-    "system": ("instructions", "inputs", "outputs", "examples"),
+    "system": ("instructions", "inputs", "outputs", "examples", "definitions"),
     "user": ("inputs", "outputs", "remind"),
     "assistant": ("outputs",),
+    "reask": ("problems",),
 }
 """The templates of an adapter and what each of them may use."""
 
@@ -158,8 +159,11 @@ def stood_in(fields: Sequence[TemplateField]) -> list[TemplateField]:
 
 @functools.lru_cache(maxsize=64)
 def shipped_template(adapter: str, role: str) -> Template:
-    """The template that comes with dspex: ``templates/<adapter>_<role>.j2``; `DefinitionError` if there is none."""
-    name = f"{adapter}_{role}.j2"
+    """The template that comes with dspex: ``templates/<adapter>_<role>.j2``, or ``reask.j2``.
+
+    Raises `DefinitionError` if there is none.
+    """
+    name = "reask.j2" if role == "reask" else f"{adapter}_{role}.j2"
     if not (_FOLDER / name).is_file():
         raise DefinitionError(
             f"the adapter {adapter!r} has no template {role!r}.\n"

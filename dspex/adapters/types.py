@@ -9,13 +9,13 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter
 
 __all__ = ["bare_type", "is_union", "record_fields", "type_adapter"]
 
 
 def bare_type(annotation: Any) -> Any:
-    """``annotation`` without `Annotated`, `NewType` and type aliases around it."""
+    """``annotation`` without `Annotated`, `NewType`, type aliases and root models around it."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
@@ -25,6 +25,8 @@ def bare_type(annotation: Any) -> Any:
             annotation = annotation.__value__
         elif isinstance(annotation, TypeVar):
             annotation = annotation.__bound__ or Any
+        elif isinstance(annotation, type) and issubclass(annotation, RootModel) and annotation is not RootModel:
+            annotation = annotation.model_fields["root"].annotation
         else:
             return annotation
 

@@ -13,15 +13,20 @@ from dspex.adapters.candidates import is_structured
 from dspex.adapters.fitting import read_value
 from dspex.adapters.types import bare_type
 from dspex.data.plain import plain_data
+from dspex.types import Code, Part
 
 if TYPE_CHECKING:
     from dspex.signatures import Field
 
-__all__ = ["input_text", "is_text", "json_text", "output_data", "output_text", "quick_reader"]
+__all__ = ["RichValue", "input_text", "is_text", "json_text", "output_data", "output_text", "quick_reader"]
 
 # Pydantic would read "2024" as seconds since 1970, and any text as any object.
 _READ_WITH_CARE: Final = (date, datetime)
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class RichValue(Exception):  # noqa: N818 - no error: the sign that a value is more than text
+    """An input is a `Part`, which is no text."""
 
 
 def json_text(data: Any) -> str:
@@ -43,6 +48,10 @@ def input_text(value: Any, name: str) -> str:
     """
     if isinstance(value, str) and type(value) is str:
         return value
+    if isinstance(value, Code):
+        return value.fenced()
+    if isinstance(value, Part):
+        raise RichValue
     plain = plain_data(value, name=f"the input {name!r}")
     return plain if isinstance(plain, str) else _to_json(plain)
 
@@ -69,6 +78,8 @@ def output_text(field: Field, value: Any, read: Callable[[str], Any]) -> str:
     data = output_data(field, value)
     if not isinstance(data, str):
         return _to_json(data)
+    if isinstance(value, Code):
+        return value.fenced()
     if is_text(field.annotation):
         return data
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from dspex.lm.types import LMRequest, LMResponse, Message, canonical
 
 __all__ = ["RECENT", "Transcript", "inspect_history"]
 
+_ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # an image, sound or file, which no person reads
 RECENT: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
 """The last calls of all models in this process that were answered."""
 
@@ -56,4 +58,5 @@ def _content(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return canonical({name: value for name, value in message.items() if name != "role"})
+    text = canonical({name: value for name, value in message.items() if name != "role"})
+    return _ENCODED.sub(lambda match: f"{match[0][:20]}...({len(match[0])} characters)", text)

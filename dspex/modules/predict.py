@@ -11,7 +11,7 @@ from dspex.data import Example, Prediction
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
 from dspex.lm import BaseLM
-from dspex.lm.flow import seeded_params
+from dspex.lm.flow import seeded, seeded_params
 from dspex.lm.named import lm_named
 from dspex.modules.flow import Flow, Generate
 from dspex.modules.module import Module
@@ -33,12 +33,14 @@ from dspex.variables import (
 from dspex.variables.messages import shown
 
 if TYPE_CHECKING:
+    from dspex.adapters import Reading
+    from dspex.data import Usage
     from dspex.execution import Run, Settings
-    from dspex.lm import LMRequest
+    from dspex.lm import LMRequest, LMResponse
 
 __all__ = ["Predict"]
 
-_ARGUMENTS = ("instructions", "demos", "temperature", "max_tokens", "model", "adapter", "lm", "signature")
+_ARGUMENTS = ("instructions", "demos", "temperature", "max_tokens", "model", "adapter", "reasks", "lm", "signature")
 
 
 class Predict(Module):
@@ -55,7 +57,10 @@ class Predict(Module):
         temperature: of the sampling; None is the model's own setting.
         max_tokens: of the answer; None is the model's own setting.
         model: a name such as ``"openai/gpt-4o-mini"``; None is the model of ``dspex.configure(lm=...)``.
-        adapter: ``"chat"``, ``"json"`` or ``"lines"``, or an `Adapter`; None is the configured one, else chat.
+        adapter: ``"chat"``, ``"json"``, ``"xml"``, ``"compact"``, ``"lines"`` or ``"two_step"``, or an `Adapter`;
+            None is the configured one, else chat.
+        reasks: how often, at most, an answer that cannot be read goes back to the model with what is wrong with
+            it. An answer that is repaired locally never does.
         lm: a model object for this predictor alone; ``model`` comes before it.
         n: completions per call; the prediction's fields are the first one's.
         params: further parameters of the call, such as ``top_p=0.9``.
@@ -85,7 +90,14 @@ class Predict(Module):
         ModelChoice(), default=None, tunable=False, doc="the model's name; None: the configured one"
     )
     adapter: Variable[str | None] = variable(
-        Choice("chat", "json", "lines"), default=None, tunable=False, doc="how it is asked; None: the configured one"
+        Choice("chat", "json", "xml", "compact", "lines", "two_step"),
+        default=None,
+        tunable=False,
+        doc="how it is asked; None: the configured one",
+    )
+
+    reasks: Variable[int] = variable(
+        Int(0, 5), default=0, tunable=False, doc="how often an answer that cannot be read is asked for again"
     )
 
     signature: type[Signature]
@@ -102,6 +114,7 @@ class Predict(Module):
         max_tokens: int | Domain[int] | Variable[Any] | None = None,
         model: str | Domain[str] | Variable[Any] | None = None,
         adapter: str | Adapter | Domain[str] | Variable[Any] | None = None,
+        reasks: int | Domain[int] | Variable[Any] | None = None,
         lm: BaseLM | None = None,
         n: int = 1,
         **params: Any,
@@ -126,6 +139,7 @@ class Predict(Module):
             "max_tokens": max_tokens,
             "model": model,
             "adapter": None if self._own_adapter is not None else adapter,
+            "reasks": reasks,
         }
         for name, value in given.items():
             if value is not None:
@@ -136,7 +150,7 @@ class Predict(Module):
                 self.__dict__.setdefault(name, own.default)  # where `flow` finds it without asking the class
 
     def flow(self, *args: Any, **inputs: Any) -> Flow:
-        """Ask the model once and read its answer.
+        """Ask the model and read its answer; ask further as far as the adapter or ``reasks`` says.
 
         Raises:
             DataError: an input is missing, is not one of the signature's, or is no value of its type.
@@ -157,10 +171,16 @@ class Predict(Module):
         adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
         response = yield Generate(lm, request)
+        reasks = self._value("reasks")
+        spent = [response]
         try:
             completions = []
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
-                completions.append(adapter.parse(signature, one.text))
+                if reasks or adapter.follows_up:
+                    steps = adapter.reading(signature, request, one, lm=lm, reasks=reasks)
+                    completions.append((yield from _followed(steps, run, spent)))
+                else:
+                    completions.append(adapter.read(signature, one, request))
         except ParseError as error:
             error.add_note(f"in the predictor at `{self._path or 'the root'}`, answered by {response.model}")
             run.record(
@@ -168,18 +188,21 @@ class Predict(Module):
                     self._path,
                     inputs,
                     signature=signature,
-                    usage=response.usage,
+                    usage=_usage(spent),
                     error=f"{type(error).__name__}: {error}",
                 )
             )
             raise
+        usage, latency = response.usage, response.latency
+        if len(spent) > 1:
+            usage, latency = _usage(spent), sum(one.latency for one in spent)
         prediction = Prediction.from_fields(
             completions[0],
             completions=completions if len(completions) > 1 else None,
-            usage=response.usage,
-            latency=response.latency,
+            usage=usage,
+            latency=latency,
         )
-        run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=response.usage))
+        run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=usage))
         return prediction
 
     def prepare(self, settings: Settings) -> None:
@@ -281,6 +304,26 @@ class Predict(Module):
                 f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
                 f"`{self.signature.spec}`.\n  right:  predict({wanted})"
             )
+
+
+def _followed(steps: Reading, run: Run, spent: list[LMResponse]) -> Flow:
+    """The outputs that ``steps`` lead to; the responses on the way are added to ``spent``."""
+    try:
+        ask = next(steps)
+        while True:
+            request = ask.request if run.seed is None else seeded(ask.lm, ask.request, run.seed)
+            response = yield Generate(ask.lm, request)
+            spent.append(response)
+            ask = steps.send(response.completions[0])
+    except StopIteration as stop:
+        return stop.value
+
+
+def _usage(spent: list[LMResponse]) -> Usage:
+    total = spent[0].usage
+    for response in spent[1:]:
+        total = total + response.usage
+    return total
 
 
 def _as_tuple(demos: Any) -> Any:

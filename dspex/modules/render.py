@@ -29,9 +29,16 @@ class Rendering(dict[str, list[dict[str, Any]]]):
         blocks = []
         for path, messages in self.items():
             title = f"━━ {path or 'predict'} "
-            body = "\n\n".join(f"{m['role']}:\n{m['content']}" for m in messages)
+            body = "\n\n".join(f"{m['role']}:\n{_shown(m['content'])}" for m in messages)
             blocks.append(f"{title.ljust(80, '━')}\n{body}")
         return "\n\n".join(blocks)
+
+
+def _shown(content: Any) -> str:
+    """A message's content as text, with the kinds of what is no text."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] if part["type"] == "text" else f"({part['type']})" for part in content)
 
 
 class RenderRun(Run):

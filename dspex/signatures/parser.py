@@ -231,7 +231,9 @@ class _Reader:
             return typing.Literal[tuple(self._literal(item) for item in items)]
         if generic is typing.Annotated:
             raise self._failure("Annotated is for class signatures: write `score: float = OutputField(ge=0)`", node)
-        arguments = tuple(self._member(item) for item in items)
+        # What is a str itself, such as Code['python'], is told more by a value, not by a type.
+        told = isinstance(generic, type) and issubclass(generic, str)
+        arguments = tuple(self._literal(item) if told else self._member(item) for item in items)
         try:
             return generic[arguments if isinstance(inner, ast.Tuple) else arguments[0]]
         except (TypeError, KeyError) as error:

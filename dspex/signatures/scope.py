@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import collections.abc
+import importlib
 import sys
 import types
 import typing
@@ -46,6 +47,9 @@ _VOCABULARY: Final[dict[str, Any]] = {
     **{name: getattr(collections.abc, name) for name in ("Callable", "Iterable", "Mapping", "Sequence", "Set")},
     **{name: getattr(typing, name) for name in ("Dict", "FrozenSet", "List", "Tuple")},
 }
+_FIELD_TYPES: Final = frozenset(
+    {"Audio", "Citations", "Code", "Document", "File", "History", "Image", "Reasoning", "ToolCalls"}
+)
 _SPECIAL: Final = (typing.Annotated, typing.Any, typing.Literal, typing.Optional, typing.Union)
 
 
@@ -87,6 +91,9 @@ class Scope:
                 value = names[name]
                 if accept(value):
                     return value
+        if name in _FIELD_TYPES:
+            # Loaded when it is asked for: it needs pydantic, which most signatures do without.
+            return getattr(importlib.import_module("dspex.types"), name)
         return _VOCABULARY[name]
 
     def __getitem__(self, name: str) -> Any:

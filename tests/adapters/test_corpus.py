@@ -81,6 +81,6 @@ def test_is_refused(case: dict[str, Any]) -> None:
 def test_every_adapter_reads_it(case: dict[str, Any]) -> None:
     # A model may answer in the format it knows best instead of the one it was asked for.
     signature = signature_of(case)
-    for name in ("chat", "json", "lines"):
-        if name != case["adapter"]:
+    for name in ("chat", "compact", "json", "lines", "xml"):
+        if name != case["adapter"] and not (name == "xml" and "[\\[" in case["text"]):  # each has its own escape
             assert plain(signature, adapter_named(name).parse(signature, case["text"])) == case["expected"], name

@@ -135,7 +135,7 @@ def test_an_unknown_name_is_explained() -> None:
     with pytest.raises(DefinitionError) as caught:
         adapter_named("jsn")
     assert str(caught.value).startswith(
-        "there is no adapter 'jsn' (str); did you mean 'json'? There are 'chat', 'json'"
+        "there is no adapter 'jsn' (str); did you mean 'json'? There are 'chat', 'compact', 'json'"
     )
     with pytest.raises(DefinitionError, match="there is no adapter 3"):
         adapter_named(3)  # type: ignore[arg-type]  # the error is the test

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from pydantic import BaseModel
 
-from dspex.adapters import Adapter, ChatAdapter, JSONAdapter, LinesAdapter
+from dspex.adapters import Adapter, ChatAdapter, CompactAdapter, JSONAdapter, LinesAdapter, XMLAdapter
 from dspex.adapters.repair import json_values, read_json
 from dspex.adapters.sections import escaped, header, unescaped
 from dspex.errors import ParseError
 from dspex.signatures import OutputField, Signature, make_signature
 
-ADAPTERS = [ChatAdapter(), JSONAdapter(), LinesAdapter()]
+ADAPTERS = [ChatAdapter(), CompactAdapter(), JSONAdapter(), LinesAdapter(), XMLAdapter()]
 each = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 quickly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -62,7 +62,8 @@ tricky = st.lists(
         [
             "[[ ## out ## ]]", "[[ ## other ## ]]", "[\\[ ## out ## ]]", "[\\\\[ ##", "[[", "## ", "**Out:** ", "out: ",
             "\n", " ", "null", "None", '"', "'", "{", "}", "[", "]", ",", ":", "a", "5", "```", "- ", "{{ x }}",
-            "{% x %}", "<out>", "</out>", "\\", "[[ ## completed ## ]]", "\nout: ", "\n\\reasoning: ", "\n - Out=",
+            "{% x %}", "<out>", "</out>", "<", "&lt;", "&amp;amp;", "<![CDATA[", "]]>", "<b>", "</ Out >", "\\",
+            "[[ ## completed ## ]]", "\nout: ", "\n\\reasoning: ", "\n - Out=",
             "é", "=", "//", "#", "{out}", "\ue0000\ue001",
         ]
     ),

@@ -1,0 +1,29 @@
+"""Earlier turns of a conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+__all__ = ["History"]
+
+
+class History(BaseModel):
+    """Earlier turns, an input: they come before the question as real turns, the oldest first.
+
+    Each of ``messages`` holds the fields of one turn, such as ``{"question": ..., "answer": ...}``, inputs and
+    outputs as far as they are known; or one message, ``{"role": ..., "content": ...}``.
+
+    >>> History(messages=[{"question": "1 + 1?", "answer": 2}]).messages[0]["answer"]
+    2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"messages": value} if isinstance(value, list | tuple) else value
