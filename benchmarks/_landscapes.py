@@ -76,7 +76,10 @@ def _program(count: int = 3) -> list[Entry]:
 
 
 def _floats() -> list[Entry]:
-    return [*(Entry(f"x{i}", Float(0.0, 1.0), (0.2, 0.8)[i % 2]) for i in range(10)), Entry("kind", Choice("a", "b", "c"), "a")]
+    return [
+        *(Entry(f"x{i}", Float(0.0, 1.0), (0.2, 0.8)[i % 2]) for i in range(10)),
+        Entry("kind", Choice("a", "b", "c"), "a"),
+    ]
 
 
 def _tiny() -> list[Entry]:
@@ -109,9 +112,7 @@ class Landscape:
     def __init__(self, family: str, seed: int) -> None:
         self.family, self.seed, self.recipe = family, seed, FAMILIES[family]
         self.space = Space(self.recipe.space())
-        self.pools = {
-            path: [f"{path} {index}" for index in range(self.recipe.pool)] for path in self.space.open_ended
-        }
+        self.pools = {path: [f"{path} {index}" for index in range(self.recipe.pool)] for path in self.space.open_ended}
         self.prices = PRICES if "model" in self.space else {}
         self.level, self.scale = 0.0, 0.0
         self.optimum = self.space.defaults()
@@ -158,7 +159,9 @@ class Landscape:
     def solves(self, values: Mapping[str, Any], example: str) -> bool:
         """The outcome on one example; a configuration has one outcome per example."""
         active = self._active(values)
-        own = OWN * sum(self._normal("own", example, path, _level(active[path])) for path in self._touchy if path in active)
+        own = OWN * sum(
+            self._normal("own", example, path, _level(active[path])) for path in self._touchy if path in active
+        )
         logit = self._worth(active) + DIFFICULTY * self._normal("difficulty", example) + own
         return self._rng("outcome", example, sorted(active.items())).random() < _sigmoid(logit)
 
@@ -212,7 +215,9 @@ class Landscape:
         if path == "model":
             return {"large": 2.0, "medium": 0.5, "small": -1.5}[value]
         drawn = self._normal("single", path, repr(value))
-        late = path in self.pools and self.recipe.known is not None and int(value.rpartition(" ")[2]) >= self.recipe.known
+        late = (
+            path in self.pools and self.recipe.known is not None and int(value.rpartition(" ")[2]) >= self.recipe.known
+        )
         return drawn * (1.3 if abs(drawn) > 1 else 0.7) + (0.4 if late else 0.0)
 
     def _peak(self, path: str) -> tuple[float, float, float]:
@@ -238,7 +243,9 @@ class Landscape:
         low, high = -12.0, 12.0
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (middle, high) if float(np.mean(_sigmoid(middle + self._difficulties))) < share else (low, middle)
+            low, high = (
+                (middle, high) if float(np.mean(_sigmoid(middle + self._difficulties))) < share else (low, middle)
+            )
         return low
 
     def _random_values(self, index: int) -> dict[str, Any]:

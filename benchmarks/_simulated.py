@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import attrs
 from _landscapes import Landscape
 
@@ -121,10 +123,8 @@ def simulate(landscape: Landscape, optimizer: Optimizer, *, limit: float) -> tup
     """The course of a search, and the comparison of its result with the default on examples it has not seen."""
     task = SimulatedTask(landscape, optimizer, limit=limit)
     state = None
-    try:
+    with contextlib.suppress(BudgetExceeded):
         state = optimizer.search(task)
-    except BudgetExceeded:
-        pass
     winner = state or task.best_state
     heldout = [f"held out {index}" for index in range(HELDOUT)]
     new, old = ([float(landscape.solves(one, example)) for example in heldout] for one in (winner, task.state))

@@ -8,6 +8,7 @@ from dspex.optimizers.joint import JointSearch
 from dspex.optimizers.optimize import optimize
 from dspex.optimizers.result import OptimizationResult, ParetoPoint
 from dspex.optimizers.splitting import Splits, split_for_search
+from dspex.optimizers.structured import StructuredSearch
 from dspex.optimizers.task import Scores, Task
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
 
@@ -23,6 +24,7 @@ __all__ = [
     "ParetoPoint",
     "Scores",
     "Splits",
+    "StructuredSearch",
     "Task",
     "Watcher",
     "optimize",

@@ -148,6 +148,7 @@ class Task:
         self._trials: dict[str, Trial | FrozenTrial] = {}  # by fingerprint
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
         self._best: Scores | None = None
+        self._preferred: VariableState | None = None
         self._furthest: list[Scores] = []
         self._trusted = False  # whether anything has worked yet
         self._clocked: tuple[float, int] | None = None  # seconds and examples, without the first portion
@@ -257,8 +258,11 @@ class Task:
     def best_state(self) -> VariableState:
         """The best configuration so far; at first the program's own values.
 
-        As long as none has been scored on the whole valset, it is the best of those that have got furthest.
+        As long as none has been scored on the whole valset, it is the best of those that have got furthest; what the
+        search itself says by `prefer` goes before both.
         """
+        if self._preferred is not None:
+            return self._preferred
         if self._best is not None:
             return self._best.state
         best: Scores | None = None
@@ -266,6 +270,10 @@ class Task:
             if best is None or self.is_better(scores.score, best.score):
                 best = scores
         return self.state if best is None else best.state
+
+    def prefer(self, state: VariableState) -> None:
+        """Have ``state`` as `best_state` from now on: for a search that knows more than the means."""
+        self._preferred = state
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value of the first objective is better than another; NaN is never better."""

@@ -3,6 +3,7 @@
 from dspex.samplers.base import Sampler
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.random import RandomSampler
+from dspex.samplers.structured import Beliefs, StructuredSampler
 from dspex.samplers.tpe import TPESampler
 
-__all__ = ["BranchSampler", "RandomSampler", "Sampler", "TPESampler"]
+__all__ = ["Beliefs", "BranchSampler", "RandomSampler", "Sampler", "StructuredSampler", "TPESampler"]
