@@ -35,7 +35,7 @@ from dspex.variables import (
     Space,
 )
 
-DIFFICULTY = 1.2  # standard deviation of b_i
+DIFFICULTY = 1.5  # standard deviation of b_i
 OWN = 0.4  # of c_i(x), per variable that has one
 PRICES = {"large": 1.0, "medium": 0.25, "small": 0.05}
 
@@ -49,7 +49,7 @@ class Recipe:
     pairs: float = 0.3
     fours: float = 0.0
     examples: int = 50
-    pool: int = 10
+    pool: int = 6
     known: int | None = None  # candidates that a pool has at first; None: all
     flat: bool = False
 

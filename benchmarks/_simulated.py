@@ -60,6 +60,10 @@ class Course:
                 return paid
         return None
 
+    def mean(self, limit: float) -> float:
+        """The share that was closed, on average from a fifth of ``limit`` on."""
+        return sum(self.at(limit * part / 20) for part in range(4, 21)) / 17
+
     def at(self, paid: float) -> float:
         """The share that was closed when so much had been paid."""
         return max(((p, c) for p, c in self.points if p <= paid), default=(0.0, 0.0))[1]

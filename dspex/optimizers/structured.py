@@ -25,14 +25,17 @@ CAUTION = 0.25
 INFORMATIVE = 0.6
 """The share of the unseen examples from which those to be run are drawn: the ones that may go either way."""
 
+TELLING = 3.0
+"""Nats by which variables have to predict configurations for new ones to be worth more than known ones."""
+
 
 class StructuredSearch(Optimizer):
     """Each configuration is run on a few examples only, and a model puts together what they say of its parts.
 
     At first as many random configurations as ``startup`` are run on one example each. From then on each step pays for
     ``step`` examples: of a new configuration that `StructuredSampler` proposes, or, every ``revisit``-th time, of one
-    that is known already: the present leader, until it has been run on about the square root of all evaluations, and
-    then one by a draw from the model. The result is the configuration with the largest mean, less a part of its
+    that is known already: the present leader, until it has been run on about half the square root of all evaluations,
+    and then one by a draw from the model. The result is the configuration with the largest mean, less a part of its
     deviation, among those run on about as many examples. Whether it is really better is told, as by every optimizer,
     by held-out examples alone.
 
@@ -40,7 +43,8 @@ class StructuredSearch(Optimizer):
         evaluations: how many (configuration, example) pairs to pay for in all.
         step: examples per step.
         startup: random configurations at first.
-        revisit: every so many-th step goes to a configuration that is known.
+        revisit: every so many-th step goes to a configuration that is known; every second one while variables predict
+            nothing.
         refresh: evaluations after which the proposers are asked again, now that there is more to learn from.
         proposers: what fills the pools; None is labelled demos, bootstrapped demos and grounded instructions.
         options: those of `Optimizer`.
@@ -60,7 +64,7 @@ class StructuredSearch(Optimizer):
         evaluations: int = 600,
         step: int = 3,
         startup: int = 40,
-        revisit: int = 3,
+        revisit: int = 4,
         refresh: int = 150,
         proposers: Sequence[Proposer] | None = None,
         **options: Any,
@@ -134,9 +138,13 @@ class StructuredSearch(Optimizer):
         rng = task.random("structured", number)
         if beliefs is None or spent < self.startup:
             # The program as it is first, before anything is spent on others: a wrong metric or key shows here.
-            return {"trial": None, "examples": rng.sample(ids, min(self.step, len(ids)) if number == 0 else 1)}
+            return {
+                "trial": None,
+                "examples": rng.sample(ids, min(self.step, self.evaluations, len(ids)) if number == 0 else 1),
+            }
         place = None
-        if number % self.revisit == 0:
+        every = self.revisit if beliefs.advantage > TELLING else 2
+        if number % every == 0:
             place = self._revisited(beliefs, len(ids), spent, np.random.default_rng(rng.randrange(2**32)))
         trial = None if place is None else beliefs.trials[place]
         seen = set() if trial is None else {row.example_id for row in task.study.ledger.rows(trial=trial)}
@@ -144,7 +152,7 @@ class StructuredSearch(Optimizer):
         unseen = [one for one in ids if one not in seen]
         unseen.sort(key=lambda one: abs(level + beliefs.examples.get(one, 0.0)))
         either = unseen[: max(self.step, math.ceil(INFORMATIVE * len(unseen)))]
-        return {"trial": trial, "examples": rng.sample(either, min(self.step, len(either)))}
+        return {"trial": trial, "examples": rng.sample(either, min(self.step, self.evaluations - spent, len(either)))}
 
     def _revisited(self, beliefs: Beliefs, most: int, spent: int, rng: np.random.Generator) -> int | None:
         leader = int((beliefs.mean - CAUTION * beliefs.deviation).argmax())
@@ -154,7 +162,7 @@ class StructuredSearch(Optimizer):
         return int(worth.argmax()) if math.isfinite(worth.max()) else None
 
     def _enough(self, most: int, spent: int) -> int:
-        return min(most, max(self.step, math.isqrt(spent)))
+        return min(most, max(self.step, math.isqrt(spent) // 2))
 
     def _prefer(self, task: Task, beliefs: Beliefs | None, spent: int) -> None:
         """Say which configuration would be the result if the search ended here."""

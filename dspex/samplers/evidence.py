@@ -113,6 +113,11 @@ class Evidence:
         """How many measurements there are."""
         return self._rows.count if self.from_rows else len(self._finished)
 
+    @property
+    def finished(self) -> int:
+        """How many trials have finished with values."""
+        return len(self._finished)
+
     def has(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial that did not fail has these values."""
         place = self._index.get(configuration(params))

@@ -1,6 +1,9 @@
-"""How large the effects of a model are: the variances that make what was seen most probable, given what is usual."""
+"""How large the effects of a model are: the variances that make what was seen probable, given what is usual."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
@@ -10,30 +13,39 @@ from dspex.samplers.surrogate import CONSTANT, Fit, Prior, Rows, Sizes, fit
 
 __all__ = ["estimated"]
 
-STEPS = 12
 ROUNDS = 2
-FAITH = -0.5
-"""Shape of the priors of the variances that all variables have in common; so low that data soon outweigh them."""
+STEPS = 8
+FAITH = 1.5
+"""Shape of the inverse-gamma prior of each variable's variance around what it is for all."""
 
-FAITH_EACH = 0.5
-"""Shape of the prior of each variable's own variance around the common one."""
+TOTALS = (0.1, 0.25, 0.6, 1.5, 3.5)
+"""Variances of f over random configurations that are compared; before there are data they are as probable as a
+log-normal variable with the median 0.6 makes them (as Breslow & Clayton say, few counts make them look too small)."""
+
+NOISES = (0.02, 0.1, 0.4, 1.0)
+"""Noise in units of its expectation, where it is not known."""
+
+SHARES = (
+    (0.85, 0.05, 0.05, 0.05),  # single variables
+    (0.45, 0.40, 0.05, 0.10),  # pairs too
+    (0.15, 0.15, 0.60, 0.10),  # interactions of any order
+    (0.15, 0.05, 0.10, 0.70),  # no two configurations have anything in common
+)
+"""How the variance may be divided: single variables, pairs, all variables jointly, each configuration by itself."""
 
 
 def estimated(prior: Prior, rows: Rows, initial: Sizes) -> Sizes:
-    """Posterior modes of the variances under inverse-gamma priors, first of all variables alike and then of each.
+    """The mean of the variances over a grid of models, by their marginal likelihoods; then each variable's own.
 
-    Each step minorizes the log posterior and maximizes the minorant in closed form, so it never goes down (Zhou et
-    al., "MM Algorithms for Variance Components Models", 2019, section 2; the prior adds one term to each). With a
-    link the steps are done on working responses, anew in each of a few rounds.
+    With a link the likelihoods are those of working responses, anew in each of a few rounds.
     """
     sizes = initial
     for _ in range(ROUNDS):
         found = fit(prior, rows, sizes)
-        unit = found.noise / sizes.noise
-        work = _Components(prior, found.response, unit)
-        sizes = work.alike(sizes, initial, learn_noise=not rows.counted)
+        parts = _Parts(prior, found.response, found.noise / sizes.noise)
+        sizes = parts.averaged(sizes, learn_noise=not rows.counted)
         sizes = attrs.evolve(sizes, examples=_examples(found, initial))
-    return work.apart(sizes)
+    return parts.apart(sizes)
 
 
 def _examples(found: Fit, initial: Sizes) -> float:
@@ -48,7 +60,7 @@ def _examples(found: Fit, initial: Sizes) -> float:
     return (total + 5 * initial.examples) / (int((seen > 0).sum()) + 5)
 
 
-class _Components:
+class _Parts:
     """The parts that the covariance of the responses is made of."""
 
     def __init__(self, prior: Prior, response: Array, unit: Array) -> None:
@@ -59,77 +71,74 @@ class _Components:
         self.owner: Whole = np.repeat(np.arange(len(widths)), widths)
         self.count = len(widths)
 
-    def _inverse(self, single: Array, rest: Array) -> Array:
-        kernel = CONSTANT + (self.joined * single[self.owner]) @ self.joined.T + rest[0] * self.pairs
-        kernel += rest[1] * self.joint
-        kernel[np.diag_indices(len(kernel))] += rest[2] + rest[3] * self.unit
-        return np.linalg.inv(kernel)
+    def _rest(self, sizes: Sizes) -> Array:
+        rest = sizes.pairs * self.pairs + sizes.joint * self.joint + CONSTANT
+        rest[np.diag_indices(len(rest))] += sizes.own + sizes.noise * self.unit
+        return rest
 
-    def _singles(self, inverse: Array) -> tuple[Array, Array]:
-        error = inverse @ self.response
-        return self._per_factor((self.joined.T @ error) ** 2), self._per_factor(
-            ((inverse @ self.joined) * self.joined).sum(axis=0)
+    def averaged(self, sizes: Sizes, *, learn_noise: bool) -> Sizes:
+        """The posterior mean over the grid, all of whose models are equally probable before."""
+        usual = sizes.single / sizes.single.sum()
+        single = (self.joined * usual[self.owner]) @ self.joined.T
+        models = list(_grid(usual, sizes, NOISES if learn_noise else (sizes.noise,)))
+        evidence = np.array(
+            [
+                self._evidence(float(one.single.sum()) * single + self._rest(one))
+                - 0.5 * math.log(one.total / 0.6) ** 2
+                for one in models
+            ]
         )
+        weights = np.exp(evidence - evidence.max())
+        weights /= weights.sum()
+
+        def mean(values: list[float]) -> float:
+            return float(weights @ np.array(values))
+
+        return attrs.evolve(
+            sizes,
+            single=mean([float(one.single.sum()) for one in models]) * usual,
+            pairs=mean([one.pairs for one in models]),
+            joint=mean([one.joint for one in models]),
+            own=mean([one.own for one in models]),
+            noise=mean([one.noise for one in models]),
+        )
+
+    def _evidence(self, covariance: Array) -> float:
+        lower = np.linalg.cholesky(covariance)
+        half = np.linalg.solve(lower, self.response)
+        return float(-0.5 * half @ half - np.log(np.diag(lower)).sum())
+
+    def apart(self, sizes: Sizes) -> Sizes:
+        """The variance of each single variable, with an inverse-gamma prior around what it is for all.
+
+        Each step minorizes the log posterior and maximizes the minorant in closed form, so it never goes down (Zhou
+        et al., "MM Algorithms for Variance Components Models", 2019, section 2; the prior adds two terms).
+        """
+        rest, single = self._rest(sizes), sizes.single
+        shape = FAITH + 1
+        for _ in range(STEPS):
+            inverse = np.linalg.inv((self.joined * single[self.owner]) @ self.joined.T + rest)
+            loads = self._per_factor((self.joined.T @ (inverse @ self.response)) ** 2)
+            traces = np.maximum(self._per_factor(((inverse @ self.joined) * self.joined).sum(axis=0)), 1e-9)
+            pull = 0.5 * single**2 * loads + shape * sizes.single
+            single = (np.sqrt(shape**2 + 2 * traces * pull) - shape) / traces
+        return attrs.evolve(sizes, single=single)
 
     def _per_factor(self, per_feature: Array) -> Array:
         sums = np.zeros(self.count)
         np.add.at(sums, self.owner, per_feature)
         return sums
 
-    def alike(self, sizes: Sizes, initial: Sizes, *, learn_noise: bool) -> Sizes:
-        """One factor for the variances of all single variables, and the other variances."""
-        rest = np.array([1.0, sizes.pairs, sizes.joint, sizes.own, sizes.noise])
-        rest[0] = float(sizes.single.mean() / initial.single.mean())
-        usual = np.array([1.0, initial.pairs, initial.joint, initial.own, initial.noise])
-        for _ in range(STEPS):
-            inverse = self._inverse(rest[0] * initial.single, rest[1:])
-            error = inverse @ self.response
-            loads, traces = self._singles(inverse)
-            precision = np.diag(inverse)
-            loads = np.array(
-                [
-                    loads @ initial.single,
-                    error @ self.pairs @ error,
-                    error @ self.joint @ error,
-                    error @ error,
-                    error @ (self.unit * error),
-                ]
-            )
-            traces = np.array(
-                [
-                    traces @ initial.single,
-                    (inverse * self.pairs).sum(),
-                    (inverse * self.joint).sum(),
-                    precision.sum(),
-                    precision @ self.unit,
-                ]
-            )
-            rest = _step(rest, loads, traces, usual, FAITH)
-            if not learn_noise:
-                rest[4] = sizes.noise
-        return attrs.evolve(
-            sizes,
-            single=rest[0] * initial.single,
-            pairs=float(rest[1]),
-            joint=float(rest[2]),
-            own=float(rest[3]),
-            noise=float(rest[4]),
-        )
 
-    def apart(self, sizes: Sizes) -> Sizes:
-        """The variance of each single variable, around what it is for all."""
-        rest = np.array([sizes.pairs, sizes.joint, sizes.own, sizes.noise])
-        single = sizes.single
-        for _ in range(STEPS):
-            loads, traces = self._singles(self._inverse(single, rest))
-            single = _step(single, loads, traces, sizes.single, FAITH_EACH)
-        return attrs.evolve(sizes, single=single)
-
-
-def _step(sizes: Array, loads: Array, traces: Array, usual: Array, faith: float) -> Array:
-    # The prior is inverse-gamma with its mode at ``usual``: -(faith + 1) log s - (faith + 1) usual / s.
-    shape = faith + 1
-    pull = 0.5 * sizes**2 * np.maximum(loads, 0.0) + shape * usual
-    traces = np.maximum(traces, 1e-9)
-    found: Array = (np.sqrt(shape**2 + 2 * traces * pull) - shape) / traces
-    return np.clip(found, 1e-5, 25.0)
+def _grid(usual: Array, sizes: Sizes, noises: tuple[float, ...]) -> Iterator[Sizes]:
+    for noise in noises:
+        for total in TOTALS:
+            for single, pairs, joint, own in SHARES:
+                yield attrs.evolve(
+                    sizes,
+                    single=total * single * usual,
+                    pairs=total * pairs,
+                    joint=total * joint,
+                    own=total * own,
+                    noise=noise,
+                )

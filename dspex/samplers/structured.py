@@ -33,11 +33,12 @@ from dspex.variables.values import same
 
 __all__ = ["Beliefs", "StructuredSampler"]
 
-CYCLE = 8  # of so many trials one is the best of the mean, all others are of draws
-PULL = 0.3  # how far a draw is pulled to the mean
+CYCLE = 6  # of so many trials one is the best of the mean, one of a draw, all others of draws near the best so far
+FEW, NEARBY = 2, 0.2  # variables that are changed near the best: so many, and each other one with this probability
+PULL = 0.4  # how far a draw is pulled to the mean
 STARTS = 8
 INCUMBENTS = 3  # of the starts
-SOFTNESS = 0.3  # of a gain, where gains are weighed against costs
+SOFTNESS = 1.0  # of a gain, where gains are weighed against costs
 _MOST_FITTINGS = 32
 
 
@@ -55,6 +56,8 @@ class Beliefs:
     covariance: Array
     counts: Array
     examples: Mapping[str, float]
+    advantage: float
+    """By how many nats configurations that are left out are predicted better than without any variable."""
 
     @property
     def deviation(self) -> Array:
@@ -138,18 +141,22 @@ class StructuredSampler(Sampler):
             if fitted is None:
                 return drawn
             rng = np.random.default_rng([self.seed, number])
-            if rng.random() < _left_to_others(fitted.advantage):
+            if rng.random() < _left_to_others(fitted, _evidence(book)):
                 return self._tpe.sample(view, number, space, fixed=fixed)
             modelled = {factor.path for factor in fitted.factors}
             held = {path: value for path, value in drawn.items() if path not in modelled} | dict(fixed)
             choice = _Choice(fitted, held, number, rng)
             choice.grid = Grid(choice.levels, _rules(space, fitted.factors, choice.levels, held))
             evidence = _evidence(book)
+            known = None
             for values in choice.best():
                 values = _active(space, {**held, **values})
-                if not evidence.has(values) and not _violated(space, values, view):
+                if _violated(space, values, view):
+                    continue
+                if not evidence.has(values):
                     return values
-        return drawn
+                known = known or values
+        return known or drawn
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]
@@ -165,7 +172,7 @@ class StructuredSampler(Sampler):
             rng = np.random.default_rng([self.seed, number])
             if fitted is None or path not in {factor.path for factor in fitted.factors}:
                 return self._random.suggest(view, number, path, domain, params=params)
-            if rng.random() < _left_to_others(fitted.advantage):
+            if rng.random() < _left_to_others(fitted, evidence):
                 return self._tpe.suggest(view, number, path, domain, params=params)
             choice = _Choice(fitted, params, number, rng)
             choice.grid = Grid(choice.levels, [None if np.isnan(one.columns[0, 0]) else () for one in choice.levels])
@@ -192,6 +199,7 @@ class StructuredSampler(Sampler):
                 covariance=covariance[np.ix_(order, order)],
                 counts=found.counts[order],
                 examples={name: float(found.examples[n]) for name, n in evidence.examples.items() if n < known},
+                advantage=fitted.advantage,
             )
 
     def _read(self, book: _Book, view: StudyView) -> Evidence:
@@ -235,6 +243,7 @@ class _Choice:
     def __init__(self, fitted: Fitted, held: Mapping[str, Any], number: int, rng: np.random.Generator) -> None:
         self._fitted, self._held, self._rng = fitted, held, rng
         self._at_mean = number % CYCLE == CYCLE - 1
+        self._near = 0 < number % CYCLE < CYCLE - 1
         self._ranking = np.argsort(-fitted.fits[0].mean, kind="stable")
         self.levels = [self._levels(position, factor) for position, factor in enumerate(fitted.factors)]
 
@@ -262,7 +271,10 @@ class _Choice:
             for position, factor in enumerate(fitted.factors)
             if grid.rules[position] is not None and factor.path not in self._held
         ]
-        reached, worth = climb(grid, surfaces, self._starts(), free, utility)
+        starts = self._starts()
+        if self._near and len(free) > FEW:
+            starts, free = starts[:INCUMBENTS], sorted(rng.permutation(free)[: self._few(len(free))].tolist())
+        reached, worth = climb(grid, surfaces, starts, free, utility)
         for row in reached[np.argsort(-worth, kind="stable")]:
             yield self._decoded(row)
         around = _neighbours(grid, reached[int(worth.argmax())], free)
@@ -271,6 +283,9 @@ class _Choice:
             worth = utility(np.stack([surface.values(places) for surface in surfaces]))
             for row in around[np.argsort(-worth, kind="stable")]:
                 yield self._decoded(row)
+
+    def _few(self, free: int) -> int:
+        return FEW + int(self._rng.binomial(free - FEW, NEARBY))
 
     def _starts(self) -> Whole:
         """Random levels, and for some rows those of the best configurations so far."""
@@ -292,9 +307,14 @@ class _Choice:
         }
 
 
-def _left_to_others(advantage: float) -> float:
-    """The share of trials that another sampler chooses: half when variables predict nothing, soon none when they do."""
-    return float(0.5 * np.exp(-max(advantage, 0.0) / 2))
+def _left_to_others(fitted: Fitted, evidence: Evidence) -> float:
+    """The share of trials that TPE chooses: half when variables predict nothing, soon none when they do.
+
+    TPE learns from trials that have finished, so there have to be some.
+    """
+    if evidence.finished < 0.5 * len(fitted.places):
+        return 0.0
+    return float(0.5 * np.exp(-max(fitted.advantage, 0.0) / 2))
 
 
 def _neighbours(grid: Grid, row: Whole, free: Sequence[int]) -> Whole:

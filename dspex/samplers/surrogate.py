@@ -27,6 +27,7 @@ from dspex.samplers.surface import Grid, Surface
 __all__ = ["Fit", "Prior", "Rows", "Sizes", "fit", "initial_sizes"]
 
 NEWTON = 3
+INNER = 4
 JOINT_FEATURES = 64
 REACH = 3.0  # the joint kernel of two configurations that have nothing in common is exp(-REACH)
 NEGLIGIBLE = 0.01  # share of the variance below which the joint effect is left out of surfaces
@@ -103,11 +104,18 @@ class Sizes:
     noise: float
     examples: float
 
+    @property
+    def total(self) -> float:
+        """The variance of f over configurations."""
+        return float(self.single.sum()) + self.pairs + self.joint + self.own
+
 
 def initial_sizes(numbers: Sequence[bool], *, counted: bool) -> Sizes:
     """What is expected before there are data; ``numbers`` says which factors are numeric."""
-    single = np.where(np.asarray(numbers, dtype=bool), 0.15, 0.08)
-    return Sizes(single=single, pairs=0.3, joint=0.15, own=0.03, noise=1.0 if counted else 0.3, examples=0.7)
+    single = np.where(np.asarray(numbers, dtype=bool), 1.5, 1.0)
+    return Sizes(
+        single=0.5 * single / single.sum(), pairs=0.1, joint=0.1, own=0.05, noise=1.0 if counted else 0.3, examples=0.7
+    )
 
 
 @attrs.frozen(eq=False)
@@ -258,7 +266,11 @@ def fit(prior: Prior, rows: Rows, sizes: Sizes) -> Fit:
         response, noise = work.responses()
         inverse = np.asarray(np.linalg.inv(kernel + np.diag(noise)), dtype=np.float64)
         work.mean = response - noise * (inverse @ response)
-        work.update_examples()
+        # Configurations and examples in turn, which takes a few rounds where only some have met.
+        for _ in range(INNER if work.effects.size else 0):
+            work.update_examples()
+            response = work.mean + work.residuals() * noise / sizes.noise
+            work.mean = response - noise * (inverse @ response)
     variance = noise - noise**2 * np.diag(inverse)
     return Fit(
         prior=prior,
@@ -298,10 +310,15 @@ class _Work:
 
     def responses(self) -> tuple[Array, Array]:
         """The working response of each configuration and its noise variance."""
-        expected, slope = self.predicted()
+        _, slope = self.predicted()
         weight = np.bincount(self.rows.configs, weights=slope, minlength=self.size)
-        residual = np.bincount(self.rows.configs, weights=self.rows.scores - expected, minlength=self.size)
-        return self.mean + residual / weight, self.sizes.noise / weight
+        return self.mean + self.residuals() / weight, self.sizes.noise / weight
+
+    def residuals(self) -> Array:
+        """How much better than expected each configuration was, summed up over its rows."""
+        expected, _ = self.predicted()
+        sums = np.bincount(self.rows.configs, weights=self.rows.scores - expected, minlength=self.size)
+        return sums.astype(np.float64)
 
     def update_examples(self) -> None:
         if not self.effects.size:
