@@ -44,10 +44,11 @@ class Evidence:
         self.configurations: list[Configuration] = []
         self.trials: dict[int, FrozenTrial] = {}
         self._index: dict[str, int] = {}  # text of the values -> position in configurations
-        self._config_of: dict[int, int] = {}  # trial -> position in configurations
+        self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
         self._examples: dict[str, int] = {}
         self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
-        self._finished: dict[int, Sequence[float]] = {}
+        self._finished: _Table | None = None  # trial, violation, values of which more is better
+        self._told: set[int] = set()
         self.companions = Companions()
         self.domains: dict[str, Domain[Any]] = {}  # as they were last seen
         self._cursor = self._read = 0
@@ -75,14 +76,21 @@ class Evidence:
         known = self.configurations[place]
         known.first = min(known.first, trial.number)
         known.feasible = known.feasible and trial.feasible
-        self._config_of[trial.number] = place
+        while trial.number >= len(self._place_of):
+            self._place_of = np.concatenate([self._place_of, np.full(len(self._place_of), _UNKNOWN)])
+        self._place_of[trial.number] = place
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self.companions.add(trial)
         values = trial.values if trial.state is TrialState.COMPLETE else None
         if trial.state is TrialState.PRUNED and len(view.directions) == 1 and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
-        if values is not None and not any(map(math.isnan, values)):
-            self._finished[trial.number] = [-d.sign * v for d, v in zip(view.directions, values, strict=True)]
+        if values is not None and not any(map(math.isnan, values)) and trial.number not in self._told:
+            if self._finished is None:
+                self._finished = _Table(2 + len(values))
+            violation = sum(max(value, 0.0) for value in trial.constraints.values())
+            gains = [-d.sign * v for d, v in zip(view.directions, values, strict=True)]
+            self._told.add(trial.number)
+            self._finished.add([trial.number, violation, *gains])
 
     def _measure(self, row: Evaluation) -> None:
         if not row.ok or row.trial is None:
@@ -111,12 +119,12 @@ class Evidence:
 
     def count(self) -> int:
         """How many measurements there are."""
-        return self._rows.count if self.from_rows else len(self._finished)
+        return self._rows.count if self.from_rows else self.finished
 
     @property
     def finished(self) -> int:
         """How many trials have finished with values."""
-        return len(self._finished)
+        return len(self._told)
 
     def has(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial that did not fail has these values."""
@@ -137,17 +145,17 @@ class Evidence:
             trials, examples, costs = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
             columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
         else:
-            numbers = sorted(self._finished)[:limit]
-            trials = np.array(numbers, dtype=np.int64)
-            examples = np.full(len(numbers), _UNKNOWN)
-            costs = np.full(len(numbers), math.nan)
-            told = np.array([self._finished[number] for number in numbers]).reshape(len(numbers), -1)
-            columns = [(self._ranked(numbers, column), False) for column in told.T]
-        known = np.array([self._config_of.get(int(trial), _UNKNOWN) for trial in np.unique(trials)])
-        places = known[np.unique(trials, return_inverse=True)[1]] if len(trials) else known
+            table = self._finished.filled if self._finished is not None else np.empty((0, 2 + len(signs)))
+            table = table[np.argsort(table[:, 0])][:limit]
+            trials = table[:, 0].astype(np.int64)
+            examples = np.full(len(table), _UNKNOWN)
+            costs = np.full(len(table), math.nan)
+            columns = [(_ranked(values, table[:, 1]), False) for values in table[:, 2:].T]
+        places = self._place_of[np.minimum(trials, len(self._place_of) - 1)]
         keep = places >= 0
         places, examples, costs = places[keep], examples[keep], costs[keep]
-        used = sorted(set(places.tolist()), key=lambda place: self.configurations[place].first)
+        used = np.unique(places)
+        used = used[np.argsort([self.configurations[place].first for place in used])].astype(np.int64)
         order = np.zeros(len(self.configurations), dtype=np.int64)
         order[used] = np.arange(len(used))
         found = []
@@ -155,20 +163,7 @@ class Evidence:
             scores = column[keep]
             counted = link and bool(np.isin(scores, (0.0, 1.0)).all())
             found.append(Rows(order[places], examples, scores, link, counted))
-        return np.array(used, dtype=np.int64), found, costs
-
-    def _ranked(self, numbers: Sequence[int], values: Array) -> Array:
-        """Normal scores of the ranks, infeasible trials below all others (Salinas et al., "A quantile-based approach
-        for hyperparameter transfer learning", 2020, section 4.1): the scale of an objective may be anything."""
-        trials = [self.trials[number] for number in numbers]
-        violation = np.array([-sum(max(v, 0.0) for v in trial.constraints.values()) for trial in trials])
-        order = np.lexsort((values, violation))
-        same = np.append(False, (np.diff(values[order]) == 0) & (np.diff(violation[order]) == 0))
-        group = np.cumsum(~same) - 1
-        means = np.bincount(group, weights=_quantiles(len(values))) / np.bincount(group)
-        found = np.empty(len(values))
-        found[order] = means[group]
-        return found
+        return used, found, costs
 
 
 class _Table:
@@ -210,6 +205,20 @@ def _oriented(scores: Array, sign: float) -> tuple[Array, bool]:
     middle = np.median(scores)
     scale = float(np.median(np.abs(scores - middle))) * 1.4826 or float(np.std(scores)) or 1.0
     return np.clip(-sign * (scores - middle) / scale, -6.0, 6.0), False
+
+
+def _ranked(values: Array, violations: Array) -> Array:
+    """Normal scores of the ranks, infeasible trials below all others (Salinas et al., "A quantile-based approach for
+    hyperparameter transfer learning", 2020, section 4.1): the scale of an objective may be anything."""
+    if not len(values):
+        return values
+    order = np.lexsort((values, -violations))
+    same = np.append(False, (values[order][1:] == values[order][:-1]) & (np.diff(violations[order]) == 0))
+    group = np.cumsum(~same) - 1
+    means = np.bincount(group, weights=_quantiles(len(values))) / np.bincount(group)
+    found = np.empty(len(values))
+    found[order] = means[group]
+    return found
 
 
 @lru_cache(maxsize=8)

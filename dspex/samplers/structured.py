@@ -6,6 +6,8 @@ instruction did in one is evidence about every other that uses it. So the sample
 
 It proposes by Thompson sampling (Thompson 1933; for additive and pairwise models of combinations: Baptista & Poloczek,
 "Bayesian Optimization of Combinatorial Structures", 2018): a draw from the posterior is climbed by coordinate ascent.
+Most draws are climbed along a few variables only, from the best configurations so far, because a draw's best of all
+configurations is mostly made of parts that nobody has tried.
 """
 
 from __future__ import annotations
