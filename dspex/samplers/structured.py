@@ -21,6 +21,7 @@ import numpy as np
 
 from dspex.errors import StudyError
 from dspex.samplers.base import Sampler, candidates_of, seed_or_random
+from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import domain_of
 from dspex.samplers.evidence import Evidence
 from dspex.samplers.factors import Array, Factor, Levels, Whole, factors_of
@@ -33,7 +34,7 @@ from dspex.trials.params import resolved
 from dspex.variables import Domain, Space
 from dspex.variables.values import same
 
-__all__ = ["Beliefs", "StructuredSampler"]
+__all__ = ["StructuredSampler"]
 
 CYCLE = 6  # of so many trials one is the best of the mean, one of a draw, all others of draws near the best so far
 FEW, NEARBY = 2, 0.2  # variables that are changed near the best: so many, and each other one with this probability
@@ -42,36 +43,6 @@ STARTS = 8
 INCUMBENTS = 3  # of the starts
 SOFTNESS = 1.0  # of a gain, where gains are weighed against costs
 _MOST_FITTINGS = 32
-
-
-@attrs.frozen(eq=False)
-class Beliefs:
-    """What the model thinks of the configurations that were measured, best first.
-
-    Each is named by the first trial that had it. ``mean``, ``deviation`` and ``covariance`` are of the first objective,
-    more is better, on the scale of the model: log odds for scores in [0, 1]. ``counts`` says how often each was
-    measured, ``examples`` maps ids of examples to how much easier than others they are, on the same scale.
-    """
-
-    trials: tuple[int, ...]
-    mean: Array
-    covariance: Array
-    counts: Array
-    examples: Mapping[str, float]
-    advantage: float
-    """By how many nats configurations that are left out are predicted better than without any variable."""
-
-    @property
-    def deviation(self) -> Array:
-        """Standard deviations."""
-        found: Array = np.sqrt(np.diag(self.covariance))
-        return found
-
-    def draw(self, rng: np.random.Generator) -> Array:
-        """One draw for all configurations."""
-        values, vectors = np.linalg.eigh(self.covariance)
-        found: Array = self.mean + vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.standard_normal(len(values)))
-        return found
 
 
 class _Book:
