@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dspex.data import Example
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
 from dspex.optimizers.options import check_proposers, check_whole
@@ -109,6 +110,7 @@ class StructuredSearch(Optimizer):
                 "create_study(sampler=StructuredSampler(), ...)"
             )
         examples = {example.id: example for example in task.valset}
+        seen: dict[str, tuple[VariableState, dict[str, Example]]] = {}
         spent = number = rounds = 0
         while spent < self.evaluations:
             if spent >= rounds * self.refresh:
@@ -126,11 +128,16 @@ class StructuredSearch(Optimizer):
                 state = task.ask()
             else:
                 state = task.study.state(task.study.trials[plan["trial"]])
+            _, known = seen.setdefault(state.fingerprint, (state, {}))
+            known.update({one: examples[one] for one in plan["examples"]})
             task.evaluate(state, [examples[one] for one in plan["examples"]])
             spent += len(plan["examples"])
             number += 1
             self._prefer(task, sampler.beliefs(task.study.view, task.space), spent)
-        return task.best_state
+        best = task.best_state
+        for state, known in seen.values():
+            task.finish(state, task.evaluate(state, list(known.values())))
+        return best
 
     def _plan(self, task: Task, beliefs: Beliefs | None, number: int, spent: int) -> dict[str, Any]:
         """The trial to go on with, or None for a new one, and the ids of the examples to run it on."""

@@ -13,6 +13,7 @@ from dspex.optimizers import StructuredSearch
 from dspex.proposers import LabeledDemos
 from dspex.storage import InMemoryStorage
 from dspex.study import create_study
+from dspex.trials import TrialState
 from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
 
 
@@ -27,6 +28,7 @@ def test_it_finds_the_demos_with_fewer_evaluations_than_configurations_times_exa
     assert result.best.score > 0.8
     assert len(result.state[f"answer.{result.state['answer']}.demos"]) > 0
     assert len(result.study.ledger) <= 120
+    assert {trial.state for trial in result.study.trials} <= {TrialState.PRUNED, TrialState.COMPLETE}
     tried = {row.fingerprint for row in result.study.ledger}
     assert len(tried) * 21 > 3 * len(result.study.ledger)
 
@@ -35,6 +37,16 @@ def test_it_stays_within_its_evaluations_and_never_pays_twice() -> None:
     result = search(evaluations=50).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
     rows = [(row.fingerprint, row.example_id) for row in result.study.ledger]
     assert len(rows) == len(set(rows)) <= 50
+
+
+def test_the_same_line_again_costs_nothing_and_says_the_same() -> None:
+    storage = InMemoryStorage()
+    first = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage)
+    model_object = lm()
+    again = search().optimize(Capitals(), trainset(), metric, lm=model_object, storage=storage)
+    assert not model_object.calls
+    assert again.state.fingerprint == first.state.fingerprint
+    assert len(again.study.trials) == len(first.study.trials)
 
 
 def test_a_flat_task_claims_no_gain() -> None:
