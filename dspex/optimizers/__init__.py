@@ -9,6 +9,7 @@ from dspex.optimizers.optimize import optimize
 from dspex.optimizers.result import OptimizationResult, ParetoPoint
 from dspex.optimizers.scores import Scores
 from dspex.optimizers.splitting import Splits, split_for_search
+from dspex.optimizers.structured import StructuredSearch
 from dspex.optimizers.task import Task
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
 
@@ -24,6 +25,7 @@ __all__ = [
     "ParetoPoint",
     "Scores",
     "Splits",
+    "StructuredSearch",
     "Task",
     "Watcher",
     "optimize",

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
-from dspex.optimizers.options import check_whole
+from dspex.optimizers.options import check_proposers, check_whole
 from dspex.optimizers.scores import Scores
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
@@ -66,13 +65,7 @@ class JointSearch(Optimizer):
         for name, limit in (("min_examples", min_examples), ("patience", patience)):
             if limit is not None:
                 check_whole(name, limit, 1)
-        if proposers is not None and (
-            not isinstance(proposers, Sequence) or not all(isinstance(one, Proposer) for one in proposers)
-        ):
-            raise DefinitionError(
-                f"proposers must be a list of proposers, got {proposers!r} ({type(proposers).__name__}); write "
-                "for example proposers=[dspex.proposers.LabeledDemos()]"
-            )
+        check_proposers(proposers)
         self.trials = trials
         self.width = width
         self.eta = eta

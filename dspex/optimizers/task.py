@@ -78,6 +78,7 @@ class Task:
         self._account = account
         self._reserve = reserve
         self._best: Scores | None = None
+        self._preferred: VariableState | None = None
         self._furthest: list[Scores] = []
         self._trusted = False  # whether anything has worked yet
         self._memory = dict(study.user_attrs)
@@ -167,8 +168,11 @@ class Task:
     def best_state(self) -> VariableState:
         """The best configuration so far; at first the program's own values.
 
-        As long as none has been scored on the whole valset, it is the best of those that have got furthest.
+        As long as none has been scored on the whole valset, it is the best of those that have got furthest; what the
+        search itself says by `prefer` goes before both.
         """
+        if self._preferred is not None:
+            return self._preferred
         if self._best is not None:
             return self._best.state
         best: Scores | None = None
@@ -176,6 +180,10 @@ class Task:
             if best is None or is_ahead(scores, best, self.objectives):
                 best = scores
         return self.state if best is None else best.state
+
+    def prefer(self, state: VariableState) -> None:
+        """Have ``state`` as `best_state` from now on: for a search that knows more than the means."""
+        self._preferred = state
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value of the first objective is better than another; NaN is never better."""

@@ -1,6 +1,7 @@
 """Samplers: what chooses the values of the next trial."""
 
 from dspex.samplers.base import Sampler
+from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.brute_force import BruteForceSampler
 from dspex.samplers.cmaes import CmaEsSampler
@@ -11,6 +12,7 @@ from dspex.samplers.optuna_sampler import OptunaSampler
 from dspex.samplers.partial_fixed import PartialFixedSampler
 from dspex.samplers.qmc import QMCSampler
 from dspex.samplers.random import RandomSampler
+from dspex.samplers.structured import StructuredSampler
 from dspex.samplers.tpe import TPESampler
 from dspex.samplers.variation import (
     BaseCrossover,
@@ -29,6 +31,7 @@ __all__ = [
     "BLXAlphaCrossover",
     "BaseCrossover",
     "BaseMutation",
+    "Beliefs",
     "BranchSampler",
     "BruteForceSampler",
     "CmaEsSampler",
@@ -43,6 +46,7 @@ __all__ = [
     "SBXCrossover",
     "SPXCrossover",
     "Sampler",
+    "StructuredSampler",
     "TPESampler",
     "UNDXCrossover",
     "UniformCrossover",

@@ -1,0 +1,227 @@
+"""What a study has measured, as numbers: which configuration scored what on which example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+import attrs
+import numpy as np
+
+from dspex.data import Evaluation
+from dspex.samplers.companions import Companions
+from dspex.samplers.factors import Array, Whole
+from dspex.samplers.surrogate import Rows
+from dspex.trials import FrozenTrial, StudyView, TrialState
+from dspex.variables import Domain
+
+__all__ = ["Configuration", "Evidence", "configuration"]
+
+_UNKNOWN = -1
+
+
+@attrs.define
+class Configuration:
+    """Values that one or more trials have had; ``first`` is the lowest number of these trials."""
+
+    first: int
+    params: Mapping[str, Any]
+    feasible: bool = True
+
+
+class Evidence:
+    """The measurements of one study, read as they come.
+
+    When the ledger has rows with all of ``objectives``, these are what counts; otherwise it is the values of the
+    trials that have finished, or else what they reported last.
+    """
+
+    def __init__(self, objectives: Sequence[str]) -> None:
+        self.objectives = tuple(objectives)
+        self.configurations: list[Configuration] = []
+        self.trials: dict[int, FrozenTrial] = {}
+        self._index: dict[str, int] = {}  # text of the values -> position in configurations
+        self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
+        self._examples: dict[str, int] = {}
+        self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
+        self._finished: _Table | None = None  # trial, violation, values of which more is better
+        self._told: set[int] = set()
+        self.companions = Companions()
+        self.domains: dict[str, Domain[Any]] = {}  # as they were last seen
+        self._cursor = self._read = 0
+
+    def read(self, view: StudyView) -> None:
+        """Takes in what is new."""
+        changed, self._cursor = view.changes(self._cursor)
+        for trial in sorted(changed, key=lambda trial: trial.number):
+            self._take(trial, view)
+        rows = view.ledger[self._read :]
+        self._read += len(rows)
+        for row in rows:
+            self._measure(row)
+
+    def _take(self, trial: FrozenTrial, view: StudyView) -> None:
+        if trial.state is TrialState.WAITING or not trial.params:
+            return
+        self.trials[trial.number] = trial
+        self.domains.update(trial.distributions)
+        key = configuration(trial.params)
+        place = self._index.get(key)
+        if place is None:
+            place = self._index[key] = len(self.configurations)
+            self.configurations.append(Configuration(trial.number, trial.params))
+        known = self.configurations[place]
+        known.first = min(known.first, trial.number)
+        known.feasible = known.feasible and trial.feasible
+        while trial.number >= len(self._place_of):
+            self._place_of = np.concatenate([self._place_of, np.full(len(self._place_of), _UNKNOWN)])
+        self._place_of[trial.number] = place
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self.companions.add(trial)
+        values = trial.values if trial.state is TrialState.COMPLETE else None
+        if trial.state is TrialState.PRUNED and len(view.directions) == 1 and trial.last_step is not None:
+            values = (trial.intermediate_values[trial.last_step],)
+        if values is not None and not any(map(math.isnan, values)) and trial.number not in self._told:
+            if self._finished is None:
+                self._finished = _Table(2 + len(values))
+            violation = sum(max(value, 0.0) for value in trial.constraints.values())
+            gains = [-d.sign * v for d, v in zip(view.directions, values, strict=True)]
+            self._told.add(trial.number)
+            self._finished.add([trial.number, violation, *gains])
+
+    def _measure(self, row: Evaluation) -> None:
+        if not row.ok or row.trial is None:
+            return
+        scores = [_score(row, name) for name in self.objectives]
+        if any(map(math.isnan, scores)):
+            return
+        example = self._examples.setdefault(row.example_id, len(self._examples))
+        cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
+        self._rows.add([row.trial, example, math.log(cost) if cost > 0 else math.nan, *scores])
+
+    @property
+    def from_rows(self) -> bool:
+        """Whether single examples have been measured."""
+        return bool(self.objectives) and self._rows.count > 0
+
+    @property
+    def examples(self) -> Mapping[str, int]:
+        """Example ids → the numbers they have in `Rows`."""
+        return self._examples
+
+    @property
+    def stamp(self) -> tuple[bool, int]:
+        """Changes whenever something was measured."""
+        return self.from_rows, self.count()
+
+    def count(self) -> int:
+        """How many measurements there are."""
+        return self._rows.count if self.from_rows else self.finished
+
+    @property
+    def finished(self) -> int:
+        """How many trials have finished with values."""
+        return len(self._told)
+
+    def has(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial that did not fail has these values."""
+        place = self._index.get(configuration(params))
+        if place is None:
+            return False
+        first = self.trials.get(self.configurations[place].first)
+        return first is not None and first.state is not TrialState.FAIL
+
+    def rows(self, signs: Sequence[float], limit: int | None = None) -> tuple[Whole, list[Rows], Array]:
+        """The measurements: positions of the configurations measured (by first trial), `Rows` for each objective,
+        whose ``configs`` count from 0 in that order, and the log cost of each row (NaN where unknown).
+
+        ``signs`` say which way each objective goes; in `Rows` more is better. ``limit`` takes the first so many.
+        """
+        if self.from_rows:
+            table = self._rows.filled[:limit]
+            trials, examples, costs = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
+            columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
+        else:
+            table = self._finished.filled if self._finished is not None else np.empty((0, 2 + len(signs)))
+            table = table[np.argsort(table[:, 0])][:limit]
+            trials = table[:, 0].astype(np.int64)
+            examples = np.full(len(table), _UNKNOWN)
+            costs = np.full(len(table), math.nan)
+            columns = [(_ranked(values, table[:, 1]), False) for values in table[:, 2:].T]
+        places = self._place_of[np.minimum(trials, len(self._place_of) - 1)]
+        keep = places >= 0
+        places, examples, costs = places[keep], examples[keep], costs[keep]
+        used = np.unique(places)
+        used = used[np.argsort([self.configurations[place].first for place in used])].astype(np.int64)
+        order = np.zeros(len(self.configurations), dtype=np.int64)
+        order[used] = np.arange(len(used))
+        found = []
+        for column, link in columns:
+            scores = column[keep]
+            counted = link and bool(np.isin(scores, (0.0, 1.0)).all())
+            found.append(Rows(order[places], examples, scores, link, counted))
+        return used, found, costs
+
+
+class _Table:
+    """Rows of numbers that are added to."""
+
+    def __init__(self, width: int) -> None:
+        self._data = np.empty((256, width))
+        self.count = 0
+
+    def add(self, row: Sequence[float]) -> None:
+        if self.count == len(self._data):
+            self._data = np.concatenate([self._data, np.empty_like(self._data)])
+        self._data[self.count] = row
+        self.count += 1
+
+    @property
+    def filled(self) -> Array:
+        return self._data[: self.count]
+
+
+def configuration(params: Mapping[str, Any]) -> str:
+    """A text that is the same for the same values."""
+    return repr(sorted(params.items(), key=lambda item: item[0]))
+
+
+def _score(row: Evaluation, name: str) -> float:
+    if name in row.scores:
+        return float(row.scores[name])
+    usage = row.usage
+    measured = {"cost": usage.cost, "tokens": usage.total_tokens, "calls": usage.calls, "latency": row.latency}
+    value = measured.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _oriented(scores: Array, sign: float) -> tuple[Array, bool]:
+    """Scores of which more is better, and whether they are shares; others come in units of their usual deviation."""
+    if len(scores) and scores.min() >= 0.0 and scores.max() <= 1.0:
+        return (scores if sign < 0 else 1.0 - scores), True
+    middle = np.median(scores)
+    scale = float(np.median(np.abs(scores - middle))) * 1.4826 or float(np.std(scores)) or 1.0
+    return np.clip(-sign * (scores - middle) / scale, -6.0, 6.0), False
+
+
+def _ranked(values: Array, violations: Array) -> Array:
+    """Normal scores of the ranks, infeasible trials below all others (Salinas et al., "A quantile-based approach for
+    hyperparameter transfer learning", 2020, section 4.1): the scale of an objective may be anything."""
+    if not len(values):
+        return values
+    order = np.lexsort((values, -violations))
+    same = np.append(False, (values[order][1:] == values[order][:-1]) & (np.diff(violations[order]) == 0))
+    group = np.cumsum(~same) - 1
+    means = np.bincount(group, weights=_quantiles(len(values))) / np.bincount(group)
+    found = np.empty(len(values))
+    found[order] = means[group]
+    return found
+
+
+@lru_cache(maxsize=8)
+def _quantiles(count: int) -> Array:
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((index + 0.5) / count) for index in range(count)])

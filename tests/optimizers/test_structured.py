@@ -1,0 +1,124 @@
+"""The structured search: it finds what is there, by few evaluations, and goes on where it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import Budget, Example, MockLM
+from dspex.errors import DefinitionError
+from dspex.optimizers import StructuredSearch
+from dspex.proposers import LabeledDemos
+from dspex.storage import InMemoryStorage
+from dspex.study import create_study
+from dspex.trials import TrialState
+from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
+
+
+def search(**options: Any) -> StructuredSearch:
+    return StructuredSearch(**{"evaluations": 120, "startup": 20, "proposers": [LabeledDemos()], **options})
+
+
+def test_it_finds_the_demos_with_fewer_evaluations_than_configurations_times_examples() -> None:
+    result = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+    assert result.significant
+    assert result.best is not None
+    assert result.best.score > 0.8
+    assert len(result.state[f"answer.{result.state['answer']}.demos"]) > 0
+    assert len(result.study.ledger) <= 120
+    assert {trial.state for trial in result.study.trials} <= {TrialState.PRUNED, TrialState.COMPLETE}
+    tried = {row.fingerprint for row in result.study.ledger}
+    assert len(tried) * 21 > 3 * len(result.study.ledger)
+
+
+def test_it_stays_within_its_evaluations_and_never_pays_twice() -> None:
+    result = search(evaluations=50).optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+    rows = [(row.fingerprint, row.example_id) for row in result.study.ledger]
+    assert len(rows) == len(set(rows)) <= 50
+
+
+def test_the_same_line_again_costs_nothing_and_says_the_same() -> None:
+    storage = InMemoryStorage()
+    first = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage)
+    model_object = lm()
+    again = search().optimize(Capitals(), trainset(), metric, lm=model_object, storage=storage)
+    assert not model_object.calls
+    assert again.state.fingerprint == first.state.fingerprint
+    assert len(again.study.trials) == len(first.study.trials)
+
+
+def test_a_flat_task_claims_no_gain() -> None:
+    def flat(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        country = asked_country(messages)
+        return {"reasoning": "", "capital": CAPITALS[country] if int(country.split()[1]) % 2 else "?"}
+
+    result = search().optimize(Capitals(), trainset(), metric, lm=MockLM(flat), storage=None)
+    assert not result.significant
+    assert "no significant gain" in result.report()
+
+
+@pytest.mark.parametrize("calls", [3, 40, 90])
+def test_when_the_budget_ends_the_best_so_far_comes_back(calls: int) -> None:
+    model_object = lm()
+    result = search().optimize(
+        Capitals(), trainset(), metric, lm=model_object, storage=None, budget=Budget(calls=calls)
+    )
+    assert len(model_object.calls) <= calls
+    assert "budget" in result.stopped.lower()
+    if calls == 90:
+        assert result.state.changes(), "what the model thinks best comes back, though nothing was run on all examples"
+
+
+def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened() -> None:
+    whole = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+    storage, calls = InMemoryStorage(), 0
+
+    def cut(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == 60:
+            raise KeyboardInterrupt
+        return model(messages, **params)
+
+    first = search(concurrency=1).optimize(Capitals(), trainset(), metric, lm=MockLM(cut), study="s", storage=storage)
+    assert first.stopped == "interrupted"
+    again = search().optimize(Capitals(), trainset(), metric, lm=lm(), study="s", storage=storage)
+    assert again.resumed_rows == 59
+    assert [dict(t.params) for t in again.study.trials] == [dict(t.params) for t in whole.study.trials]
+    assert {(r.fingerprint, r.example_id) for r in again.study.ledger} == {
+        (r.fingerprint, r.example_id) for r in whole.study.ledger
+    }
+    assert again.state.fingerprint == whole.state.fingerprint
+
+
+def test_an_objective_that_is_no_share_and_is_minimized() -> None:
+    def wrong(example: Example, prediction: Any) -> dict[str, float]:
+        return {"score": 100.0 * (example.capital != prediction.capital) + len(prediction.capital) / 10}
+
+    result = search(failure_score=200.0).optimize(
+        Capitals(), trainset(), wrong, lm=lm(), storage=None, objectives={"score": "minimize"}
+    )
+    assert result.best is not None
+    assert result.best.score < 25
+
+
+def test_a_study_of_ones_own_has_to_have_the_sampler() -> None:
+    program = Capitals()
+    study = create_study(space=program.space(), direction="maximize")
+    with pytest.raises(DefinitionError, match=r"has the sampler TPESampler.*create_study\(sampler=StructuredSampler"):
+        search().optimize(program, trainset(), metric, lm=lm(), study=study)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluations": 0}, "evaluations must be a whole number from 1 on, got 0"),
+        ({"revisit": 1}, "revisit must be a whole number from 2 on"),
+        ({"proposers": "demos"}, "proposers must be a list of proposers, got 'demos'"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        dspex.optimizers.StructuredSearch(**options)
