@@ -16,7 +16,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
-    "dspex.execution": ("Budget", "configure", "context", "settings"),
+    "dspex.execution": ("Budget", "UsageLedger", "configure", "context", "settings", "track_usage"),
     "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
     "dspex.modules": ("ChainOfThought", "Module", "ModuleChoice", "Predict", "ReAct"),
     "dspex.optimizers": (
@@ -117,9 +117,11 @@ if TYPE_CHECKING:
     )
     from dspex.execution import (
         Budget as Budget,
+        UsageLedger as UsageLedger,
         configure as configure,
         context as context,
         settings as settings,
+        track_usage as track_usage,
     )
     from dspex.lm import (
         LM as LM,

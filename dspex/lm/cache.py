@@ -121,9 +121,12 @@ class Cache:
         self._remember(key, found)
         return found
 
-    def put(self, key: str, response: LMResponse) -> None:
-        """Keep ``response`` under ``key``, unless there is one already."""
+    def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
+        """Keep ``response`` under ``key``, unless there is one already, or in its place."""
         kept = LMResponse(response.completions, response.usage.copy(), response.model, False, response.latency)
+        if replace:
+            with self._lock:
+                self._memory.pop(key, None)
         self._remember(key, kept)
         if self.path is None:
             return
@@ -133,7 +136,8 @@ class Cache:
             text = json.dumps(kept.to_json(), ensure_ascii=False, separators=(",", ":"))
             with self._file:
                 self._open().execute(
-                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (key, kept.model, text, time.time())
+                    f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO answers VALUES (?, ?, ?, ?)",
+                    (key, kept.model, text, time.time()),
                 )
         except (sqlite3.Error, StorageError, TypeError, ValueError) as error:
             # The answer is there and was paid for: losing it would be worse than not keeping it.

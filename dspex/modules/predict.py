@@ -152,7 +152,7 @@ class Predict(Module):
         lm = self._lm(run)
         adapter = self._adapter(run)
         request = self._request(lm, adapter, inputs, run)
-        response = yield Generate(lm, request)
+        response = yield Generate(lm, request, self._path)
         try:
             completions = []
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
