@@ -93,6 +93,9 @@ class BaseLM(ABC):
     keeps_time: ClassVar[bool] = False
     """Whether `_asend` itself ends with `LMTimeoutError` in time, so that no timer is put around it."""
 
+    ready: bool = True
+    """Whether `prepare` has nothing to do."""
+
     _types: ClassVar[dict[str, type[BaseLM]]] = {}
 
     def __init__(
@@ -144,6 +147,9 @@ class BaseLM(ABC):
     def _account(self) -> tuple[str, ...]:
         """What tells its limits apart from those of others; may hold a key, and is kept as a digest."""
         return (self.model, f"in this process, {id(self)}")
+
+    def prepare(self) -> None:
+        """Load what the first call needs, before the clock of its attempt starts."""
 
     # What a backend implements.
 

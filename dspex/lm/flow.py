@@ -81,6 +81,8 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
                 raise _nothing_to_replay(lm, request)
             if policy == "read":
                 cache = None
+    if not lm.ready:
+        lm.prepare()
     if lm.deadline is not None:
         ends = time.monotonic() + lm.deadline
         until = ends if until is None else min(ends, until)

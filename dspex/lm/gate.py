@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import secrets
 import threading
 import time
@@ -39,6 +40,8 @@ FIRST_COOLDOWN = 5.0
 LONGEST_COOLDOWN = 60.0
 
 _CHARACTERS_PER_TOKEN = 4
+
+_jitter = random.Random()
 
 
 class Breaker:
@@ -143,11 +146,11 @@ class Places:
 class Permit:
     """One call that was let through, to be ended by exactly one of the gate's ``answered`` and ``failed``."""
 
-    __slots__ = ("sent", "tokens")
+    __slots__ = ("taken", "tokens")
 
-    def __init__(self, tokens: float) -> None:
+    def __init__(self, tokens: float, taken: float) -> None:
         self.tokens = tokens
-        self.sent = time.monotonic()
+        self.taken = taken
 
 
 class Gate:
@@ -185,35 +188,45 @@ class Gate:
                     self.places.leave(place)
                     raise
         try:
-            tokens = yield from self._paced(model, request, until)
+            permit = yield from self._paced(model, request, until)
         except BaseException:
             if self.places is not None:
                 self.places.give()
             raise
-        return Permit(tokens)
+        return permit
 
-    def _paced(self, model: str, request: LMRequest, until: float | None) -> Generator[Wait, Any, float]:
+    def _paced(self, model: str, request: LMRequest, until: float | None) -> Generator[Wait, Any, Permit]:
         pace = self.pace
         read = (request.head.characters + characters(request.tail)) / _CHARACTERS_PER_TOKEN
         tokens = read + self._written
         while True:
+            taken = time.monotonic()
             wait = pace.take(tokens)
             if wait <= 0:
-                return tokens
+                return Permit(tokens, taken)
             try:
-                if wait > LONGEST_WAIT or (until is not None and wait >= until - time.monotonic()):
+                if pace.held() > LONGEST_WAIT or (until is not None and wait >= until - time.monotonic()):
                     raise LMRateLimitError(
                         f"{model} is over its rate limit, and lets the next call through in {wait:.3g} s only",
                         model=model,
                         retry_after=wait,
                     )
+            except BaseException:
+                pace.give_back(tokens)
+                raise
+            if wait > pace.horizon:
+                pace.give_back(tokens)
+                yield Pause(pace.horizon * _jitter.uniform(0.5, 1.0))
+                self._check(model)
+                continue
+            try:
                 yield Pause(wait)
                 self._check(model)
             except BaseException:
                 pace.give_back(tokens)
                 raise
             if not pace.held():
-                return tokens
+                return Permit(tokens, taken)
             # The provider has refused somebody in the meantime: get in line again.
             pace.give_back(tokens)
 
@@ -245,7 +258,7 @@ class Gate:
         self._leave()
         if isinstance(error, LMRateLimitError):
             self.breaker.succeeded()
-            self.pace.refused(permit.tokens, sent=permit.sent, retry_after=error.retry_after)
+            self.pace.refused(permit.tokens, taken=permit.taken, retry_after=error.retry_after)
             return
         self.pace.failed(permit.tokens)
         if isinstance(error, (LMConnectionError, LMServerError, LMTimeoutError)):

@@ -130,6 +130,16 @@ class LM(BaseLM):
             breaker=breaker,
         )
 
+    def _fresh(self) -> None:
+        super()._fresh()
+        self.ready = False
+
+    def prepare(self) -> None:
+        """Load litellm and look the provider up."""
+        provider.load()
+        provider.check_provider(self.model)
+        self.ready = True
+
     @property
     def api_base(self) -> str | None:
         """The address of its endpoint, without credentials in it; ``None`` for the provider's own."""
@@ -170,12 +180,18 @@ class LM(BaseLM):
     async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
         from dspex.lm.reading import Assembly
 
+        if self.model_type == "text":
+            # litellm does not tell the end of such a stream from its breaking off: in one piece, then.
+            async with aclosing(super()._astream(request, timeout)) as whole:
+                async for event in whole:
+                    yield event
+            return
         assembly = Assembly(self.model, self.price)
         raw = await self._called(request, timeout, stream=True)
         async with aclosing(self._deltas(raw, assembly, timeout)) as deltas:
             async for delta in deltas:
                 yield delta
-        yield assembly.response()
+        yield assembly.response(raw)
 
     async def _deltas(self, raw: Any, assembly: Assembly, timeout: float | None) -> AsyncGenerator[Delta, None]:
         chunks = aiter(raw)
@@ -204,11 +220,12 @@ class LM(BaseLM):
             arguments["stream"] = True
             if self.model_type != "responses":
                 arguments["stream_options"] = {"include_usage": True}
-        call = {
-            "chat": litellm.acompletion,
-            "text": litellm.atext_completion,
-            "responses": litellm.aresponses,
-        }[self.model_type]
+        if self.model_type == "chat":
+            call = litellm.acompletion
+        elif self.model_type == "text":
+            call = litellm.atext_completion
+        else:
+            call = provider.load_responses()
         failed: Exception
         try:
             raw = await call(**arguments)
@@ -251,8 +268,6 @@ class LM(BaseLM):
             model_type=self.model_type,
             marked=self.prompt_caching and needs_marks(self.model, request.head),
         )
-        if not self._checked:
-            provider.check_provider(self.model)
         if not arguments.get("api_key"):
             self._without_key(arguments)
         self._checked = True

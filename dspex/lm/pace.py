@@ -29,6 +29,14 @@ FORGOTTEN = 3.0
 _SLOWEST = 0.1
 """Calls a second, at least: one refusal may be a mistake."""
 
+TOLERATED = 0.15
+"""The share of refusals that is left to the retries: less are no limit met, and do no harm."""
+
+_OUTCOMES = 0.98
+"""The share of refusals is over the last fifty outcomes: each weighs this much of the next."""
+
+_FEWEST = 5.0
+
 _MEMORY = 10.0
 """Seconds over which the rate of what goes through is averaged."""
 
@@ -133,6 +141,7 @@ class Pace:
         self.tokens = Bucket(now=now)
         self._held_until = 0.0
         self._refused = self._empty = -math.inf
+        self._outcomes = self._refusals = 0.0
 
     def take(self, tokens: float) -> float:
         """Take one request of about so many tokens; gives the seconds to wait before it is sent."""
@@ -142,6 +151,11 @@ class Pace:
                 self._held_until = 0.0
             wait = max(self.requests.take(1.0, now=now), self.tokens.take(tokens, now=now))
             return max(wait, self._held_until - now)
+
+    @property
+    def horizon(self) -> float:
+        """Seconds: who has to wait longer asks again then, since the rate will be another."""
+        return max(1.0, 2.0 / min(self.requests.rate, 1.0))
 
     def held(self) -> float:
         """Seconds for which the provider does not want to be asked at all."""
@@ -168,6 +182,8 @@ class Pace:
         """A request that took ``tokens`` was answered and used so many."""
         now = time.monotonic()
         with self._lock:
+            self._outcomes = _OUTCOMES * self._outcomes + 1.0
+            self._refusals *= _OUTCOMES
             self.requests.give_back(1.0, 1.0)
             self.tokens.give_back(tokens, used)
             self.requests.succeed(now=now)
@@ -179,8 +195,8 @@ class Pace:
             self.requests.give_back(1.0, 1.0)
             self.tokens.give_back(tokens, tokens)
 
-    def refused(self, tokens: float, *, sent: float, retry_after: float | None) -> None:
-        """A request sent at ``sent`` was one too many; nobody asks again for ``retry_after`` seconds."""
+    def refused(self, tokens: float, *, taken: float, retry_after: float | None) -> None:
+        """A request taken at ``taken`` was one too many; nobody asks again for ``retry_after`` seconds."""
         now = time.monotonic()
         with self._lock:
             self.requests.give_back(1.0, 1.0)
@@ -188,9 +204,15 @@ class Pace:
             if retry_after is not None:
                 self._held_until = max(self._held_until, now + retry_after)
             # A provider that says when there will be room is taken at its word. Otherwise go slower, but what was
-            # on its way at the last refusal says nothing about the rate since then.
-            if self._empty < sent and self._refused <= sent:
+            # in line or on its way when the rate was last set says nothing about that rate.
+            if taken < self._refused:
+                return
+            self._outcomes = _OUTCOMES * self._outcomes + 1.0
+            self._refusals = _OUTCOMES * self._refusals + 1.0
+            many = self._outcomes >= _FEWEST and self._refusals > TOLERATED * self._outcomes
+            if many and self._empty < taken:
                 self._refused = now
+                self._outcomes = self._refusals = 0.0
                 self.requests.refuse(now=now)
                 self.tokens.refuse(now=now)
 

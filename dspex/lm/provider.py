@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
 import os
 import re
+import sys
 import threading
 import time
+import types
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,9 +36,11 @@ __all__ = [
     "cost_of",
     "headers_of",
     "load",
+    "load_responses",
     "missing_keys",
     "output_bound",
     "price_bound",
+    "stream_end",
     "tells",
     "typed",
 ]
@@ -59,6 +66,38 @@ def load() -> Any:
                 litellm.telemetry = False  # of older versions
                 _loaded = litellm
     return _loaded
+
+
+def load_responses() -> Any:
+    """litellm's function for the responses interface.
+
+    litellm looks there for tools of its proxy's MCP gateway, which imports the package ``mcp``, used or not. We use no
+    gateway: where that package is missing, litellm is told that there is none.
+    """
+    litellm = load()
+    gateway = "litellm.responses.mcp.litellm_proxy_mcp_handler"
+    with _loading:
+        if gateway not in sys.modules and importlib.util.find_spec("mcp") is None:
+            module = types.ModuleType(gateway)
+            module.LiteLLM_Proxy_MCP_Handler = _NoGateway  # type: ignore[attr-defined]  # what it is asked for
+            sys.modules[gateway] = module
+    return litellm.aresponses
+
+
+class _NoGateway:
+    @staticmethod
+    def should_use_litellm_mcp_gateway(tools: Any = None) -> bool:
+        return False
+
+
+def stream_end(stream: Any) -> tuple[bool, Any]:
+    """Whether the provider ended ``stream`` itself, and the usage it told, if any.
+
+    litellm makes an end up when there was none, and counts tokens itself when the provider told none.
+    """
+    ended = bool(getattr(stream, "received_finish_reason", None) or getattr(stream, "intermittent_finish_reason", None))
+    told = [usage for chunk in getattr(stream, "chunks", ()) if (usage := getattr(chunk, "usage", None)) is not None]
+    return ended, told[-1] if told else None
 
 
 def check_provider(model: str) -> None:
@@ -282,6 +321,9 @@ _PREFIX = re.compile(r"^(litellm\.)?(\w*(Error|Exception|Timeout)\w*( Error)?\s*
 
 def _detail(error: Exception) -> str:
     text = _PREFIX.sub("", str(error)).strip()
+    if text.startswith("{"):  # the body as it came
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            text = str(json.loads(text)["error"]["message"])
     return (text or type(error).__name__)[:500]
 
 
@@ -294,14 +336,19 @@ def _root(error: Exception) -> str:
 def headers_of(raw: Any) -> dict[str, str]:
     """The headers of a response or an error of litellm's, by name in lower case."""
     hidden = getattr(raw, "_hidden_params", None)
+    hidden = hidden if isinstance(hidden, Mapping) else {}
     for holder in (
         getattr(raw, "_response_headers", None),
-        hidden.get("headers") if isinstance(hidden, Mapping) else None,
+        hidden.get("headers"),
+        hidden.get("additional_headers"),
         getattr(raw, "litellm_response_headers", None),
         getattr(getattr(raw, "response", None), "headers", None),
     ):
         try:
-            headers = {str(name).lower(): str(value) for name, value in dict(holder or {}).items()}
+            headers = {
+                str(name).lower().removeprefix("llm_provider-"): str(value)
+                for name, value in dict(holder or {}).items()
+            }
         except (TypeError, ValueError):
             continue
         if headers:

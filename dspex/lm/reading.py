@@ -33,17 +33,15 @@ class Assembly:
         self._model = model
         self._price = price
         self._parts: dict[int, _Parts] = {}
-        self._usage: Any = None
         self._whole: Any = None
 
     def take(self, chunk: Any) -> Iterator[Delta]:
         """What is new in ``chunk``."""
         kind = getattr(chunk, "type", None)
+        kind = getattr(kind, "value", kind)
         if isinstance(kind, str) and kind.startswith("response."):
-            yield from self._take_event(str(kind), chunk)
+            yield from self._take_event(kind, chunk)
             return
-        if (usage := getattr(chunk, "usage", None)) is not None:
-            self._usage = usage
         for choice in getattr(chunk, "choices", None) or ():
             index = int(getattr(choice, "index", 0) or 0)
             parts = self._parts.setdefault(index, _Parts())
@@ -68,18 +66,19 @@ class Assembly:
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self._whole = event.response
 
-    def response(self) -> LMResponse:
-        """The whole answer; raises `LMServerError` when its end did not come."""
+    def response(self, stream: Any) -> LMResponse:
+        """The whole answer, once ``stream`` is exhausted; raises `LMServerError` when its end did not come."""
         if self._whole is not None:
             cost = provider.cost_of(self._model, getattr(self._whole, "usage", None))
             account = _account(getattr(self._whole, "usage", None), self._price, cost)
             return _checked([_completion_of_output(self._whole)], account, self._model)
-        if not self._parts or any(parts.finish_reason is None for parts in self._parts.values()):
+        ended, usage = provider.stream_end(stream)
+        if not ended:
             raise LMServerError(
                 f"{self._model} ended its stream before the answer was complete", model=self._model, billed=True
             )
         completions = [parts.completion() for _, parts in sorted(self._parts.items())]
-        account = _account(self._usage, self._price, provider.cost_of(self._model, self._usage))
+        account = _account(usage, self._price, provider.cost_of(self._model, usage))
         return _checked(completions, account, self._model)
 
 

@@ -76,7 +76,12 @@ class Turn(Wait):
     async def wait(self, run: Run | None) -> None:
         import asyncio
 
-        async with asyncio.timeout(self.left):
-            await asyncio.wrap_future(self.place)
+        try:
+            async with asyncio.timeout(self.left):
+                await asyncio.wrap_future(self.place)
+        except TimeoutError:
+            if run is not None:
+                run.check()  # its time being up is the better reason
+            raise
         if run is not None:
             run.check()
