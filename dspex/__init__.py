@@ -52,6 +52,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
 }
 _ROOMS = (
     "adapters",
+    "cli",
     "data",
     "errors",
     "evaluate",
@@ -77,6 +78,7 @@ __all__ = sorted([*_HOMES, *_ROOMS])
 if TYPE_CHECKING:
     from dspex import (
         adapters as adapters,
+        cli as cli,
         data as data,
         errors as errors,
         evaluate as evaluate,

@@ -150,6 +150,7 @@ class BaseLM(ABC):
 
     def prepare(self) -> None:
         """Load what the first call needs, before the clock of its attempt starts."""
+        self.ready = True
 
     # What a backend implements.
 

@@ -60,9 +60,10 @@ def discrepancies(endings: dict[str, Ending], usage: Usage, total: Usage, books:
                 wrong.append(f"{text}: paid {seen.get('answered', 0)} times ({seen})")
         elif "answered" in seen:
             wrong.append(f"{text}: paid, and ended in {ending!r} ({seen})")
-        elif ("content filter" in seen) != isinstance(ending, LMContentFilterError):
-            wrong.append(f"{text}: {ending!r} ({seen})")
-        elif ("context window" in seen) != isinstance(ending, LMContextWindowError):
+        elif ("content filter" in seen, "context window" in seen) != (
+            isinstance(ending, LMContentFilterError),
+            isinstance(ending, LMContextWindowError),
+        ):
             wrong.append(f"{text}: {ending!r} ({seen})")
     answered = [text for text, seen in outcomes.items() if "answered" in seen]
     requests = sum(sum(seen.values()) for seen in outcomes.values())

@@ -104,10 +104,8 @@ class FaultServer:
 
     def _send(self, writer: Any, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
-            + body
-        )
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+        writer.write(head.encode() + body)
 
     def _refuse(self, writer: Any, status: int, message: str, code: str, headers: Any = None) -> bool:
         error = {"message": message, "type": "error", "param": None, "code": code}
