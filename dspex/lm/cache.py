@@ -30,12 +30,6 @@ __all__ = ["Cache", "default_cache"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
-_ROW = 150
-"""Bytes that an entry takes besides its text."""
-
-_FULL = 0.65
-"""The share of a file that is content: keys are digests, so its pages are never full."""
-
 _PUT = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
     "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
@@ -301,12 +295,15 @@ class Cache:
         self._unchecked = 0.0
         if self.max_age is not None:
             connection.execute("DELETE FROM answers WHERE created <= ?", (now - self.max_age,))
-        size = connection.execute("SELECT total(length(response) + ?) FROM answers", (_ROW,)).fetchone()[0]
-        if size > _FULL * self.max_bytes:
+        # Answers lie in the order they came, so that the oldest leave whole pages free, which are used again.
+        pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+        size = pages * _pragma(connection, "page_size")
+        if size > 0.9 * self.max_bytes:
+            excess = 1.0 - 0.8 * self.max_bytes / size
+            count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
             connection.execute(
-                "DELETE FROM answers WHERE key IN (SELECT key FROM (SELECT key, total(length(response) + ?) "
-                "OVER (ORDER BY created, key) AS upto FROM answers) WHERE upto <= ?)",
-                (_ROW, size - 0.8 * _FULL * self.max_bytes),
+                "DELETE FROM answers WHERE created <= (SELECT created FROM answers ORDER BY created LIMIT 1 OFFSET ?)",
+                (max(0, int(count * excess) - 1),),
             )
 
     def close(self) -> None:
@@ -388,7 +385,7 @@ class Cache:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, "
-                "response TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID"
+                "response TEXT NOT NULL, created REAL NOT NULL)"
             )
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

@@ -180,10 +180,10 @@ def test_a_file_makes_room_for_new_answers_by_the_oldest(path: Path, clock: Cloc
         clock.now += 1
         cache.put(f"{number:04}", response("x" * 1000))
     kept = [row["key"] for row in cache.rows()]
-    assert 100 < len(kept) < 250
+    assert 100 < len(kept) < 200
     assert kept == [f"{number:04}" for number in range(1000 - len(kept), 1000)]
     cache.close()
-    assert path.stat().st_size < 1.2 * 300_000
+    assert path.stat().st_size <= 300_000
 
 
 def test_a_file_that_is_too_large_when_it_gets_a_limit(path: Path, clock: Clock) -> None:
@@ -193,7 +193,7 @@ def test_a_file_that_is_too_large_when_it_gets_a_limit(path: Path, clock: Clock)
     limited = Cache(path, max_bytes=100_000, max_age=50.0)
     assert limited is Cache(path)
     limited.put("last", response("x"))
-    assert len(limited) < 51
+    assert len(limited) <= 51
     assert pickle.loads(pickle.dumps(limited)).max_bytes == 100_000
 
 
