@@ -22,8 +22,8 @@ from _measure import QUICK, table, verdict
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dspex.lm import LM, LMResponse  # noqa: E402 - from this checkout
-from tests.lm.books import ask_all, discrepancies  # noqa: E402 - as above
+from dspex.lm import LMResponse  # noqa: E402 - from this checkout
+from tests.lm.books import CountingLM, ask_all, discrepancies  # noqa: E402 - as above
 
 CALLS = 500 if QUICK else 10_000
 CONCURRENCY = 200
@@ -33,12 +33,14 @@ PATIENCE = 60.0
 
 def main() -> int:
     provider = subprocess.Popen(
-        [sys.executable, "-m", "tests.lm.faults", "0", "1.0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.lm.faults", "0", "1.1"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert provider.stdout is not None
     try:
         url = provider.stdout.readline().strip()
-        lm = LM("openai/served", api_base=url, api_key="none", cache=False, retries=8, timeout=PATIENCE, price=(1, 2))
+        lm = CountingLM(
+            "openai/served", api_base=url, api_key="none", cache=False, retries=8, timeout=PATIENCE, price=(1, 2)
+        )
         began = time.perf_counter()
         endings, usage, total = asyncio.run(ask_all(lm, CALLS, concurrency=CONCURRENCY, streamed=STREAMED))
         seconds = time.perf_counter() - began
@@ -46,7 +48,7 @@ def main() -> int:
             books = json.load(answer)
     finally:
         provider.terminate()
-    wrong = discrepancies(endings, usage, total, books, CALLS)
+    wrong = discrepancies(endings, usage, total, books, lm)
     faults = sum((Counter(outcomes) for outcomes in books["outcomes"].values()), Counter())
     requests = faults.total()
     answered = sum(isinstance(ending, LMResponse) for ending in endings.values())
@@ -55,9 +57,13 @@ def main() -> int:
         ["what the provider did", "requests", "share"],
         [[name, f"{count:,}", f"{count / requests:.1%}"] for name, count in faults.most_common()],
     )
-    print(f"  {answered:,} answered, {CALLS - answered:,} typed as failed; {usage}\n")
+    print(
+        f"  {answered:,} answered, {CALLS - answered:,} typed as failed; {usage}; {lm.unsent} attempts found no connection\n"
+    )
     for what in wrong[:20]:
         print(f"  wrong: {what}")
+    if len(endings) != CALLS:
+        wrong.append(f"{CALLS - len(endings)} calls are lost")
     failed = 1 - faults["answered"] / requests
     return verdict(
         {

@@ -220,12 +220,11 @@ class LM(BaseLM):
             arguments["stream"] = True
             if self.model_type != "responses":
                 arguments["stream_options"] = {"include_usage": True}
-        if self.model_type == "chat":
-            call = litellm.acompletion
-        elif self.model_type == "text":
-            call = litellm.atext_completion
-        else:
-            call = provider.load_responses()
+        call = {
+            "chat": litellm.acompletion,
+            "text": litellm.atext_completion,
+            "responses": litellm.aresponses,
+        }[self.model_type]
         failed: Exception
         try:
             raw = await call(**arguments)

@@ -224,7 +224,8 @@ def account_of(headers: Mapping[str, str], name: str) -> Account | None:
     ...             "x-ratelimit-reset-tokens": "1m6s"}, "tokens")
     Account(limit=1000.0, remaining=900.0, reset=66.0)
     """
-    for pattern in (f"x-ratelimit-{{}}-{name}", f"anthropic-ratelimit-{name}-{{}}"):
+    # Anthropic's first: litellm says the same in OpenAI's way, and leaves the reset out.
+    for pattern in (f"anthropic-ratelimit-{name}-{{}}", f"x-ratelimit-{{}}-{name}"):
         limit, remaining = headers.get(pattern.format("limit")), headers.get(pattern.format("remaining"))
         if limit is None or remaining is None:
             continue

@@ -36,7 +36,6 @@ __all__ = [
     "cost_of",
     "headers_of",
     "load",
-    "load_responses",
     "missing_keys",
     "output_bound",
     "price_bound",
@@ -64,24 +63,22 @@ def load() -> Any:
                     # Its remarks on its own housekeeping are no news of ours, and could quote what is sent.
                     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
                 litellm.telemetry = False  # of older versions
+                _without_gateway()
                 _loaded = litellm
     return _loaded
 
 
-def load_responses() -> Any:
-    """litellm's function for the responses interface.
+def _without_gateway() -> None:
+    """Tell litellm that there is no MCP gateway, where the package that its gateway needs is missing.
 
-    litellm looks there for tools of its proxy's MCP gateway, which imports the package ``mcp``, used or not. We use no
-    gateway: where that package is missing, litellm is told that there is none.
+    At each call with tools, and at each of the responses interface, litellm looks for tools of its proxy's gateway, and
+    fails when it cannot import ``mcp`` for that. Our tools are none of its gateway's.
     """
-    litellm = load()
     gateway = "litellm.responses.mcp.litellm_proxy_mcp_handler"
-    with _loading:
-        if gateway not in sys.modules and importlib.util.find_spec("mcp") is None:
-            module = types.ModuleType(gateway)
-            module.LiteLLM_Proxy_MCP_Handler = _NoGateway  # type: ignore[attr-defined]  # what it is asked for
-            sys.modules[gateway] = module
-    return litellm.aresponses
+    if gateway not in sys.modules and importlib.util.find_spec("mcp") is None:
+        module = types.ModuleType(gateway)
+        module.LiteLLM_Proxy_MCP_Handler = _NoGateway  # type: ignore[attr-defined]  # what it is asked for
+        sys.modules[gateway] = module
 
 
 class _NoGateway:

@@ -6,12 +6,23 @@ import asyncio
 from typing import Any
 
 from dspex.data import Usage
-from dspex.errors import LMContentFilterError, LMContextWindowError, LMError
+from dspex.errors import LMConnectionError, LMContentFilterError, LMContextWindowError, LMError
 from dspex.execution import Run, track_usage
 from dspex.lm import LM, LMRequest, LMResponse
 from tests.lm.faults import MIX, expected
 
 Ending = LMResponse | LMError
+
+
+class CountingLM(LM):
+    """Counts the attempts that could not be sent, of which the server knows nothing."""
+
+    unsent = 0
+
+    def may_be_billed(self, error: BaseException) -> bool:  # asked once for each failed attempt
+        billed = super().may_be_billed(error)
+        self.unsent += isinstance(error, LMConnectionError) and not billed
+        return billed
 
 
 def texts_of(calls: int) -> list[str]:
@@ -45,12 +56,12 @@ async def ask_all(
     return endings, run.usage, ledger.total
 
 
-def discrepancies(endings: dict[str, Ending], usage: Usage, total: Usage, books: Any, calls: int) -> list[str]:
+def discrepancies(endings: dict[str, Ending], usage: Usage, total: Usage, books: Any, lm: CountingLM) -> list[str]:
     """What is wrong, in words; nothing when each call is answered right or typed as failed, and all is accounted."""
     wrong = []
     outcomes = books["outcomes"]
-    if set(endings) != set(texts_of(calls)):
-        wrong.append(f"{calls - len(endings)} calls are lost")
+    if set(endings) != set(outcomes):
+        wrong.append(f"{len(outcomes)} calls came, {len(endings)} have ended")
     for text, ending in endings.items():
         seen = outcomes.get(text, {})
         if isinstance(ending, LMResponse):
@@ -70,7 +81,7 @@ def discrepancies(endings: dict[str, Ending], usage: Usage, total: Usage, books:
     broken = sum(seen.get(name, 0) for seen in outcomes.values() for name, (_, worked) in MIX.items() if worked)
     for name, ours, theirs in (
         ("answers", usage.calls, len(answered)),
-        ("failed attempts", usage.failed_calls, requests - len(answered)),
+        ("failed attempts", usage.failed_calls - lm.unsent, requests - len(answered)),
         ("tokens read", usage.prompt_tokens, sum(expected(text)[1] for text in answered)),
         ("tokens written", usage.completion_tokens, sum(expected(text)[2] for text in answered)),
         ("calls of unknown cost", usage.unknown_calls, broken),
