@@ -57,9 +57,8 @@ def main() -> int:
         ["what the provider did", "requests", "share"],
         [[name, f"{count:,}", f"{count / requests:.1%}"] for name, count in faults.most_common()],
     )
-    print(
-        f"  {answered:,} answered, {CALLS - answered:,} typed as failed; {usage}; {lm.unsent} attempts found no connection\n"
-    )
+    print(f"  {answered:,} answered, {CALLS - answered:,} typed as failed; {usage}")
+    print(f"  {lm.unsent} further attempts found no connection\n")
     for what in wrong[:20]:
         print(f"  wrong: {what}")
     if len(endings) != CALLS:
