@@ -125,8 +125,17 @@ class Usage:
     def copy(self) -> Usage:
         """An account of its own with the same numbers."""
         twin = Usage.__new__(Usage)
-        for name in Usage.__slots__:
-            setattr(twin, name, getattr(self, name))
+        # One by one: each answer that is cached is copied.
+        twin.calls = self.calls
+        twin.cached_calls = self.cached_calls
+        twin.failed_calls = self.failed_calls
+        twin.prompt_tokens = self.prompt_tokens
+        twin.completion_tokens = self.completion_tokens
+        twin.cache_read_tokens = self.cache_read_tokens
+        twin.cache_write_tokens = self.cache_write_tokens
+        twin.known_cost = self.known_cost
+        twin.saved_cost = self.saved_cost
+        twin.unknown_calls = self.unknown_calls
         return twin
 
     def __bool__(self) -> bool:
@@ -151,10 +160,10 @@ class Usage:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
         """The account that `to_json` wrote; counts that are missing are zero."""
-        usage = cls(saved_cost=data.get("saved_cost", 0.0))
-        for name in Usage.__slots__:
-            if name != "saved_cost" and name in data:
-                setattr(usage, name, data[name])
+        usage = cls()
+        for name, value in data.items():
+            if name in _NAMES:
+                setattr(usage, name, value)
         return usage
 
     def __str__(self) -> str:
@@ -184,6 +193,9 @@ class Usage:
 
     def __repr__(self) -> str:
         return f"<Usage: {self}>"
+
+
+_NAMES = frozenset(Usage.__slots__)
 
 
 def _count(number: int, noun: str) -> str:

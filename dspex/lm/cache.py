@@ -380,6 +380,7 @@ class Cache:
         connection.execute("PRAGMA journal_mode = WAL")
         # Safe against a killed process; only a crash of the machine may lose the newest answers.
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA mmap_size = 268435456")  # reads without a system call each
         if version < _SCHEMA_VERSION:
             # Several processes may come here at once: each statement is right when it is repeated.
             connection.execute("BEGIN IMMEDIATE")

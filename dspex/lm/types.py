@@ -312,6 +312,8 @@ class Completion:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Completion:
         """The completion that `to_json` wrote."""
+        if len(data) == 2 and "finish_reason" in data:  # nearly all are
+            return cls(data["text"], data["finish_reason"])
         return cls(
             data["text"],
             data.get("finish_reason"),
