@@ -13,11 +13,15 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["await_in_background", "iterate_in_background"]
 
 R = TypeVar("R")
+
+_GRACE = 1.0
+"""Seconds that a caller waits for what it cancelled to end."""
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -34,6 +38,7 @@ def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = No
     42
     """
     result: Future[R] = Future()
+    finished = threading.Event()
     tasks: list[asyncio.Task[R]] = []
     loop = _running()
 
@@ -43,6 +48,7 @@ def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = No
         task.add_done_callback(finish)
 
     def finish(task: asyncio.Task[R]) -> None:
+        finished.set()
         if not result.set_running_or_notify_cancel():
             if not task.cancelled():
                 task.exception()  # looked at, so that it is not reported as lost
@@ -60,6 +66,7 @@ def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = No
         if not result.done():
             result.cancel()
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            finished.wait(_GRACE)
         raise
 
 
@@ -80,7 +87,8 @@ def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None
                 left = max(0.0, left - (time.monotonic() - began))
             yield item
     finally:
-        await_in_background(stream.aclose())
+        with suppress(RuntimeError):  # it is still running, if it took longer to cancel than it was waited for
+            await_in_background(stream.aclose())
 
 
 async def _next(stream: AsyncGenerator[R, None]) -> R:

@@ -30,6 +30,7 @@ __all__ = ["Cache", "default_cache"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _PUT = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
     "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
@@ -181,7 +182,7 @@ class Cache:
         import sqlite3
 
         try:
-            text = json.dumps(kept.to_json(), ensure_ascii=False, separators=(",", ":"))
+            text = _encode(kept.to_json())
             with self._file:
                 connection = self._open()
                 connection.execute(_PUT, (key, kept.model, text, now, stale))
