@@ -10,6 +10,7 @@ from dspex.adapters import Adapter, adapter_named
 from dspex.data import Example, Prediction
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
+from dspex.execution.settings import checked_policy
 from dspex.lm import BaseLM
 from dspex.lm.flow import seeded_params
 from dspex.lm.named import lm_named
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predict"]
 
-_ARGUMENTS = ("instructions", "demos", "temperature", "max_tokens", "model", "adapter", "lm", "signature")
+_ARGUMENTS = ("instructions", "demos", "cache", "temperature", "max_tokens", "model", "adapter", "lm", "signature")
 
 
 class Predict(Module):
@@ -57,6 +58,8 @@ class Predict(Module):
         adapter: ``"chat"``, ``"json"`` or ``"lines"``, or an `Adapter`; None is the configured one, else chat.
         lm: a model object for this predictor alone; ``model`` comes before it.
         n: completions per call; the prediction's fields are the first one's.
+        cache: what its calls do with the model's cache, such as ``"off"`` or ``"refresh"`` (see `dspex.execution.
+            Settings`); None leaves it to ``dspex.context(cache=...)`` and the model.
         params: further parameters of the call, such as ``top_p=0.9``.
 
     Raises:
@@ -89,7 +92,7 @@ class Predict(Module):
 
     signature: type[Signature]
     _is_predictor: ClassVar[bool] = True
-    _without_modules: ClassVar[frozenset[str]] = frozenset({"signature", "lm", "n", "params", "_own_adapter"})
+    _without_modules: ClassVar[frozenset[str]] = frozenset({"signature", "lm", "n", "cache", "params", "_own_adapter"})
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Predict(Module):
         adapter: str | Adapter | Domain[str] | Variable[Any] | None = None,
         lm: BaseLM | None = None,
         n: int = 1,
+        cache: bool | str | None = None,
         **params: Any,
     ) -> None:
         for name in params:
@@ -115,6 +119,7 @@ class Predict(Module):
         self.signature = ensure_signature(signature)
         self.lm = lm
         self.n = n
+        self.cache = None if cache is None else checked_policy(cache)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
@@ -214,7 +219,7 @@ class Predict(Module):
             params = own
         if run.seed is not None and lm is not None:
             params = seeded_params(lm, params, run.seed)
-        return adapter.request(
+        request = adapter.request(
             self.signature,
             instructions=self._value("instructions"),
             demos=self._value("demos"),
@@ -223,6 +228,9 @@ class Predict(Module):
             params=params,
             rollout_id=run.rollout_id,
         )
+        if self.cache is not None:
+            request.cache = self.cache  # it was made just now, so nobody else has it
+        return request
 
     def _value(self, name: str) -> Any:
         # In a run nearly every variable has its value in the instance; asking the class's descriptor, which

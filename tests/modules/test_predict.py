@@ -173,3 +173,12 @@ def test_render_shows_the_exact_messages_of_every_predictor() -> None:
 def test_a_misspelt_argument_does_not_go_to_the_model() -> None:
     with pytest.raises(DefinitionError, match=r"did you mean temperature="):
         Predict("question -> answer", tempature=0.3)
+
+
+def test_the_cache_of_its_calls() -> None:
+    lm = dspex.MockLM([{"answer": "x"}], repeat=True, cache=dspex.Cache())
+    for policy in (None, None, False, "refresh", "read"):
+        dspex.Predict("question -> answer", lm=lm, cache=policy)(question="?")
+    assert len(lm.calls) == 3
+    with pytest.raises(DefinitionError, match="cache must be one of"):
+        dspex.Predict("question -> answer", cache="sometimes")
