@@ -62,14 +62,12 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
     policy = request.cache or settings.cache or lm.cache_policy
     if cache is None:
         if policy == "replay":
-            raise _nothing_to_replay(lm, request)
+            return (yield from _replayed(lm, request, run, path))
     elif policy == "off":
         cache = None
     else:
         key = lm.key(request)
-        if policy == "write" or policy == "refresh":
-            found = None
-        else:
+        if policy != "write" and policy != "refresh":
             found = cache.get(key)
             if found is not None:
                 usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
@@ -78,7 +76,7 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
                 _remember(lm, request, response)
                 return response
             if policy == "replay":
-                raise _nothing_to_replay(lm, request)
+                return (yield from _replayed(lm, request, run, path))
             if policy == "read":
                 cache = None
     if not lm.ready:
@@ -250,10 +248,16 @@ def _suited(request: LMRequest, lm: BaseLM) -> LMRequest:
     return request.replace(**changes) if changes else request
 
 
-def _nothing_to_replay(lm: BaseLM, request: LMRequest) -> ReplayMissError:
+def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str) -> Flow:
+    """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then."""
+    for other in lm.fallbacks:
+        try:
+            return (yield from flow(other, _suited(request, other).replace(cache="replay"), run, path))
+        except ReplayMissError:
+            continue
     if lm.cache is None:
-        return ReplayMissError(f"{lm.model} has no cache to replay from: make it with dspex.LM(..., cache=True)")
-    return ReplayMissError(
+        raise ReplayMissError(f"{lm.model} has no cache to replay from: make it with dspex.LM(..., cache=True)")
+    raise ReplayMissError(
         f"there is no answer to replay for this call of {lm.model} (key {lm.key(request)[:16]}...): "
         "lm.explain_key(request) says what it was looked up under; leave replay to ask the model"
     )

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dspex.data import Example, Usage
-from dspex.errors import DefinitionError, ReplayMissError, StorageError
+from dspex.errors import DefinitionError, LMAuthError, ReplayMissError, StorageError
 from dspex.evaluate import Evaluate
 from dspex.execution import context, map_threads, track_usage
 from dspex.lm import LM, Cache, Completion, LMRequest, LMResponse, MockLM
@@ -308,6 +308,23 @@ def test_a_replay_that_misses_stops_an_evaluation(path: Path) -> None:
         assert Evaluate(devset[:2], metric, progress=False)(program).score == paid.score == 1.0
         with pytest.raises(ReplayMissError):
             Evaluate(devset, metric, progress=False)(program)
+
+
+def test_a_replay_finds_what_a_fallback_answered(path: Path) -> None:
+    cache = Cache(path)
+    lm = MockLM(
+        ["from a"],
+        model="mock/a",
+        failures=[LMAuthError],
+        cache=cache,
+        fallbacks=[MockLM(["x"], model="mock/b"), MockLM(["from c"], model="mock/c", cache=cache)],
+    )
+    lm.fallbacks[0]._failure = lambda number: LMAuthError("no")  # type: ignore[attr-defined]
+    assert lm("?") == ["from c"]
+    assert lm("?", cache="replay") == ["from c"]
+    assert len(lm.calls) == 1
+    with pytest.raises(ReplayMissError, match="mock/a"):
+        lm("another", cache="replay")
 
 
 def test_a_key_says_what_it_is_made_of() -> None:
