@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> from dspex.lm import Cache, MockLM
     >>> _ = MockLM(["Paris"], cache=Cache("answers.db"))("Capital of France?")
     >>> main(["cache", "stats", "--path", "answers.db"])  # doctest: +ELLIPSIS
-    /.../answers.db: 1 answers, 0.0 MB
+    /.../answers.db: 1 answers, ... MB
     from ...
              1  mock/mock
     0

@@ -28,7 +28,7 @@ def cache() -> Cache:
 def test_stats(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "stats"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{cache.path}: 3 answers, 0.1 MB\nfrom ")
+    assert shown.startswith(f"{cache.path}: 3 answers, ")
     assert "         2  mock/one\n         1  mock/two\n" in shown
     assert main(["cache", "stats", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"] == {"mock/one": 2, "mock/two": 1}
