@@ -22,7 +22,7 @@ SLOW = 300.0
 MIX = {
     "limit": (0.03, False),
     "limit with Retry-After": (0.03, False),
-    "error 500": (0.03, False),
+    "error 500": (0.04, False),
     "error 503": (0.02, False),
     "reset": (0.03, True),
     "malformed": (0.02, True),
