@@ -24,7 +24,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
-    "dspex.execution": ("Budget", "configure", "context", "settings"),
+    "dspex.execution": ("Budget", "UsageLedger", "configure", "context", "settings", "track_usage"),
     "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
     "dspex.modules": ("ChainOfThought", "Module", "ModuleChoice", "Predict", "ReAct"),
     "dspex.optimizers": (
@@ -70,6 +70,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
 }
 _ROOMS = (
     "adapters",
+    "cli",
     "data",
     "errors",
     "evaluate",
@@ -98,6 +99,7 @@ __all__ = sorted([*_HOMES, *_ROOMS])
 if TYPE_CHECKING:
     from dspex import (
         adapters as adapters,
+        cli as cli,
         data as data,
         errors as errors,
         evaluate as evaluate,
@@ -144,9 +146,11 @@ if TYPE_CHECKING:
     )
     from dspex.execution import (
         Budget as Budget,
+        UsageLedger as UsageLedger,
         configure as configure,
         context as context,
         settings as settings,
+        track_usage as track_usage,
     )
     from dspex.lm import (
         LM as LM,

@@ -12,7 +12,9 @@
     │   ├── LMRateLimitError                 ... because of a rate limit                    (retried)
     │   ├── LMConnectionError                ... because the model could not be reached     (retried)
     │   ├── LMServerError                    ... because the provider failed (5xx)          (retried)
+    │   ├── LMCircuitOpenError               ... as it keeps failing, and was not asked     (retried later)
     │   ├── LMAuthError                      ... missing or refused credentials
+    │   ├── LMBillingError                   ... the account that pays has nothing left
     │   ├── LMContextWindowError             ... the prompt is longer than the model reads
     │   ├── LMContentFilterError             ... the provider's filter stopped it
     │   └── LMRequestError                   ... the request itself is invalid, or the model unknown
@@ -23,6 +25,7 @@
     ├── BudgetExceeded                       a call that would have gone past the budget
     ├── StudyError                           a study, trial, sampler or pruner used wrongly
     └── StorageError                         a study, cache or program file that cannot be read or written
+        └── ReplayMissError                  an answer that is to be replayed and is not in the cache
 
     TrialPruned                              control flow, on purpose outside the tree
 
@@ -42,6 +45,8 @@ __all__ = [
     "DefinitionError",
     "DspexError",
     "LMAuthError",
+    "LMBillingError",
+    "LMCircuitOpenError",
     "LMConnectionError",
     "LMContentFilterError",
     "LMContextWindowError",
@@ -52,6 +57,7 @@ __all__ = [
     "LMTimeoutError",
     "MetricError",
     "ParseError",
+    "ReplayMissError",
     "StateError",
     "StorageError",
     "StudyError",
@@ -90,23 +96,36 @@ class LMError(DspexError):
     """A call to a language model that gave no answer.
 
     ``model`` is the model's name and ``retry_after`` the provider's wish in seconds, when it gave one.
+    ``billed`` says whether the provider may bill the call all the same: a call that was refused costs nothing,
+    one that was cut off or answered illegibly may cost anything.
     """
 
     infrastructure = True
+    _billed: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, model: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        retry_after: float | None = None,
+        billed: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.model = model
         self.retry_after = retry_after
+        self.billed = self._billed if billed is None else billed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), str(self), {"model": self.model, "retry_after": self.retry_after}))
+        state = {"model": self.model, "retry_after": self.retry_after, "billed": self.billed}
+        return (_rebuild, (type(self), str(self), state))
 
 
 class LMTimeoutError(LMError):
     """The model did not answer in time."""
 
     retryable = True
+    _billed = True
 
 
 class LMRateLimitError(LMError):
@@ -127,8 +146,18 @@ class LMServerError(LMError):
     retryable = True
 
 
+class LMCircuitOpenError(LMError):
+    """The model failed so often in a row that it is left alone for ``retry_after`` seconds; nothing was sent."""
+
+    retryable = True
+
+
 class LMAuthError(LMError):
     """Credentials are missing or were refused."""
+
+
+class LMBillingError(LMError):
+    """The account that pays for the model has nothing left, or a cap on its spending is reached."""
 
 
 class LMContextWindowError(LMError):
@@ -201,6 +230,10 @@ class StudyError(DspexError):
 
 class StorageError(DspexError):
     """A study, cache or program file that cannot be read or written."""
+
+
+class ReplayMissError(StorageError):
+    """A call that was to be answered from the cache alone, and is not in it."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - control flow and Optuna's name for it, not an error

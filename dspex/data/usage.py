@@ -15,6 +15,8 @@ class Usage:
     answer. ``cost`` is in US dollars and ``None`` when it is not known; one unknown cost makes the sum
     unknown. ``known_cost`` is the part that is known and ``unknown_calls`` counts the calls missing from it.
     ``saved_cost`` is what the cached calls would have cost, again ``None`` when it is not known.
+    Of ``prompt_tokens``, ``cache_read_tokens`` were read from the provider's own prompt cache and
+    ``cache_write_tokens`` written to it.
 
     Not locked: an account shared by threads (a `Run`'s) is guarded by its owner.
 
@@ -29,6 +31,8 @@ class Usage:
     """
 
     __slots__ = (
+        "cache_read_tokens",
+        "cache_write_tokens",
         "cached_calls",
         "calls",
         "completion_tokens",
@@ -47,6 +51,8 @@ class Usage:
     known_cost: float
     saved_cost: float | None
     unknown_calls: int
+    cache_read_tokens: int
+    cache_write_tokens: int
 
     def __init__(
         self,
@@ -59,7 +65,11 @@ class Usage:
         cost: float | None = 0.0,
         saved_cost: float | None = 0.0,
         unknown_calls: int = 0,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
     ) -> None:
+        self.cache_read_tokens = cache_read_tokens
+        self.cache_write_tokens = cache_write_tokens
         self.calls = calls
         self.cached_calls = cached_calls
         self.failed_calls = failed_calls
@@ -91,6 +101,9 @@ class Usage:
         self.failed_calls += other.failed_calls
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
+        if other.cache_read_tokens or other.cache_write_tokens:
+            self.cache_read_tokens += other.cache_read_tokens
+            self.cache_write_tokens += other.cache_write_tokens
         self.known_cost += other.known_cost
         self.unknown_calls += other.unknown_calls
         if other.saved_cost is None:
@@ -112,8 +125,17 @@ class Usage:
     def copy(self) -> Usage:
         """An account of its own with the same numbers."""
         twin = Usage.__new__(Usage)
-        for name in Usage.__slots__:
-            setattr(twin, name, getattr(self, name))
+        # One by one: each answer that is cached is copied.
+        twin.calls = self.calls
+        twin.cached_calls = self.cached_calls
+        twin.failed_calls = self.failed_calls
+        twin.prompt_tokens = self.prompt_tokens
+        twin.completion_tokens = self.completion_tokens
+        twin.cache_read_tokens = self.cache_read_tokens
+        twin.cache_write_tokens = self.cache_write_tokens
+        twin.known_cost = self.known_cost
+        twin.saved_cost = self.saved_cost
+        twin.unknown_calls = self.unknown_calls
         return twin
 
     def __bool__(self) -> bool:
@@ -138,10 +160,10 @@ class Usage:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
         """The account that `to_json` wrote; counts that are missing are zero."""
-        usage = cls(saved_cost=data.get("saved_cost", 0.0))
-        for name in Usage.__slots__:
-            if name != "saved_cost" and name in data:
-                setattr(usage, name, data[name])
+        usage = cls()
+        for name, value in data.items():
+            if name in _NAMES:
+                setattr(usage, name, value)
         return usage
 
     def __str__(self) -> str:
@@ -155,6 +177,8 @@ class Usage:
         if notes:
             parts[0] += f" ({', '.join(notes)})"
         parts.append(_count(self.total_tokens, "token"))
+        if self.cache_read_tokens:
+            parts[-1] += f" ({self.cache_read_tokens:,} from the provider's cache)"
         if not self.unknown_calls:
             parts.append(_dollars(self.known_cost))
         else:
@@ -169,6 +193,9 @@ class Usage:
 
     def __repr__(self) -> str:
         return f"<Usage: {self}>"
+
+
+_NAMES = frozenset(Usage.__slots__)
 
 
 def _count(number: int, noun: str) -> str:

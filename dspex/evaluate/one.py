@@ -222,6 +222,8 @@ class ExampleRun:
             self._usage = self.usage.copy()
         self._run = run = self.terms.new_run(self.rollout)
         run.deadline = self._deadline
+        run.trial = self.trial
+        run.example = self.example
         return run
 
     def _pause_before_retry(self, error: Exception, tries: int) -> float | None:

@@ -17,6 +17,7 @@ from dspex.execution.executor import (
 from dspex.execution.outcome import Outcome, Outcomes
 from dspex.execution.run import Run, TraceEntry
 from dspex.execution.settings import Settings, configure, context, current, settings
+from dspex.execution.tracking import UsageLedger, track_usage
 
 __all__ = [
     "Activation",
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Settings",
     "TraceEntry",
+    "UsageLedger",
     "active_run",
     "configure",
     "context",
@@ -41,4 +43,5 @@ __all__ = [
     "settings",
     "stream_async",
     "stream_threads",
+    "track_usage",
 ]

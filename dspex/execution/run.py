@@ -58,7 +58,8 @@ class Run:
     ``usage`` and ``trace`` fill while it goes on, also when it ends in an error. ``deadline`` (seconds, or a
     `Deadline`), ``budget`` and `cancel` end it: at its next boundary (`check`) it raises. ``settings`` are
     those that held where the run was made, and ``budget`` is theirs unless one is given. ``rollout_id`` tells
-    repeated executions of the same inputs apart; ``seed`` goes to models that take one.
+    repeated executions of the same inputs apart; ``seed`` goes to models that take one. ``trial`` (its number) and
+    ``example`` are what it belongs to, if anything, for the ledgers of `dspex.track_usage`.
 
     Threads may share a run. It lives in one process: pickle a program without its run.
 
@@ -80,11 +81,13 @@ class Run:
         "budget",
         "cancelled",
         "deadline",
+        "example",
         "rollout_id",
         "seed",
         "settings",
         "started",
         "trace",
+        "trial",
         "usage",
     )
 
@@ -97,6 +100,8 @@ class Run:
     settings: Settings
     started: float
     cancelled: bool
+    trial: int | None
+    example: Any
 
     def __init__(
         self,
@@ -116,6 +121,8 @@ class Run:
         self.trace = []
         self.started = time.perf_counter()
         self.cancelled = False
+        self.trial = None
+        self.example = None
         self._reason = ""
         self._wake: threading.Event | None = None
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.execution.budget import Budget
 
-__all__ = ["Settings", "configure", "context", "current", "settings"]
+__all__ = ["CACHE_POLICIES", "Settings", "checked_policy", "configure", "context", "current", "settings"]
 
 
 def _lm(value: Any) -> Any:
@@ -67,6 +67,21 @@ def _callbacks(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+CACHE_POLICIES = ("on", "read", "write", "refresh", "off", "replay")
+
+
+def checked_policy(value: Any) -> str:
+    """One of the things that a call may do with a cache; `Settings` says what they are."""
+    if value is True or value is False:
+        return "on" if value else "off"
+    if isinstance(value, str) and value in CACHE_POLICIES:
+        return value
+    raise DefinitionError(
+        f"cache must be one of {', '.join(map(repr, CACHE_POLICIES))}, not {value!r} ({type(value).__name__}); "
+        'write for example dspex.context(cache="refresh")'
+    )
+
+
 class Settings:
     """One immutable set of defaults; a `Run` keeps the one it started with.
 
@@ -76,20 +91,28 @@ class Settings:
         the `Budget` that every model call counts against.
     ``callbacks``
         a tuple of observers.
+    ``cache``
+        what calls do with the caches of their models: ``"on"`` (look, and keep), ``"read"`` (look only), ``"write"``
+        (ask, and keep what is new), ``"refresh"`` (ask, and replace), ``"off"``, or ``"replay"``, where a call that
+        is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model.
     ``track_usage``
         whether each prediction carries the usage of its own calls (the run's totals are always kept).
+    ``ledgers``
+        those of the `track_usage` blocks around.
 
     >>> Settings().lm is None
     True
     """
 
-    __slots__ = ("adapter", "budget", "callbacks", "lm", "track_usage")
+    __slots__ = ("adapter", "budget", "cache", "callbacks", "ledgers", "lm", "track_usage")
 
     lm: Any
     adapter: Any
     budget: Budget | None
     callbacks: tuple[Any, ...]
+    cache: str | None
     track_usage: bool
+    ledgers: tuple[Any, ...]
 
     def __init__(
         self,
@@ -98,14 +121,18 @@ class Settings:
         adapter: Any = None,
         budget: Budget | None = None,
         callbacks: Iterable[Any] = (),
+        cache: str | None = None,
         track_usage: bool = True,
+        ledgers: Iterable[Any] = (),
     ) -> None:
         setter = object.__setattr__
         setter(self, "lm", _lm(lm))
         setter(self, "adapter", _adapter(adapter))
         setter(self, "budget", _budget(budget))
         setter(self, "callbacks", _callbacks(callbacks))
+        setter(self, "cache", None if cache is None else checked_policy(cache))
         setter(self, "track_usage", bool(track_usage))
+        setter(self, "ledgers", tuple(ledgers))
 
     def replace(self, **changes: Any) -> Settings:
         """Settings with some values changed; a name that does not exist raises `DefinitionError`."""
@@ -136,7 +163,7 @@ class Settings:
     __hash__ = None  # type: ignore[assignment]  # callbacks and models need not be hashable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.as_dict(),))
+        return (_rebuild, ({**self.as_dict(), "ledgers": ()},))  # they are kept in one process
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
@@ -178,7 +205,7 @@ def current() -> Settings:
 
 
 def configure(**changes: Any) -> None:
-    """Set process-wide defaults: ``lm=``, ``adapter=``, ``budget=``, ``callbacks=``, ``track_usage=``.
+    """Set process-wide defaults: those of `Settings`, such as ``lm=`` and ``budget=``.
 
     May be called from any thread, at any time; runs that have started keep what they started with. ``None``
     takes a default away. Raises `DefinitionError` for an unknown name or a value of the wrong kind.

@@ -7,6 +7,7 @@ from dspex.lm.cache import Cache
 from dspex.lm.lm import LM
 from dspex.lm.mock import MockLM
 from dspex.lm.named import lm_named, register_lm
+from dspex.lm.streams import Delta, Restart, StreamEvent
 from dspex.lm.transcript import Transcript, inspect_history
 from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBlock
 
@@ -15,11 +16,14 @@ __all__ = [
     "BaseLM",
     "Cache",
     "Completion",
+    "Delta",
     "LMRequest",
     "LMResponse",
     "Message",
     "MessageBlock",
     "MockLM",
+    "Restart",
+    "StreamEvent",
     "Transcript",
     "inspect_history",
     "lm_named",

@@ -1,15 +1,14 @@
 """What all language models have in common.
 
-`dspex.lm.flow` says what happens around each call; here it is driven, blocking and awaiting, and a model has
-its parameters, its identity and its saved form.
+`dspex.lm.flow` says what happens around each call, `dspex.lm.driving` drives it; here a model has its parameters,
+its identity and its saved form.
 """
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -25,10 +24,22 @@ from dspex.execution.active import active_run
 from dspex.execution.executor import in_thread
 from dspex.execution.run import Run
 from dspex.lm.cache import Cache, default_cache
-from dspex.lm.flow import Pause, flow, seeded
+from dspex.lm.driving import adrive, adrive_stream, drive, drive_stream
+from dspex.lm.flow import flow, seeded
+from dspex.lm.gate import Gate, Places
 from dspex.lm.keys import Keys
-from dspex.lm.options import checked_cache, checked_price, checked_retries, checked_timeout, saved_options
+from dspex.lm.options import (
+    checked_cache,
+    checked_count,
+    checked_deadline,
+    checked_fallbacks,
+    checked_price,
+    checked_retries,
+    checked_timeout,
+    saved_options,
+)
 from dspex.lm.secrets import is_secret
+from dspex.lm.streams import Delta, StreamEvent, deltas_of
 from dspex.lm.transcript import Transcript
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
 
@@ -43,13 +54,28 @@ class BaseLM(ABC):
     ``params``
         what goes with each request unless the request says otherwise (``temperature``, ``max_tokens``, ...).
     ``cache``
-        ``False``, ``True`` for the one that all programs of this user share, or a `dspex.lm.Cache`.
+        ``False``, ``True`` for the one that all programs of this user share, or a `dspex.lm.Cache`; or ``"read"``,
+        ``"write"``, ``"refresh"``, ``"replay"``: ``True``, and what calls do with it (`dspex.execution.Settings`
+        says what these are; ``dspex.context(cache=...)`` and ``lm(..., cache=...)`` come before).
     ``retries``
         how often a call is made again after a timeout, a rate limit, a lost connection or a server error.
     ``timeout``
         seconds for one attempt; ``None`` for no limit. A run's deadline shortens it.
     ``price``
         dollars per million tokens, ``(input, output)``; ``None`` when not known.
+    ``deadline``
+        seconds for a whole call: all attempts, all waiting, and the fallbacks; ``None`` for no limit.
+    ``fallbacks``
+        models to ask, in order, when this one is over its limit (after the retries), fails, is not reached, answers
+        too late, is left alone by its circuit breaker, is too small for the prompt, or is not paid for or not open
+        to these credentials; not when the request is invalid or its content refused. Both models' calls are counted,
+        the response names the one that answered, and its answer is cached as its own, so that this one is asked
+        first again.
+    ``max_concurrency``
+        attempts that are on their way at once, at most, of this model and its copies in this process.
+    ``breaker``
+        after so many failures of the world in a row the model is left alone for some seconds: calls end in
+        `LMCircuitOpenError` (or go to the fallbacks) until a probe is answered; ``None`` for never.
 
     Models are immutable and may be shared by threads and tasks; `copy` gives one with other parameters. They
     pickle (without cached answers and history). Secrets are in no repr, no JSON and no cache.
@@ -67,17 +93,24 @@ class BaseLM(ABC):
     keeps_time: ClassVar[bool] = False
     """Whether `_asend` itself ends with `LMTimeoutError` in time, so that no timer is put around it."""
 
+    ready: bool = True
+    """Whether `prepare` has nothing to do."""
+
     _types: ClassVar[dict[str, type[BaseLM]]] = {}
 
     def __init__(
         self,
         model: str,
         *,
-        cache: bool | Cache = False,
+        cache: bool | str | Cache = False,
         retries: int = 3,
         timeout: float | None = 60.0,
         price: tuple[float, float] | None = None,
         params: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
+        fallbacks: Iterable[BaseLM] = (),
+        max_concurrency: int | None = None,
+        breaker: int | None = None,
     ) -> None:
         if not isinstance(model, str) or not model:
             raise DefinitionError(
@@ -90,7 +123,12 @@ class BaseLM(ABC):
         given = {name: value for name, value in (params or {}).items() if value is not None}
         self._params = {name: value for name, value in given.items() if not is_secret(name)}
         self._secrets = {name: value for name, value in given.items() if is_secret(name)}
-        self._cache_choice = checked_cache(cache)
+        self._cache_choice, self.cache_policy = checked_cache(cache)
+        self.deadline = checked_deadline(deadline)
+        self.fallbacks = checked_fallbacks(fallbacks)
+        self.max_concurrency = checked_count("max_concurrency", max_concurrency)
+        self.breaker = checked_count("breaker", breaker)
+        self._places = None if self.max_concurrency is None else Places(self.max_concurrency)
         self._fresh()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -102,6 +140,20 @@ class BaseLM(ABC):
         self._keys = Keys(self._identify(), self._params)
         self.recent: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
         self._cache: Cache | Literal[False] | None = False  # False: not looked up yet
+        # For the models of this process there is nothing to learn, and so no gate unless one is asked for.
+        guarded = self.breaker is not None or self._places is not None
+        self.gate = Gate(self._account(), places=self._places, threshold=self.breaker) if guarded else None
+
+    def _account(self) -> tuple[str, ...]:
+        """What tells its limits apart from those of others; may hold a key, and is kept as a digest."""
+        return (self.model, f"in this process, {id(self)}")
+
+    def prepare(self) -> None:
+        """Load what the first call would load, so that it takes no longer than the others.
+
+        No call is made and no network is used. Raises what the first call would.
+        """
+        self.ready = True
 
     # What a backend implements.
 
@@ -112,6 +164,25 @@ class BaseLM(ABC):
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
         """One attempt, awaiting; by default `_send` in a thread of its own."""
         return await in_thread(self._send, request, timeout)
+
+    def _stream(self, request: LMRequest, timeout: float | None) -> Generator[Delta | LMResponse, None, None]:
+        """One attempt, blocking, piece by piece, the whole response last; by default in one piece."""
+        response = self._send(request, timeout)
+        yield from deltas_of(response)
+        yield response
+
+    async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
+        """One attempt, awaiting, as `_stream`."""
+        response = await self._asend(request, timeout)
+        for delta in deltas_of(response):
+            yield delta
+        yield response
+
+    def _late(self, timeout: float | None) -> LMTimeoutError:
+        return LMTimeoutError(
+            f"{self.model} did not answer in {timeout:.3g} s; give it more time with dspex.LM(..., timeout=...)",
+            model=self.model,
+        )
 
     def _identify(self) -> dict[str, Any]:
         """What tells its answers apart from those of other models, besides the parameters; plain data."""
@@ -125,20 +196,16 @@ class BaseLM(ABC):
         """Dollars per million tokens, (input, output), at most."""
         return self.price
 
-    def prepare(self) -> None:  # noqa: B027 - most models have nothing to load
-        """Load what the first call would load, so that it takes no longer than the others.
-
-        No call is made, no network is used, and nothing is raised: what is wrong comes out at the call.
-        """
-
     def may_be_billed(self, error: BaseException) -> bool:
         """Whether a call that ended in ``error`` may have to be paid for all the same."""
-        return not isinstance(error, LMError) or isinstance(error, LMTimeoutError)
+        return error.billed if isinstance(error, LMError) else True
 
     # Calls.
 
-    def generate(self, request: LMRequest, run: Run | None = None) -> LMResponse:
+    def generate(self, request: LMRequest, run: Run | None = None, path: str = "") -> LMResponse:
         """Answer ``request``, counting it in ``run`` (by default the one that is going on here, if any).
+
+        ``path`` is the asking module's, for ledgers of usage.
 
         Raises an `LMError`, `DeadlineExceeded` when the run's time is up or it was cancelled,
         `BudgetExceeded` when the call does not fit into the budget, and `StorageError` when the cache
@@ -148,67 +215,40 @@ class BaseLM(ABC):
             run = active_run()
         if run is not None and run.seed is not None:
             request = seeded(self, request, run.seed)
-        steps = flow(self, request, run)
-        try:
-            step = next(steps)
-            while True:
-                answer = None
-                try:
-                    if not isinstance(step, Pause):
-                        answer = self._send(request, step)
-                    elif run is not None:
-                        run.pause(step.seconds)
-                    else:
-                        time.sleep(step.seconds)
-                except BaseException as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as stop:
-            response: LMResponse = stop.value
-            return response
+        return drive(flow(self, request, run, path), run)
 
-    async def agenerate(self, request: LMRequest, run: Run | None = None) -> LMResponse:
+    async def agenerate(self, request: LMRequest, run: Run | None = None, path: str = "") -> LMResponse:
         """`generate`, awaiting; cancelling the task cancels the call."""
         if run is None:
             run = active_run()
         if run is not None and run.seed is not None:
             request = seeded(self, request, run.seed)
-        steps = flow(self, request, run)
-        try:
-            step = next(steps)
-            while True:
-                answer = None
-                try:
-                    if isinstance(step, Pause):
-                        import asyncio
+        return await adrive(flow(self, request, run, path), run)
 
-                        await asyncio.sleep(step.seconds)
-                        if run is not None:
-                            run.check()
-                    elif step is None or self.keeps_time:
-                        answer = await self._asend(request, step)
-                    else:
-                        answer = await self._timed(request, step)
-                except BaseException as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as stop:
-            response: LMResponse = stop.value
-            return response
+    def stream(self, request: LMRequest, run: Run | None = None, path: str = "") -> Generator[StreamEvent, None, None]:
+        """As `generate`, piece by piece: `Delta` in order, and at the end the `LMResponse`.
 
-    async def _timed(self, request: LMRequest, timeout: float) -> LMResponse:
-        import asyncio
+        A call that is cut off and made again says so with a `Restart`. An answer from the cache streams too, and a
+        streamed answer is cached as any other. Closing the generator cancels the call, which is counted as failed.
 
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                return await self._asend(request, timeout)
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise LMTimeoutError(f"{self.model} did not answer in {timeout:.3g} s", model=self.model) from error
+        >>> from dspex.lm import MockLM
+        >>> *deltas, response = MockLM(["Paris it is"]).stream(LMRequest.of("Capital of France?"))
+        >>> [delta.text for delta in deltas], response.text
+        (['Paris ', 'it ', 'is'], 'Paris it is')
+        """
+        if run is None:
+            run = active_run()
+        if run is not None and run.seed is not None:
+            request = seeded(self, request, run.seed)
+        return drive_stream(flow(self, request, run, path), run)
+
+    def astream(self, request: LMRequest, run: Run | None = None, path: str = "") -> AsyncGenerator[StreamEvent, None]:
+        """`stream`, awaiting."""
+        if run is None:
+            run = active_run()
+        if run is not None and run.seed is not None:
+            request = seeded(self, request, run.seed)
+        return adrive_stream(flow(self, request, run, path), run)
 
     def __call__(
         self,
@@ -243,7 +283,8 @@ class BaseLM(ABC):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it can do: some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``."""
+        """What it can do, some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``, ``tools``,
+        ``reasoning``, ``vision``, ``audio``, ``pdf``, ``prompt_caching``."""
         return frozenset()
 
     @property
@@ -267,6 +308,19 @@ class BaseLM(ABC):
             choice = self._cache_choice
             self._cache = default_cache() if choice is True else choice or None
         return self._cache
+
+    def explain_key(self, request: LMRequest) -> dict[str, Any]:
+        """What the `key` of ``request`` is made of, as plain data: two calls with other keys differ in it.
+
+        ``hashed`` is the very text whose SHA-256 is ``key``. Secrets, ``timeout``, ``retries``, ``fallbacks`` and
+        whatever else does not change an answer are no part of it.
+
+        >>> from dspex.lm import MockLM
+        >>> explained = MockLM(["Paris"]).explain_key(LMRequest.of("Capital of France?", temperature=0.0))
+        >>> explained["params"], explained["messages"]
+        ({'temperature': 0.0}, [{'role': 'user', 'content': 'Capital of France?'}])
+        """
+        return self._keys.explain(request)
 
     def key(self, request: LMRequest) -> str:
         """What ``request`` is cached under: SHA-256 of the model, the parameters and every word of it."""
@@ -362,7 +416,13 @@ class BaseLM(ABC):
             "retries": self.retries,
             "timeout": self.timeout,
             "price": None if self.price is None else list(self.price),
-            "cache": bool(self._cache_choice),
+            "cache": self.cache_policy
+            if self._cache_choice and self.cache_policy != "on"
+            else bool(self._cache_choice),
+            "deadline": self.deadline,
+            "fallbacks": [other.to_json() for other in self.fallbacks],
+            "max_concurrency": self.max_concurrency,
+            "breaker": self.breaker,
         }
 
     @staticmethod
@@ -379,6 +439,8 @@ class BaseLM(ABC):
                 "(import the module of a custom one first)"
             )
         try:
+            if "fallbacks" not in given and data.get("fallbacks"):
+                given["fallbacks"] = tuple(BaseLM.from_json(one) for one in data["fallbacks"])
             return known._from_json(data, **given)
         except (KeyError, TypeError) as error:
             raise StateError(f"this describes no {kind}: {data!r:.200} ({error})") from error
@@ -389,12 +451,13 @@ class BaseLM(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("_keys", "recent", "_cache"):
+        for name in ("_keys", "recent", "_cache", "gate", "_places"):
             state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._places = None if self.max_concurrency is None else Places(self.max_concurrency)
         self._fresh()
 
     def __eq__(self, other: object) -> bool:

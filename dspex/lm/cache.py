@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import threading
 import time
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,11 @@ __all__ = ["Cache", "default_cache"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_PUT = (
+    "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+    "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
+)
 
 
 class Cache:
@@ -35,6 +42,12 @@ class Cache:
 
     Safe to share between threads; any number of processes may use one file. Caches of one path are one object
     in a process. The ``memory_entries`` used last stay in memory.
+
+    ``max_age``
+        seconds for which an answer is used; older ones are asked for again. ``None`` for ever.
+    ``max_bytes``
+        about how large the file may get; the answers that are there longest make room for new ones. ``None`` for no
+        limit. Limits that are given again, for the same path, hold from then on.
 
     A file that is damaged, is no cache, or cannot be opened raises `StorageError` at its first use, before
     anything is paid for. When an answer that was paid for cannot be written, it is a warning.
@@ -51,9 +64,32 @@ class Cache:
     path: Path | None
     memory_entries: int
 
-    def __new__(cls, path: str | os.PathLike[str] | None = None, *, memory_entries: int = 10_000) -> Cache:
+    max_age: float | None
+    max_bytes: int | None
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        memory_entries: int = 10_000,
+        max_age: float | None = None,
+        max_bytes: int | None = None,
+    ) -> Cache:
+        for name, value, example in (("max_age", max_age, "30 * 86_400"), ("max_bytes", max_bytes, "2_000_000_000")):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise DefinitionError(
+                    f"{name} must be more than 0, or None for no limit, not {value!r} ({type(value).__name__}); "
+                    f"write for example {name}={example}"
+                )
         if path is None:
-            return cls._make(None, memory_entries)
+            if max_bytes is not None:
+                raise DefinitionError(
+                    f"max_bytes={max_bytes!r} limits a file, and this cache has none; write memory_entries=..., or "
+                    'dspex.lm.Cache("answers.db", max_bytes=...)'
+                )
+            alone = cls._make(None, memory_entries)
+            alone.max_age = max_age
+            return alone
         if not isinstance(path, (str, os.PathLike)):
             raise DefinitionError(
                 f"path must be a file name or None (memory only), not {path!r} ({type(path).__name__}); "
@@ -64,6 +100,11 @@ class Cache:
             cache = cls._shared.get(str(place))
             if cache is None:
                 cache = cls._shared[str(place)] = cls._make(place, memory_entries)
+            if max_age is not None:
+                cache.max_age = max_age
+            if max_bytes is not None:
+                cache.max_bytes = int(max_bytes)
+                cache._unchecked = math.inf  # the file may be too large already
             return cache
 
     @classmethod
@@ -76,11 +117,14 @@ class Cache:
         cache = object.__new__(cls)
         cache.path = path
         cache.memory_entries = memory_entries
+        cache.max_age = cache.max_bytes = None
         cache._memory = OrderedDict()
+        cache._unchecked = 0.0
         cache._reset()
         return cache
 
-    _memory: OrderedDict[str, LMResponse]
+    _memory: OrderedDict[str, tuple[LMResponse, float]]  # with the moment each was kept
+    _unchecked: float  # bytes written since the file's size was looked at
     _lock: threading.Lock
     _file: threading.Lock
     _connection: sqlite3.Connection | None
@@ -99,42 +143,53 @@ class Cache:
         """The answer under ``key``, as it was put; ``None`` when there is none."""
         memory = self._memory
         with self._lock:
-            found = memory.get(key)
-            if found is not None:
-                memory.move_to_end(key)
-                return found
+            kept = memory.get(key)
+            if kept is not None:
+                if self.max_age is None or kept[1] > time.time() - self.max_age:
+                    memory.move_to_end(key)
+                    return kept[0]
+                del memory[key]
         if self.path is None:
             return None
         import sqlite3
 
         try:
             with self._file:
-                row = self._open().execute("SELECT response FROM answers WHERE key = ?", (key,)).fetchone()
+                row = self._open().execute("SELECT response, created FROM answers WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise self._damaged(error) from error
-        if row is None:
+        if row is None or (self.max_age is not None and row[1] <= time.time() - self.max_age):
             return None
         try:
             found = LMResponse.from_json(json.loads(row[0]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
-        self._remember(key, found)
+        self._remember(key, found, row[1])
         return found
 
-    def put(self, key: str, response: LMResponse) -> None:
-        """Keep ``response`` under ``key``, unless there is one already."""
+    def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
+        """Keep ``response`` under ``key``, unless there is one already, or in its place."""
         kept = LMResponse(response.completions, response.usage.copy(), response.model, False, response.latency)
-        self._remember(key, kept)
+        now = time.time()
+        # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
+        stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
+        with self._lock:
+            if key in self._memory and self._memory[key][1] <= stale:
+                del self._memory[key]
+        self._remember(key, kept, now)
         if self.path is None:
             return
         import sqlite3
 
         try:
-            text = json.dumps(kept.to_json(), ensure_ascii=False, separators=(",", ":"))
+            text = _encode(kept.to_json())
             with self._file:
-                self._open().execute(
-                    "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (key, kept.model, text, time.time())
-                )
+                connection = self._open()
+                connection.execute(_PUT, (key, kept.model, text, now, stale))
+                if self.max_bytes is not None:
+                    self._unchecked += len(text)
+                    if self._unchecked > self.max_bytes / 16:
+                        self._trim(connection, now)
         except (sqlite3.Error, StorageError, TypeError, ValueError) as error:
             # The answer is there and was paid for: losing it would be worse than not keeping it.
             if not self._warned:
@@ -142,18 +197,115 @@ class Cache:
                 message = f"answers are not kept in the cache {self.path}: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    def clear(self) -> None:
-        """Forget all answers, in the file too."""
+    def clear(self, *, older_than: float | None = None, model: str | None = None) -> int:
+        """Forget all answers, or those older than so many seconds, or one model's; gives how many, in the file too."""
+        before = math.inf if older_than is None else time.time() - older_than
         with self._lock:
-            self._memory.clear()
-        if self.path is not None:
+            gone = [
+                key
+                for key, (answer, created) in self._memory.items()
+                if created < before and model in (None, answer.model)
+            ]
+            for key in gone:
+                del self._memory[key]
+        if self.path is None:
+            return len(gone)
+        import sqlite3
+
+        try:
+            with self._file:
+                connection = self._open()
+                count = connection.execute(
+                    "DELETE FROM answers WHERE created < ? AND (? IS NULL OR model = ?)", (before, model, model)
+                ).rowcount
+                if count and connection.execute("PRAGMA freelist_count").fetchone()[0]:
+                    connection.execute("VACUUM")
+                return int(count)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def stats(self) -> dict[str, Any]:
+        """``entries``, ``bytes`` on disk, ``oldest`` and ``newest`` (seconds since 1970), and ``models`` by name.
+
+        >>> Cache().stats()["entries"]
+        0
+        """
+        if self.path is None:
+            with self._lock:
+                kept = list(self._memory.values())
+            models = Counter(answer.model for answer, _ in kept)
+            found = [(models[model], model, min(at for _, at in kept), max(at for _, at in kept)) for model in models]
+        else:
             import sqlite3
 
+            query = "SELECT count(*), model, min(created), max(created) FROM answers GROUP BY model"
             try:
                 with self._file:
-                    self._open().execute("DELETE FROM answers")
+                    found = self._open().execute(query).fetchall()
             except sqlite3.Error as error:
                 raise self._damaged(error) from error
+        return {
+            "path": None if self.path is None else str(self.path),
+            "entries": sum(row[0] for row in found),
+            "bytes": self._size(),
+            "oldest": min((row[2] for row in found), default=None),
+            "newest": max((row[3] for row in found), default=None),
+            "models": {model: count for count, model, *_ in sorted(found, reverse=True)},
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every entry, oldest first: ``key``, ``model``, ``created`` and the ``response`` as plain data."""
+        if self.path is None:
+            with self._lock:
+                kept = list(self._memory.items())
+            for key, (answer, created) in sorted(kept, key=lambda item: item[1][1]):
+                yield {"key": key, "model": answer.model, "created": created, "response": answer.to_json()}
+            return
+        import sqlite3
+
+        last: tuple[float, str] = (-math.inf, "")
+        while True:  # in pages, so that nobody who writes has to wait
+            try:
+                with self._file:
+                    page = (
+                        self._open()
+                        .execute(
+                            "SELECT key, model, created, response FROM answers WHERE (created, key) > (?, ?) "
+                            "ORDER BY created, key LIMIT 1000",
+                            last,
+                        )
+                        .fetchall()
+                    )
+                for key, model, created, text in page:
+                    yield {"key": key, "model": model, "created": created, "response": json.loads(text)}
+            except (sqlite3.Error, ValueError) as error:
+                raise self._damaged(error) from error
+            if not page:
+                return
+            last = (page[-1][2], page[-1][0])
+
+    def _size(self) -> int:
+        if self.path is None:
+            return 0
+        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def _trim(self, connection: sqlite3.Connection, now: float) -> None:
+        """Make room in the file: what is too old, and then what is there longest."""
+        assert self.max_bytes is not None
+        self._unchecked = 0.0
+        if self.max_age is not None:
+            connection.execute("DELETE FROM answers WHERE created <= ?", (now - self.max_age,))
+        # Answers lie in the order they came, so that the oldest leave whole pages free, which are used again.
+        pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+        size = pages * _pragma(connection, "page_size")
+        if size > 0.9 * self.max_bytes:
+            excess = 1.0 - 0.8 * self.max_bytes / size
+            count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+            connection.execute(
+                "DELETE FROM answers WHERE created <= (SELECT created FROM answers ORDER BY created LIMIT 1 OFFSET ?)",
+                (max(0, int(count * excess) - 1),),
+            )
 
     def close(self) -> None:
         """Close the file; it opens again when it is used."""
@@ -180,9 +332,9 @@ class Cache:
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.get(key) is not None
 
-    def _remember(self, key: str, response: LMResponse) -> None:
+    def _remember(self, key: str, response: LMResponse, created: float) -> None:
         with self._lock:
-            self._memory.setdefault(key, response)
+            self._memory.setdefault(key, (response, created))
             self._memory.move_to_end(key)
             if len(self._memory) > self.memory_entries:
                 self._memory.popitem(last=False)
@@ -229,12 +381,13 @@ class Cache:
         connection.execute("PRAGMA journal_mode = WAL")
         # Safe against a killed process; only a crash of the machine may lose the newest answers.
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA mmap_size = 268435456")  # reads without a system call each
         if version < _SCHEMA_VERSION:
             # Several processes may come here at once: each statement is right when it is repeated.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, "
-                "response TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID"
+                "response TEXT NOT NULL, created REAL NOT NULL)"
             )
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -248,7 +401,8 @@ class Cache:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (None if self.path is None else str(self.path), self.memory_entries))
+        path = None if self.path is None else str(self.path)
+        return (_rebuild, (path, self.memory_entries, self.max_age, self.max_bytes))
 
     def __repr__(self) -> str:
         return f"Cache({str(self.path)!r})" if self.path is not None else "Cache()"
@@ -260,8 +414,8 @@ def default_cache() -> Cache:
     return Cache(Path(folder) / "cache.db" if folder else Path("~/.cache/dspex/cache.db"))
 
 
-def _rebuild(path: str | None, memory_entries: int) -> Cache:
-    return Cache(path, memory_entries=memory_entries)
+def _rebuild(path: str | None, memory_entries: int, max_age: float | None, max_bytes: int | None) -> Cache:
+    return Cache(path, memory_entries=memory_entries, max_age=max_age, max_bytes=max_bytes)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

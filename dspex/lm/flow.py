@@ -1,8 +1,9 @@
-"""What happens around each call of a model: one generator, driven blocking or awaiting.
+"""What happens around each call of a model: one generator, driven blocking, awaiting or streaming.
 
-In order: the run's deadline, the cache, the budget's reservation, the call, its retries, the accounts, the
-cache again. `flow` yields what has to be done outside and is sent the outcome, or has it thrown in: a number
-(or ``None``) asks for the request to be sent with that timeout, a `Pause` asks for a wait.
+In order: the run's deadline, the cache, the gate (circuit breaker, places, pace), the budget's reservation, the
+call, its retries, the accounts, the cache again; and when all of that has failed, the next model of the chain.
+`flow` yields what has to be done outside and is sent the outcome, or has it thrown in: an `Attempt` asks for a
+request to be sent to a model with a timeout, a `Wait` asks for a wait.
 """
 
 from __future__ import annotations
@@ -12,93 +13,138 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex.data.usage import Usage
-from dspex.errors import LMConnectionError, LMError, LMTimeoutError
+from dspex.errors import (
+    LMConnectionError,
+    LMContentFilterError,
+    LMError,
+    LMRequestError,
+    LMTimeoutError,
+    ReplayMissError,
+)
 from dspex.execution.budget import Budget, Reservation
 from dspex.execution.run import Run
 from dspex.execution.settings import current
+from dspex.execution.tracking import UsageLedger
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.transcript import RECENT
 from dspex.lm.types import LMRequest, LMResponse
+from dspex.lm.waits import Pause, Wait
 
 if TYPE_CHECKING:
     from dspex.lm.base import BaseLM
 
-__all__ = ["Flow", "Pause", "flow", "seeded", "seeded_params"]
+__all__ = ["Attempt", "Flow", "flow", "seeded", "seeded_params"]
 
 _ONE_CALL = Usage(calls=1)
 
+Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
+"""A request to be sent to a model, and the seconds it may take. A tuple, as every call makes one."""
 
-class Pause:
-    """A step: wait this many ``seconds``, then go on."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+Flow: TypeAlias = "Generator[Attempt | Wait, LMResponse | None, LMResponse]"
 
 
-Flow: TypeAlias = Generator["float | Pause | None", "LMResponse | None", LMResponse]
+def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until: float | None = None) -> Flow:
+    """The steps of ``lm``'s answer to ``request`` within ``run``, for the module at ``path``.
 
-
-def flow(lm: BaseLM, request: LMRequest, run: Run | None) -> Flow:
-    """The steps of ``lm``'s answer to ``request`` within ``run``."""
+    ``until`` is when the whole call must have ended, on the monotonic clock, if the model's ``deadline`` does not
+    say so.
+    """
     if run is None:
-        budget = current().budget
+        settings = current()
+        budget = settings.budget
     else:
         run.check()
+        settings = run.settings
         budget = run.budget
+    ledgers = settings.ledgers
     cache = lm.cache
     key = ""
-    if cache is not None:
+    policy = request.cache or settings.cache or lm.cache_policy
+    if cache is None:
+        if policy == "replay":
+            return (yield from _replayed(lm, request, run, path))
+    elif policy == "off":
+        cache = None
+    else:
         key = lm.key(request)
-        found = cache.get(key)
-        if found is not None:
-            usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
-            response = LMResponse(found.completions, usage, found.model, True, found.latency)
-            if run is not None:
-                run.account(usage)
-            _remember(lm, request, response)
-            return response
+        if policy != "write" and policy != "refresh":
+            found = cache.get(key)
+            if found is not None:
+                usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
+                response = LMResponse(found.completions, usage, found.model, True, found.latency)
+                _account(lm, usage, run, ledgers, path)
+                _remember(lm, request, response)
+                return response
+            if policy == "replay":
+                return (yield from _replayed(lm, request, run, path))
+            if policy == "read":
+                cache = None
+    if not lm.ready:
+        lm.prepare()
+    if lm.deadline is not None:
+        ends = time.monotonic() + lm.deadline
+        until = ends if until is None else min(ends, until)
+    gate = lm.gate
+    permit: Any = None
     failed: Usage | None = None
     attempt = 0
-    while True:
-        hold = None if budget is None else (yield from _hold(lm, budget, request, run))
-        timeout = lm.timeout
-        left = None if run is None else run.remaining()
-        if left is not None and (timeout is None or left < timeout):
-            timeout = left
-        started = time.perf_counter()
-        try:
-            answer = yield timeout
-        except BaseException as raised:
-            error = _typed(lm, raised)
-            loss = _lost(lm, error, hold, run)
-            if not isinstance(error, LMError):
+    try:
+        while True:
+            if gate is not None:
+                permit = yield from gate.enter(lm.model, request, _left(run, until))
+            try:
+                hold = None if budget is None else (yield from _hold(lm, budget, request, run))
+            except BaseException:
+                if gate is not None:
+                    gate.unused(permit)
                 raise
-            if run is not None:
-                # Its time being up is the better reason than the call that was cut short for it.
-                run.check()
-                left = run.remaining()
-            wait = wait_before_retry(error, attempt, retries=lm.retries, left=left)
-            if wait is None:
-                if error is raised:
+            timeout = lm.timeout
+            left = _left(run, until)
+            cut_short = left is not None and (timeout is None or left < timeout)
+            if cut_short:
+                timeout = left
+            started = time.perf_counter()
+            try:
+                answer = yield lm, request, timeout
+            except BaseException as raised:
+                error = _typed(lm, raised)
+                if gate is not None:
+                    gate.failed(permit, error, cut_short=cut_short)
+                loss = _lost(lm, error, hold, run, ledgers, path)
+                failed = loss if failed is None else failed + loss
+                if not isinstance(error, LMError):
                     raise
-                raise error from raised
-            failed = loss if failed is None else failed + loss
-        else:
-            assert answer is not None
-            response = answer
-            break
-        attempt += 1
-        yield Pause(wait)
+                if run is not None:
+                    # Its time being up is the better reason than the call that was cut short for it.
+                    run.check()
+                wait = wait_before_retry(error, attempt, retries=lm.retries, left=_left(run, until))
+                if wait is None:
+                    if error is raised:
+                        raise
+                    raise error from raised
+            else:
+                assert answer is not None
+                response = answer
+                break
+            attempt += 1
+            yield Pause(wait)
+    except LMError as error:
+        if not lm.fallbacks or not _may_fall_back(error):
+            raise
+        response = yield from _fallen_back(lm, request, run, path, until, error)
+        if failed is not None:
+            response.usage = response.usage + failed
+        lm.recent.append((request, response))
+        return response
     response.latency = time.perf_counter() - started
     usage = response.usage
+    if gate is not None:
+        gate.answered(permit, response)
     if hold is not None:
         hold.settle(usage)
-    if run is not None:
-        run.account(usage)
+    _account(lm, usage, run, ledgers, path)
     if cache is not None:
-        cache.put(key, response)
+        cache.put(key, response, replace=policy == "refresh")
     if failed is not None:
         response.usage = usage + failed
     _remember(lm, request, response)
@@ -108,9 +154,7 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None) -> Flow:
 def seeded(lm: BaseLM, request: LMRequest, seed: int) -> LMRequest:
     """``request`` with the run's seed, unless it or the model has one."""
     params = seeded_params(lm, request.params, seed)
-    if params is request.params:
-        return request
-    return LMRequest(request.head, request.tail, params, request.schema, request.grammar, request.rollout_id)
+    return request if params is request.params else request.replace(params=params)
 
 
 def seeded_params(lm: BaseLM, params: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
@@ -118,9 +162,16 @@ def seeded_params(lm: BaseLM, params: Mapping[str, Any], seed: int) -> Mapping[s
     return params if "seed" in params or "seed" in lm.params else {**params, "seed": seed}
 
 
-def _hold(
-    lm: BaseLM, budget: Budget, request: LMRequest, run: Run | None
-) -> Generator[Pause, LMResponse | None, Reservation]:
+def _left(run: Run | None, until: float | None) -> float | None:
+    """Seconds that the call may still take."""
+    left = None if run is None else run.remaining()
+    if until is not None:
+        rest = max(0.0, until - time.monotonic())
+        left = rest if left is None else min(left, rest)
+    return left
+
+
+def _hold(lm: BaseLM, budget: Budget, request: LMRequest, run: Run | None) -> Generator[Wait, Any, Reservation]:
     bound = lm.estimate(request) if budget.bounds_needed else _ONE_CALL
     wait = 0.001
     while (hold := budget.try_reserve(bound)) is None:
@@ -132,7 +183,14 @@ def _hold(
     return hold
 
 
-def _lost(lm: BaseLM, error: BaseException, hold: Reservation | None, run: Run | None) -> Usage:
+def _lost(
+    lm: BaseLM,
+    error: BaseException,
+    hold: Reservation | None,
+    run: Run | None,
+    ledgers: tuple[UsageLedger, ...],
+    path: str,
+) -> Usage:
     # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
     billed = lm.may_be_billed(error)
     usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
@@ -141,9 +199,15 @@ def _lost(lm: BaseLM, error: BaseException, hold: Reservation | None, run: Run |
             hold.forfeit()
         else:
             hold.settle(usage)
+    _account(lm, usage, run, ledgers, path)
+    return usage
+
+
+def _account(lm: BaseLM, usage: Usage, run: Run | None, ledgers: tuple[UsageLedger, ...], path: str) -> None:
     if run is not None:
         run.account(usage)
-    return usage
+    for ledger in ledgers:
+        ledger.add(usage, model=lm.model, path=path, run=run)
 
 
 def _typed(lm: BaseLM, error: BaseException) -> BaseException:
@@ -153,6 +217,50 @@ def _typed(lm: BaseLM, error: BaseException) -> BaseException:
     if isinstance(error, ConnectionError):
         return LMConnectionError(f"{lm.model} could not be reached: {error}", model=lm.model)
     return error
+
+
+def _may_fall_back(error: LMError) -> bool:
+    # What the provider, the account or the size of the model is to blame for; another model refuses an invalid
+    # request too, and one whose content was refused is not hawked around.
+    return not isinstance(error, (LMRequestError, LMContentFilterError))
+
+
+def _fallen_back(
+    lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: float | None, error: LMError
+) -> Flow:
+    for other in lm.fallbacks:
+        if until is not None and time.monotonic() >= until:
+            break
+        try:
+            return (yield from flow(other, _suited(request, other), run, path, until))
+        except LMError as second:
+            error.add_note(f"fallback {other.model}: {type(second).__name__}: {second}")
+    raise error
+
+
+def _suited(request: LMRequest, lm: BaseLM) -> LMRequest:
+    """``request`` without what ``lm`` could not enforce; the prompt says it in words too."""
+    changes: dict[str, Any] = {}
+    if request.schema is not None and "json_schema" not in lm.capabilities:
+        changes["schema"] = None
+    if request.grammar is not None and "grammar" not in lm.capabilities:
+        changes["grammar"] = None
+    return request.replace(**changes) if changes else request
+
+
+def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str) -> Flow:
+    """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then."""
+    for other in lm.fallbacks:
+        try:
+            return (yield from flow(other, _suited(request, other).replace(cache="replay"), run, path))
+        except ReplayMissError:
+            continue
+    if lm.cache is None:
+        raise ReplayMissError(f"{lm.model} has no cache to replay from: make it with dspex.LM(..., cache=True)")
+    raise ReplayMissError(
+        f"there is no answer to replay for this call of {lm.model} (key {lm.key(request)[:16]}...): "
+        "lm.explain_key(request) says what it was looked up under; leave replay to ask the model"
+    )
 
 
 def _remember(lm: BaseLM, request: LMRequest, response: LMResponse) -> None:

@@ -38,6 +38,23 @@ class Keys:
 
     def key(self, request: LMRequest) -> str:
         """64 hexadecimal digits."""
+        return digest(self._hashed(request))
+
+    def explain(self, request: LMRequest) -> dict[str, Any]:
+        """What the key is made of, as plain data; ``hashed`` is the text that the key is the SHA-256 of."""
+        shown = {name: value for name, value in {**self._params, **request.params}.items() if not is_secret(name)}
+        return {
+            "key": self.key(request),
+            "model": dict(self._model),
+            "params": {name: value for name, value in sorted(shown.items()) if value is not None},
+            "messages": request.messages,
+            "schema": request.schema,
+            "grammar": request.grammar,
+            "rollout_id": request.rollout_id,
+            "hashed": self._hashed(request),
+        }
+
+    def _hashed(self, request: LMRequest) -> str:
         params = request.params
         identity = self._with(params) if params else self.identity
         extras = str(request.rollout_id)
@@ -45,7 +62,7 @@ class Keys:
             extras += f" schema {self._schema(request.schema)}"
         if request.grammar is not None:
             extras += f" grammar {digest(request.grammar)}"
-        return digest(f"{identity}\n{request.head.digest}\n{extras}\n{framed(request.tail)}")
+        return f"{identity}\n{request.head.digest}\n{extras}\n{framed(request.tail)}"
 
     def _with(self, params: Mapping[str, Any]) -> str:
         # Types too: 1, 1.0 and True are equal and do not mean the same.

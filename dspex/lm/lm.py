@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dspex.errors import DefinitionError, LMAuthError, LMConnectionError, LMError, StateError
+from dspex.errors import DefinitionError, LMAuthError, LMError, LMRequestError, StateError
 from dspex.lm import provider
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
+from dspex.lm.composing import compose, needs_marks
 from dspex.lm.options import saved_options
-from dspex.lm.secrets import public_url, values_of
+from dspex.lm.secrets import public_url, unsafe_params, url_secrets, values_of
+from dspex.lm.streams import Delta
 from dspex.lm.types import LMRequest, LMResponse
+
+if TYPE_CHECKING:
+    from dspex.lm.reading import Assembly
 
 __all__ = ["LM"]
 
 _LONGEST_CONNECT = 10.0
 _LOCAL = "local/"
+_MODEL_TYPES = ("chat", "text", "responses")
 
 
 class LM(BaseLM):
@@ -28,6 +35,9 @@ class LM(BaseLM):
 
     ``temperature``, ``max_tokens`` and any further keyword
         go to the provider with each request.
+    ``model_type``
+        which of the provider's interfaces is used: ``"chat"``, ``"text"`` (completion of a plain prompt) or
+        ``"responses"`` (OpenAI's newer one).
     ``api_key``
         the key; by default the provider's environment variable holds it. It is in no repr, file or cache.
     ``api_base``
@@ -38,9 +48,17 @@ class LM(BaseLM):
         dollars per million tokens, ``(input, output)``, for models whose price litellm does not know.
     ``capabilities``
         what the model can do, where litellm does not know (see `BaseLM.capabilities`).
+    ``prompt_caching``
+        mark what requests have in common (the system message and the demos) for the provider's prompt cache, where
+        a provider needs marks (Anthropic); the others see for themselves that prompts begin alike.
+    ``fallbacks``
+        models or their names.
 
     Raises `DefinitionError` for a name without a provider. Calls raise `LMAuthError` without a key,
     `LMRequestError` for an unknown provider or model, `LMConnectionError` when nothing answers.
+
+    All models of one name, address and key in this process share what is learned of the provider's rate limits,
+    from its headers and its refusals, and the circuit breaker.
 
     >>> LM("openai/gpt-4o-mini", temperature=0.5, api_key="sk-not-shown")
     LM('openai/gpt-4o-mini', temperature=0.5)
@@ -61,13 +79,19 @@ class LM(BaseLM):
         *,
         temperature: float | None = None,
         max_tokens: int | None = None,
-        cache: bool | Cache = True,
+        model_type: Literal["chat", "text", "responses"] = "chat",
+        cache: bool | str | Cache = True,
         retries: int = 3,
         timeout: float | None = 60.0,
+        deadline: float | None = None,
+        fallbacks: Iterable[str | BaseLM] = (),
+        max_concurrency: int | None = None,
+        breaker: int | None = 10,
         api_base: str | None = None,
         api_key: str | None = None,
         price: tuple[float, float] | None = None,
         capabilities: Iterable[str] | None = None,
+        prompt_caching: bool = True,
         **params: Any,
     ) -> None:
         _check_name(model)
@@ -77,14 +101,22 @@ class LM(BaseLM):
         for name, right in _NOT_PARAMS.items():
             if name in params:
                 raise DefinitionError(f"LM takes no {name}={params[name]!r}: {right}")
+        if model_type not in _MODEL_TYPES:
+            raise DefinitionError(
+                f"model_type must be one of {', '.join(map(repr, _MODEL_TYPES))}, not {model_type!r} "
+                f"({type(model_type).__name__})"
+            )
         if api_base is not None and (not isinstance(api_base, str) or "://" not in api_base):
             raise DefinitionError(
                 f"api_base must be a URL, not {api_base!r} ({type(api_base).__name__}); "
                 'write for example api_base="http://localhost:8000/v1"'
             )
+        self.model_type = model_type
+        self.prompt_caching = bool(prompt_caching)
         self._api_base = api_base
         self._capabilities = None if capabilities is None else frozenset(capabilities)
         self._checked = False
+        several = [fallbacks] if isinstance(fallbacks, (str, BaseLM)) else fallbacks
         super().__init__(
             model,
             cache=cache,
@@ -92,7 +124,20 @@ class LM(BaseLM):
             timeout=timeout,
             price=price,
             params={"temperature": temperature, "max_tokens": max_tokens, "api_key": api_key, **params},
+            deadline=deadline,
+            fallbacks=tuple(LM(one) if isinstance(one, str) else one for one in several),
+            max_concurrency=max_concurrency,
+            breaker=breaker,
         )
+
+    def _fresh(self) -> None:
+        super()._fresh()
+        self.ready = False
+
+    def prepare(self) -> None:
+        provider.check_provider(self.model)
+        provider.prepare(self.model)
+        self.ready = True
 
     @property
     def api_base(self) -> str | None:
@@ -106,21 +151,91 @@ class LM(BaseLM):
             self._capabilities = provider.capabilities_of(self.model)
         return self._capabilities
 
+    # Blocking calls are awaited on the process's background loop: so a deadline holds, whatever the provider does.
+
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
-        litellm, arguments = self._prepared(request, timeout)
+        from dspex.execution.background import await_in_background
+
         try:
-            raw = litellm.completion(**arguments)
-        except Exception as error:
-            raise self._translated(error, timeout) from error
-        return provider.read(raw, model=self.model, price=self.price)
+            return await_in_background(self._asend(request, timeout), timeout)
+        except TimeoutError as error:
+            raise self._late(timeout) from error
+
+    def _stream(self, request: LMRequest, timeout: float | None) -> Generator[Delta | LMResponse, None, None]:
+        from dspex.execution.background import iterate_in_background
+
+        stream = iterate_in_background(self._astream(request, timeout), timeout)
+        try:
+            yield from stream
+        except TimeoutError as error:
+            raise self._late(timeout) from error
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
-        litellm, arguments = self._prepared(request, timeout)
+        from dspex.lm.reading import read
+
+        raw = await self._called(request, timeout, stream=False)
+        return read(raw, model=self.model, price=self.price)
+
+    async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
+        from dspex.lm.reading import Assembly
+
+        if self.model_type == "text":
+            # litellm does not tell the end of such a stream from its breaking off: in one piece, then.
+            async with aclosing(super()._astream(request, timeout)) as whole:
+                async for event in whole:
+                    yield event
+            return
+        assembly = Assembly(self.model, self.price)
+        raw = await self._called(request, timeout, stream=True)
+        async with aclosing(self._deltas(raw, assembly, timeout)) as deltas:
+            async for delta in deltas:
+                yield delta
+        yield assembly.response(raw)
+
+    async def _deltas(self, raw: Any, assembly: Assembly, timeout: float | None) -> AsyncGenerator[Delta, None]:
+        chunks = aiter(raw)
+        failed: Exception
         try:
-            raw = await litellm.acompletion(**arguments)
+            while True:
+                try:
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    failed = error
+                    break
+                for delta in assembly.take(chunk):
+                    yield delta
+        finally:
+            if (close := getattr(raw, "aclose", None)) is not None:
+                await close()
+        translated = self._translated(failed, timeout)
+        translated.billed = True  # the answer had begun
+        raise translated
+
+    async def _called(self, request: LMRequest, timeout: float | None, *, stream: bool) -> Any:
+        litellm, arguments = self._prepared(request, timeout)
+        if stream:
+            arguments["stream"] = True
+            if self.model_type != "responses":
+                arguments["stream_options"] = {"include_usage": True}
+        call = {
+            "chat": litellm.acompletion,
+            "text": litellm.atext_completion,
+            "responses": litellm.aresponses,
+        }[self.model_type]
+        failed: Exception
+        try:
+            raw = await call(**arguments)
         except Exception as error:
-            raise self._translated(error, timeout) from error
-        return provider.read(raw, model=self.model, price=self.price)
+            failed = error
+        else:
+            if self.gate is not None:
+                self.gate.pace.listen(provider.headers_of(raw))
+            return raw
+        if self.gate is not None:
+            self.gate.pace.listen(provider.headers_of(failed))
+        raise self._translated(failed, timeout)
 
     def _prepared(self, request: LMRequest, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         litellm = provider.load()
@@ -130,29 +245,40 @@ class LM(BaseLM):
             **self._secrets,
             **self.effective_params(request),
             "model": self.model,
-            "messages": [dict(message) for message in request.messages],
             "num_retries": 0,  # retries are ours: counted, within the budget and the deadline
             "max_retries": 0,
             "timeout": httpx.Timeout(timeout, connect=min(timeout or _LONGEST_CONNECT, _LONGEST_CONNECT)),
         }
         if self._api_base is not None:
             arguments["api_base"] = self._api_base
-        if request.schema is not None:
-            schema: dict[str, Any] = {"name": "answer", "schema": request.schema}
-            if request.schema.get("additionalProperties") is False:
-                schema["strict"] = True
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
         arguments.pop("rollout_id", None)  # tells calls apart in the cache; no provider knows it
         if "seed" in arguments and "seed" not in self.params and "seed" not in self.capabilities:
             del arguments["seed"]  # it came with a run, for models that take one
         if request.grammar is not None:
+            self._must_have("grammar")
             arguments["extra_body"] = {**arguments.get("extra_body", {}), "grammar": request.grammar}
-        if not self._checked:
-            provider.check_provider(self.model)
+        if request.schema is not None:
+            self._must_have("json_schema")
+        compose(
+            request,
+            arguments,
+            model=self.model,
+            model_type=self.model_type,
+            marked=self.prompt_caching and needs_marks(self.model, request.head),
+        )
         if not arguments.get("api_key"):
             self._without_key(arguments)
         self._checked = True
         return litellm, arguments
+
+    def _must_have(self, capability: str) -> None:
+        if capability not in self.capabilities:
+            what = {"json_schema": "schema", "grammar": "grammar"}[capability]
+            raise LMRequestError(
+                f"{self.model} does not say that it can be held to a {what}: leave out {what}=, or write "
+                f"dspex.LM({self.model!r}, capabilities=[{capability!r}, ...]) when it can",
+                model=self.model,
+            )
 
     def _without_key(self, arguments: dict[str, Any]) -> None:
         if self._checked and self._api_base is None:
@@ -166,21 +292,20 @@ class LM(BaseLM):
         arguments["api_key"] = "none"
 
     def _translated(self, error: Exception, timeout: float | None) -> LMError:
+        """``error`` as one of ours; it is the cause, unless there is a secret in it."""
         secrets = [value for secret in self._secrets.values() for value in values_of(secret)]
         secrets += [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))]
         if self._api_base is not None and self._api_base != self.api_base:
-            secrets.append(self._api_base)
+            secrets += [self._api_base, *url_secrets(self._api_base)]
         where = self.api_base or self.model.partition("/")[0]
         has_key = bool(self._secrets.get("api_key"))
-        return provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
+        ours = provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
+        if not provider.tells(error, secrets):
+            ours.__cause__ = error
+        return ours
 
-    def prepare(self) -> None:
-        provider.prepare(self.model)
-
-    def may_be_billed(self, error: BaseException) -> bool:
-        if isinstance(error, LMConnectionError):
-            return provider.was_sent(error)
-        return super().may_be_billed(error)
+    def _account(self) -> tuple[str, ...]:
+        return (self.model, self._api_base or "", str(self._secrets.get("api_key", "")))
 
     def _output_bound(self) -> int | None:
         return provider.output_bound(self.model)
@@ -190,9 +315,15 @@ class LM(BaseLM):
 
     def _identify(self) -> dict[str, Any]:
         identity: dict[str, Any] = {"model": self.model}
+        if self.model_type != "chat":
+            identity["model_type"] = self.model_type
         if self._api_base is not None:
             identity["api_base"] = self.api_base
         return identity
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every model, with ``prompt_caching``."""
+        return {**super().to_json(), "prompt_caching": self.prompt_caching}
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any], **given: Any) -> BaseLM:
@@ -202,13 +333,20 @@ class LM(BaseLM):
                 f"the model {data.get('model')!r} was saved with api_base={saved!r}, and no file may decide "
                 "where prompts are sent: give api_base= again (None for the provider's own address)"
             )
-        return cls(data["model"], **{**saved_options(data), **given})
+        unsafe = [name for name in unsafe_params(data.get("params", {})) if name not in given]
+        if unsafe:
+            raise StateError(
+                f"the model {data.get('model')!r} was saved with {', '.join(unsafe)}: no file may decide where and "
+                "with whose credentials prompts are sent, nor what else a client does, so only parameters of "
+                f"sampling are taken from one; give {unsafe[0]}= again (None to leave it out)"
+            )
+        more = {name: data[name] for name in ("model_type", "prompt_caching") if name in data}
+        return cls(data["model"], **{**saved_options(data), **more, **given})
 
 
 _NOT_PARAMS = {
     "messages": "messages go into each call, lm(messages=[...])",
-    "model_type": "all models are called as chat models; leave it out",
-    "stream": "an LM returns whole answers; leave it out",
+    "stream": "stream a call with lm.stream(request) or lm.astream(request)",
 }
 
 

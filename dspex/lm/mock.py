@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from typing import Any
 
 from dspex.errors import DefinitionError, LMTimeoutError, StateError
@@ -11,12 +12,14 @@ from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.options import saved_options
 from dspex.lm.scripts import Counter, Failures, Script, failure_plan, script_of, signed, written
+from dspex.lm.streams import Delta
 from dspex.lm.types import Completion, LMRequest, LMResponse, characters
 
 __all__ = ["MockLM"]
 
 _CHARACTERS_PER_TOKEN = 4
 _LONGEST_ANSWER = 4096
+_WORD = re.compile(r"\s*\S+\s*|\s+")
 _CAPABILITIES = frozenset({"grammar", "json_schema", "n", "seed", "stop"})
 
 
@@ -80,10 +83,25 @@ class MockLM(BaseLM):
         timeout: float | None = 60.0,
         price: tuple[float, float] | None = (0.0, 0.0),
         capabilities: Iterable[str] | None = None,
+        deadline: float | None = None,
+        fallbacks: Iterable[BaseLM] = (),
+        max_concurrency: int | None = None,
+        breaker: int | None = None,
         **params: Any,
     ) -> None:
         self._script = script
-        super().__init__(model, cache=cache, retries=retries, timeout=timeout, price=price, params=params)
+        super().__init__(
+            model,
+            cache=cache,
+            retries=retries,
+            timeout=timeout,
+            price=price,
+            params=params,
+            deadline=deadline,
+            fallbacks=fallbacks,
+            max_concurrency=max_concurrency,
+            breaker=breaker,
+        )
         self._capabilities = _CAPABILITIES if capabilities is None else frozenset(capabilities)
         self._repeat = repeat
         self._latency = _checked_latency(latency)
@@ -117,6 +135,38 @@ class MockLM(BaseLM):
 
             await asyncio.sleep(seconds)
         return self._end(request, number, late)
+
+    def _stream(self, request: LMRequest, timeout: float | None) -> Generator[Delta | LMResponse, None, None]:
+        number, seconds, late = self._begin(request, timeout)
+        if late:
+            time.sleep(seconds)
+        *pieces, response = self._pieces(request, number, late)
+        for piece in pieces:
+            time.sleep(seconds / len(pieces))
+            yield piece
+        yield response
+
+    async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
+        import asyncio
+
+        number, seconds, late = self._begin(request, timeout)
+        if late:
+            await asyncio.sleep(seconds)
+        *pieces, response = self._pieces(request, number, late)
+        for piece in pieces:
+            await asyncio.sleep(seconds / len(pieces))
+            yield piece
+        yield response
+
+    def _pieces(self, request: LMRequest, number: int, late: bool) -> list[Delta | LMResponse]:
+        """Its answer word by word, and then as a whole."""
+        response = self._end(request, number, late)
+        words = [
+            Delta(word, "text", index)
+            for index, completion in enumerate(response.completions)
+            for word in _WORD.findall(completion.text)
+        ]
+        return [*words, response]
 
     def _begin(self, request: LMRequest, timeout: float | None) -> tuple[int, float, bool]:
         self.calls.append(request)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError
+from dspex.execution.deadline import Deadline
+from dspex.execution.settings import CACHE_POLICIES
 from dspex.lm.cache import Cache
 
-__all__ = ["checked_cache", "checked_price", "checked_retries", "checked_timeout", "saved_options"]
+if TYPE_CHECKING:
+    from dspex.lm.base import BaseLM
+
+__all__ = [
+    "checked_cache",
+    "checked_count",
+    "checked_deadline",
+    "checked_fallbacks",
+    "checked_price",
+    "checked_retries",
+    "checked_timeout",
+    "saved_options",
+]
 
 
 def checked_retries(value: Any) -> int:
@@ -48,14 +62,43 @@ def checked_price(value: Any) -> tuple[float, float] | None:
     return (float(pair[0]), float(pair[1]))
 
 
-def checked_cache(value: Any) -> bool | Cache:
-    """``True``, ``False`` (or ``None``), or a `Cache`."""
-    if value is None:
-        return False
-    if isinstance(value, (bool, Cache)):
+def checked_deadline(value: Any) -> float | None:
+    """Seconds, more than 0, or ``None`` for no limit."""
+    return None if value is None else Deadline(value).seconds
+
+
+def checked_count(name: str, value: Any) -> int | None:
+    """A whole number, 1 or more, or ``None``."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise DefinitionError(
-        f"cache must be True, False or a dspex.lm.Cache, not {value!r} ({type(value).__name__}); "
+        f"{name} must be a whole number, 1 or more, or None, not {value!r} ({type(value).__name__}); write {name}=16"
+    )
+
+
+def checked_fallbacks(value: Any) -> tuple[BaseLM, ...]:
+    """Models."""
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    for one in several:
+        if not hasattr(one, "generate") or isinstance(one, type):
+            raise DefinitionError(
+                f"fallbacks must be models, not {one!r} ({type(one).__name__}); "
+                'write for example fallbacks=[dspex.LM("openai/gpt-4o-mini")]'
+            )
+    return tuple(several)
+
+
+def checked_cache(value: Any) -> tuple[bool | Cache, str]:
+    """Where answers are kept (``True``: where all are, ``False``: nowhere), and what calls do with it."""
+    if value is None:
+        return False, "on"
+    if isinstance(value, (bool, Cache)):
+        return value, "on"
+    if isinstance(value, str) and value in CACHE_POLICIES:
+        return True, value
+    raise DefinitionError(
+        f"cache must be True, False, a dspex.lm.Cache or one of {', '.join(map(repr, CACHE_POLICIES))}, "
+        f"not {value!r} ({type(value).__name__}); "
         'for a file of your own write cache=dspex.lm.Cache("answers.db")'
     )
 
@@ -68,5 +111,8 @@ def saved_options(data: Mapping[str, Any]) -> dict[str, Any]:
         "retries": data.get("retries", 3),
         "timeout": data.get("timeout", 60.0),
         "price": None if price is None else tuple(price),
+        "deadline": data.get("deadline"),
+        "max_concurrency": data.get("max_concurrency"),
+        "breaker": data.get("breaker"),
         **data.get("params", {}),
     }

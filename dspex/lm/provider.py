@@ -1,19 +1,25 @@
-"""litellm, held at arm's length: loaded on the first call, kept from the network, its answers made ours."""
+"""litellm, held at arm's length: loaded on the first call, kept from the network, its errors made ours."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import json
+import logging
 import os
 import re
+import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+import types
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
-from dspex.data.usage import Usage
 from dspex.errors import (
     LMAuthError,
+    LMBillingError,
     LMConnectionError,
     LMContentFilterError,
     LMContextWindowError,
@@ -24,19 +30,20 @@ from dspex.errors import (
     LMTimeoutError,
 )
 from dspex.lm.secrets import scrub
-from dspex.lm.types import Completion, LMResponse
 
 __all__ = [
     "capabilities_of",
     "check_provider",
+    "cost_of",
+    "headers_of",
     "load",
     "missing_keys",
     "output_bound",
     "prepare",
     "price_bound",
-    "read",
+    "stream_end",
+    "tells",
     "typed",
-    "was_sent",
 ]
 
 _loading = threading.Lock()
@@ -54,7 +61,11 @@ def load() -> Any:
                 import litellm
 
                 litellm.suppress_debug_info = True
+                if "LITELLM_LOG" not in os.environ:
+                    # Its remarks on its own housekeeping are no news of ours, and could quote what is sent.
+                    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
                 litellm.telemetry = False  # of older versions
+                _without_gateway()
                 _loaded = litellm
     return _loaded
 
@@ -69,6 +80,35 @@ def prepare(model: str) -> None:
         return  # the call says that there is no such provider
     if provider in {"openai", "azure", *litellm.openai_compatible_providers}:
         import openai.resources.chat.completions  # noqa: F401 - three hundred modules, loaded on use
+
+
+def _without_gateway() -> None:
+    """Tell litellm that there is no MCP gateway, where the package that its gateway needs is missing.
+
+    At each call with tools, and at each of the responses interface, litellm looks for tools of its proxy's gateway, and
+    fails when it cannot import ``mcp`` for that. Our tools are none of its gateway's.
+    """
+    gateway = "litellm.responses.mcp.litellm_proxy_mcp_handler"
+    if gateway not in sys.modules and importlib.util.find_spec("mcp") is None:
+        module = types.ModuleType(gateway)
+        module.LiteLLM_Proxy_MCP_Handler = _NoGateway  # type: ignore[attr-defined]  # what it is asked for
+        sys.modules[gateway] = module
+
+
+class _NoGateway:
+    @staticmethod
+    def should_use_litellm_mcp_gateway(tools: Any = None) -> bool:
+        return False
+
+
+def stream_end(stream: Any) -> tuple[bool, Any]:
+    """Whether the provider ended ``stream`` itself, and the usage it told, if any.
+
+    litellm makes an end up when there was none, and counts tokens itself when the provider told none.
+    """
+    ended = bool(getattr(stream, "received_finish_reason", None) or getattr(stream, "intermittent_finish_reason", None))
+    told = [usage for chunk in getattr(stream, "chunks", ()) if (usage := getattr(chunk, "usage", None)) is not None]
+    return ended, told[-1] if told else None
 
 
 def check_provider(model: str) -> None:
@@ -111,7 +151,19 @@ def capabilities_of(model: str) -> frozenset[str]:
     found = {name for name in ("seed", "n", "logprobs", "stop") if name in supported}
     if "response_format" in supported and litellm.supports_response_schema(model):
         found.add("json_schema")
+    info = _info(model)
+    found |= {name for name, known_as in _KNOWN_AS.items() if info.get(f"supports_{known_as}")}
     return frozenset(found)
+
+
+_KNOWN_AS = {
+    "audio": "audio_input",
+    "pdf": "pdf_input",
+    "prompt_caching": "prompt_caching",
+    "reasoning": "reasoning",
+    "tools": "function_calling",
+    "vision": "vision",
+}
 
 
 def _info(model: str) -> dict[str, Any]:
@@ -152,30 +204,21 @@ def price_bound(model: str) -> tuple[float, float] | None:
     return bounds[0], bounds[1]
 
 
-def read(raw: Any, *, model: str, price: tuple[float, float] | None) -> LMResponse:
-    """litellm's response as ours; raises an `LMError` when there is no answer in it."""
-    choices = list(getattr(raw, "choices", None) or ())
-    completions = []
-    for choice in choices:
-        text = getattr(choice.message, "content", None)
-        completions.append(Completion(text if isinstance(text, str) else "", choice.finish_reason, _logprobs(choice)))
-    if not completions:
-        raise LMServerError(f"{model} sent a response without any answer in it", model=model)
-    if all(one.finish_reason == "content_filter" and not one.text for one in completions):
-        raise LMContentFilterError(f"the content filter of {model} stopped the answer", model=model)
-    usage = getattr(raw, "usage", None)
-    read_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
-    written = int(getattr(usage, "completion_tokens", 0) or 0)
-    cost: float | None
-    if not read_tokens:
-        # No prompt has no tokens: the provider did not say.
-        cost = 0.0 if price == (0.0, 0.0) else None
-    elif price is not None:
-        cost = (read_tokens * price[0] + written * price[1]) / 1e6
-    else:
-        cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
-    account = Usage(calls=1, prompt_tokens=read_tokens, completion_tokens=written, cost=cost)
-    return LMResponse(tuple(completions), account, model)
+def cost_of(model: str, usage: Any) -> float | None:
+    """Dollars for what litellm says was used; ``None`` when it does not know the price."""
+    if usage is None:
+        return None
+    litellm = load()
+    try:
+        if hasattr(usage, "input_tokens") and not hasattr(usage, "prompt_tokens"):
+            prompt, completion = litellm.cost_per_token(
+                model=model, prompt_tokens=usage.input_tokens, completion_tokens=usage.output_tokens
+            )
+        else:
+            prompt, completion = litellm.cost_per_token(model=model, usage_object=usage)
+    except Exception:  # not in its list
+        return None
+    return float(prompt + completion)
 
 
 def typed(
@@ -194,7 +237,7 @@ def typed(
     everything = " ".join(str(link) for link in _chain(error))
     status = getattr(error, "status_code", None)
     detail = scrub(_detail(error), secrets)
-    retry_after = _retry_after(error)
+    retry_after = _retry_after(headers_of(error))
     if isinstance(error, litellm.ContextWindowExceededError) or "context_length_exceeded" in everything:
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
     if isinstance(error, litellm.ContentPolicyViolationError) or "content_policy_violation" in everything:
@@ -213,7 +256,12 @@ def typed(
             f"{model} could not be reached at {where} ({detail}); is the server running, the network up and "
             "api_base right?",
             model=model,
+            billed=not unsent,
         )
+    if any(name in _ILLEGIBLE for name in names):
+        return LMServerError(f"{where} sent what is no answer of {model}: {detail}", model=model, billed=True)
+    if status == 402 or any(code in everything for code in _BILLING):
+        return LMBillingError(f"the account that pays for {model} has nothing left: {detail}", model=model)
     if status in (401, 403) or (not has_key and "credential" in detail.lower()):
         keys = missing_keys(model)
         if not has_key and keys:
@@ -222,8 +270,6 @@ def typed(
             f"{where} refused the credentials for {model}: {detail}; check api_key, or the variable it is in",
             model=model,
         )
-    if status == 402 or "insufficient_quota" in everything:
-        return LMAuthError(f"the account that pays for {model} has nothing left: {detail}", model=model)
     if status == 429 or isinstance(error, litellm.RateLimitError):
         return LMRateLimitError(f"{model} is over its rate limit: {detail}", model=model, retry_after=retry_after)
     if isinstance(status, int) and 400 <= status < 500:
@@ -232,6 +278,11 @@ def typed(
         return LMRequestError(f"{where} refused the request to {model} ({status}): {detail}", model=model)
     failure = f"{where} failed while {model} answered"
     return LMServerError(f"{failure} ({status or 'no status'}): {detail}", model=model, retry_after=retry_after)
+
+
+def tells(error: BaseException, secrets: Collection[str]) -> bool:
+    """Whether a secret is in what ``error``, or one that led to it, says."""
+    return any(scrub(text, secrets) != text for text in map(str, _chain(error)))
 
 
 def no_key(model: str, names: list[str]) -> str:
@@ -243,11 +294,6 @@ def no_key(model: str, names: list[str]) -> str:
     )
 
 
-def was_sent(error: BaseException) -> bool:
-    """Whether a request that ended in a lost connection may have reached the provider (and be billed)."""
-    return not any(type(link).__name__ in _NEVER_SENT for link in _chain(error))
-
-
 # By name, so that httpx and aiohttp need not be imported to look.
 _NEVER_SENT = {
     "ClientConnectorError",
@@ -257,6 +303,8 @@ _NEVER_SENT = {
     "ConnectionTimeoutError",
     "gaierror",
 }
+_ILLEGIBLE = {"APIResponseValidationError", "JSONDecodeError"}
+_BILLING = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credit balance is too low")
 _LOST = {
     "APIConnectionError",
     "BrokenPipeError",
@@ -284,6 +332,9 @@ _PREFIX = re.compile(r"^(litellm\.)?(\w*(Error|Exception|Timeout)\w*( Error)?\s*
 
 def _detail(error: Exception) -> str:
     text = _PREFIX.sub("", str(error)).strip()
+    if text.startswith("{"):  # the body as it came
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            text = str(json.loads(text)["error"]["message"])
     return (text or type(error).__name__)[:500]
 
 
@@ -293,33 +344,41 @@ def _root(error: Exception) -> str:
     return texts[-1][:200] if texts else type(error).__name__
 
 
-def _retry_after(error: Exception) -> float | None:
+def headers_of(raw: Any) -> dict[str, str]:
+    """The headers of a response or an error of litellm's, by name in lower case."""
+    hidden = getattr(raw, "_hidden_params", None)
+    hidden = hidden if isinstance(hidden, Mapping) else {}
     for holder in (
-        getattr(error, "litellm_response_headers", None),
-        getattr(getattr(error, "response", None), "headers", None),
+        getattr(raw, "_response_headers", None),
+        hidden.get("headers"),
+        hidden.get("additional_headers"),
+        getattr(raw, "litellm_response_headers", None),
+        getattr(getattr(raw, "response", None), "headers", None),
     ):
         try:
-            headers = {str(name).lower(): value for name, value in dict(holder or {}).items()}
+            headers = {
+                str(name).lower().removeprefix("llm_provider-"): str(value)
+                for name, value in dict(holder or {}).items()
+            }
         except (TypeError, ValueError):
             continue
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            try:
-                return max(0.0, float(milliseconds) / 1000)
-            except ValueError:
-                pass
-        if (given := headers.get("retry-after")) is None:
-            continue
+        if headers:
+            return headers
+    return {}
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    if (milliseconds := headers.get("retry-after-ms")) is not None:
         try:
-            return max(0.0, float(given))
+            return max(0.0, float(milliseconds) / 1000)
         except ValueError:
-            from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to load
+            pass
+    if (given := headers.get("retry-after")) is None:
+        return None
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to load
 
-            moment = parsedate_tz(str(given))
-            if moment is not None:
-                return max(0.0, mktime_tz(moment) - time.time())
-    return None
-
-
-def _logprobs(choice: Any) -> Any:
-    logprobs: Any = getattr(choice, "logprobs", None)
-    return logprobs.model_dump() if hasattr(logprobs, "model_dump") else logprobs
+        moment = parsedate_tz(str(given))
+        return None if moment is None else max(0.0, mktime_tz(moment) - time.time())

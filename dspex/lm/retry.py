@@ -9,7 +9,7 @@ from dspex.errors import LMError
 __all__ = ["FIRST_WAIT", "LONGEST_WAIT", "wait_before_retry"]
 
 FIRST_WAIT = 0.5
-"""Seconds, at most, before the first retry; twice as many before each further one."""
+"""Seconds, at most, before the first retry; twice as many, at most, before each further one."""
 
 LONGEST_WAIT = 60.0
 """A provider that wishes for a longer wait is not waited for."""
@@ -20,8 +20,9 @@ _jitter = random.Random()
 def wait_before_retry(error: LMError, attempt: int, *, retries: int, left: float | None) -> float | None:
     """Seconds until attempt ``attempt + 1``; ``None`` when there is to be none.
 
-    ``left`` is what remains of the run's time: a wait that would use it up is pointless. A provider's
-    ``Retry-After`` is a minimum. The rest is random, so that calls refused together do not return together.
+    ``left`` is what remains of the call's time: a wait that would use it up is pointless. A provider's
+    ``Retry-After`` is a minimum. The rest is random from zero on ("full jitter": Brooker, "Exponential backoff and
+    jitter", 2015), so that calls refused together do not return together.
 
     >>> from dspex.errors import LMAuthError, LMRateLimitError
     >>> wait_before_retry(LMAuthError("no key"), 0, retries=3, left=None)
@@ -30,7 +31,7 @@ def wait_before_retry(error: LMError, attempt: int, *, retries: int, left: float
     """
     if not error.retryable or attempt >= retries:
         return None
-    wait = min(FIRST_WAIT * 2.0**attempt, LONGEST_WAIT) * _jitter.uniform(0.5, 1.0)
+    wait = min(FIRST_WAIT * 2.0**attempt, LONGEST_WAIT) * _jitter.random()
     if error.retry_after is not None:
         if error.retry_after > LONGEST_WAIT:
             return None

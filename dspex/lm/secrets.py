@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "is_secret", "public_url", "scrub", "values_of"]
+__all__ = ["HIDDEN", "SAMPLING", "is_secret", "public_url", "scrub", "unsafe_params", "url_secrets", "values_of"]
 
 HIDDEN = "***"
 
@@ -47,6 +47,62 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted({secret for secret in secrets if len(secret) >= 8}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+SAMPLING = frozenset(
+    {
+        "frequency_penalty",
+        "ignore_eos",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "min_p",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "repeat_last_n",
+        "repeat_penalty",
+        "repetition_penalty",
+        "response_format",
+        "rollout_id",
+        "seed",
+        "service_tier",
+        "stop",
+        "temperature",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "typical_p",
+        "verbosity",
+    }
+)
+"""Parameters that a file may set: they say how a model answers, and not where it is or who pays."""
+
+
+def unsafe_params(params: Mapping[str, Any]) -> list[str]:
+    """The names in ``params`` that no file may decide.
+
+    >>> unsafe_params({"temperature": 0.5, "base_url": "https://elsewhere.example"})
+    ['base_url']
+    """
+    return sorted(set(params) - SAMPLING)
+
+
+def url_secrets(url: str) -> list[str]:
+    """The password and the values of the query in ``url``.
+
+    >>> url_secrets("https://user:password@host/v1?key=abc")
+    ['password', 'abc']
+    """
+    from urllib.parse import parse_qsl, urlsplit  # as below
+
+    parts = urlsplit(url)
+    return [*filter(None, [parts.password]), *(value for _, value in parse_qsl(parts.query))]
 
 
 def public_url(url: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, overload
 
 from dspex.data.usage import Usage
 from dspex.errors import DefinitionError
+from dspex.execution.settings import checked_policy
 from dspex.lm.secrets import HIDDEN, is_secret
 from dspex.variables.messages import counted
 
@@ -170,7 +171,8 @@ class LMRequest:
 
     ``params`` (``temperature``, ``max_tokens``, ``seed``, ``stop``, ``n``, ...) go before the model's own.
     ``schema`` is a JSON schema and ``grammar`` a GBNF grammar that the answer has to follow, for models whose
-    ``capabilities`` include it. Requests that differ in ``rollout_id`` alone are cached apart.
+    ``capabilities`` include it. Requests that differ in ``rollout_id`` alone are cached apart. ``cache`` is what
+    this call does with the cache (see `dspex.execution.Settings`), and no part of what it is cached under.
 
     Immutable by agreement: `replace` makes another.
 
@@ -181,7 +183,7 @@ class LMRequest:
     <LMRequest: 1 message, temperature=0.5, rollout_id=3>
     """
 
-    __slots__ = ("grammar", "head", "params", "rollout_id", "schema", "tail")
+    __slots__ = ("cache", "grammar", "head", "params", "rollout_id", "schema", "tail")
 
     head: MessageBlock
     tail: tuple[Message, ...]
@@ -189,6 +191,7 @@ class LMRequest:
     schema: dict[str, Any] | None
     grammar: str | None
     rollout_id: int
+    cache: str | None
 
     def __init__(
         self,
@@ -198,7 +201,9 @@ class LMRequest:
         schema: dict[str, Any] | None = None,
         grammar: str | None = None,
         rollout_id: int = 0,
+        cache: str | None = None,
     ) -> None:
+        self.cache = cache
         self.head = head
         self.tail = tail
         self.params = params
@@ -213,7 +218,7 @@ class LMRequest:
         Raises `DefinitionError` when there is neither, or both.
         """
         rollout_id = params.pop("rollout_id", None) or 0
-        schema, grammar = params.pop("schema", None), params.pop("grammar", None)
+        schema, grammar, cache = (params.pop(name, None) for name in ("schema", "grammar", "cache"))
         if (prompt is None) == (messages is None):
             raise DefinitionError(
                 "a model is called with a prompt or with messages, one of them.\n"
@@ -236,7 +241,7 @@ class LMRequest:
                         f"messages must hold dicts with role and content, not {message!r} "
                         f'({type(message).__name__}); write {{"role": "user", "content": ...}}'
                     )
-        return cls(_EMPTY, tail, params, schema, grammar, rollout_id)
+        return cls(_EMPTY, tail, params, schema, grammar, rollout_id, None if cache is None else checked_policy(cache))
 
     @property
     def messages(self) -> list[Message]:
@@ -266,29 +271,62 @@ class LMRequest:
 class Completion:
     """One answer: its text, why it ended (``"stop"``, ``"length"``, ...) and its log-probabilities if asked.
 
+    ``reasoning`` is what the model says it thought, when it says so. ``tool_calls`` are the calls it wants made, each
+    ``{"id", "name", "arguments"}`` with the arguments as the text the model wrote (JSON, when it did well).
+
     >>> Completion("Paris", finish_reason="stop").text
     'Paris'
     """
 
-    __slots__ = ("finish_reason", "logprobs", "text")
+    __slots__ = ("finish_reason", "logprobs", "reasoning", "text", "tool_calls")
 
     text: str
     finish_reason: str | None
     logprobs: Any
+    reasoning: str | None
+    tool_calls: tuple[dict[str, str], ...]
 
-    def __init__(self, text: str, finish_reason: str | None = None, logprobs: Any = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        finish_reason: str | None = None,
+        logprobs: Any = None,
+        reasoning: str | None = None,
+        tool_calls: tuple[dict[str, str], ...] = (),
+    ) -> None:
         self.text = text
         self.finish_reason = finish_reason
         self.logprobs = logprobs
+        self.reasoning = reasoning
+        self.tool_calls = tool_calls
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; what is missing is left out."""
+        plain: dict[str, Any] = {"text": self.text}
+        for name in ("finish_reason", "logprobs", "reasoning"):
+            if (value := getattr(self, name)) is not None:
+                plain[name] = value
+        if self.tool_calls:
+            plain["tool_calls"] = list(self.tool_calls)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Completion:
+        """The completion that `to_json` wrote."""
+        if len(data) == 2 and "finish_reason" in data:  # nearly all are
+            return cls(data["text"], data["finish_reason"])
+        return cls(
+            data["text"],
+            data.get("finish_reason"),
+            data.get("logprobs"),
+            data.get("reasoning"),
+            tuple(data.get("tool_calls", ())),
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Completion):
             return NotImplemented
-        return (self.text, self.finish_reason, self.logprobs) == (
-            other.text,
-            other.finish_reason,
-            other.logprobs,
-        )
+        return all(getattr(self, name) == getattr(other, name) for name in Completion.__slots__)
 
     __hash__ = None  # type: ignore[assignment]  # log-probabilities are lists
 
@@ -336,24 +374,14 @@ class LMResponse:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal response back."""
-        completions = []
-        for completion in self.completions:
-            plain: dict[str, Any] = {"text": completion.text}
-            if completion.finish_reason is not None:
-                plain["finish_reason"] = completion.finish_reason
-            if completion.logprobs is not None:
-                plain["logprobs"] = completion.logprobs
-            completions.append(plain)
+        completions = [completion.to_json() for completion in self.completions]
         usage = {name: value for name, value in self.usage.to_json().items() if value != 0}
         return {"model": self.model, "completions": completions, "usage": usage, "latency": self.latency}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LMResponse:
         """The response that `to_json` wrote."""
-        completions = tuple(
-            Completion(plain["text"], plain.get("finish_reason"), plain.get("logprobs"))
-            for plain in data["completions"]
-        )
+        completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
         return cls(completions, Usage.from_json(data["usage"]), data["model"], latency=data["latency"])
 
     def __eq__(self, other: object) -> bool:

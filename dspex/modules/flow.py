@@ -40,19 +40,23 @@ Flow: TypeAlias = Generator[Need, Any, Any]
 
 
 class Generate:
-    """A completion: ``response = yield Generate(lm, request)`` gives an `LMResponse`."""
+    """A completion: ``response = yield Generate(lm, request)`` gives an `LMResponse`.
 
-    __slots__ = ("lm", "request")
+    ``path`` is the asking module's, for ledgers of usage.
+    """
 
-    def __init__(self, lm: BaseLM, request: LMRequest) -> None:
+    __slots__ = ("lm", "path", "request")
+
+    def __init__(self, lm: BaseLM, request: LMRequest, path: str = "") -> None:
         self.lm = lm
         self.request = request
+        self.path = path
 
     def perform(self, run: Run) -> Any:
-        return self.lm.generate(self.request, run)
+        return self.lm.generate(self.request, run, self.path)
 
     def aperform(self, run: Run) -> Awaitable[Any]:
-        return self.lm.agenerate(self.request, run)
+        return self.lm.agenerate(self.request, run, self.path)
 
 
 class Invoke:

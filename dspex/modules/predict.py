@@ -10,6 +10,7 @@ from dspex.adapters import Adapter, adapter_named
 from dspex.data import Example, Prediction
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
+from dspex.execution.settings import checked_policy
 from dspex.lm import BaseLM
 from dspex.lm.flow import seeded, seeded_params
 from dspex.lm.named import lm_named
@@ -40,7 +41,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Predict"]
 
-_ARGUMENTS = ("instructions", "demos", "temperature", "max_tokens", "model", "adapter", "reasks", "lm", "signature")
+_ARGUMENTS = (
+    "instructions",
+    "demos",
+    "cache",
+    "temperature",
+    "max_tokens",
+    "model",
+    "adapter",
+    "reasks",
+    "lm",
+    "signature",
+)
 
 
 class Predict(Module):
@@ -63,6 +75,8 @@ class Predict(Module):
             it. An answer that is repaired locally never does.
         lm: a model object for this predictor alone; ``model`` comes before it.
         n: completions per call; the prediction's fields are the first one's.
+        cache: what its calls do with the model's cache, such as ``"off"`` or ``"refresh"`` (see `dspex.execution.
+            Settings`); None leaves it to ``dspex.context(cache=...)`` and the model.
         params: further parameters of the call, such as ``top_p=0.9``.
 
     Raises:
@@ -102,7 +116,7 @@ class Predict(Module):
 
     signature: type[Signature]
     _is_predictor: ClassVar[bool] = True
-    _without_modules: ClassVar[frozenset[str]] = frozenset({"signature", "lm", "n", "params", "_own_adapter"})
+    _without_modules: ClassVar[frozenset[str]] = frozenset({"signature", "lm", "n", "cache", "params", "_own_adapter"})
 
     def __init__(
         self,
@@ -117,6 +131,7 @@ class Predict(Module):
         reasks: int | Domain[int] | Variable[Any] | None = None,
         lm: BaseLM | None = None,
         n: int = 1,
+        cache: bool | str | None = None,
         **params: Any,
     ) -> None:
         for name in params:
@@ -129,6 +144,7 @@ class Predict(Module):
         self.signature = ensure_signature(signature)
         self.lm = _checked_model(lm)
         self.n = _checked_count(n)
+        self.cache = None if cache is None else checked_policy(cache)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
@@ -170,7 +186,7 @@ class Predict(Module):
         lm = self._lm(run.settings)
         adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
-        response = yield Generate(lm, request)
+        response = yield Generate(lm, request, self._path)
         reasks = self._value("reasks")
         spent = [response]
         try:
@@ -178,7 +194,7 @@ class Predict(Module):
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
                 if reasks or adapter.follows_up:
                     steps = adapter.reading(signature, request, one, lm=lm, reasks=reasks)
-                    completions.append((yield from _followed(steps, run, spent)))
+                    completions.append((yield from _followed(steps, run, spent, self._path)))
                 else:
                     completions.append(adapter.read(signature, one, request))
         except ParseError as error:
@@ -249,7 +265,7 @@ class Predict(Module):
             params = own
         if run.seed is not None and lm is not None:
             params = seeded_params(lm, params, run.seed)
-        return adapter.request(
+        request = adapter.request(
             self.signature,
             instructions=self._value("instructions"),
             demos=self._value("demos"),
@@ -258,6 +274,9 @@ class Predict(Module):
             params=params,
             rollout_id=run.rollout_id,
         )
+        if self.cache is not None:
+            request.cache = self.cache  # it was made just now, so nobody else has it
+        return request
 
     def _value(self, name: str) -> Any:
         # In a run nearly every variable has its value in the instance; asking the class's descriptor, which
@@ -306,13 +325,13 @@ class Predict(Module):
             )
 
 
-def _followed(steps: Reading, run: Run, spent: list[LMResponse]) -> Flow:
+def _followed(steps: Reading, run: Run, spent: list[LMResponse], path: str) -> Flow:
     """The outputs that ``steps`` lead to; the responses on the way are added to ``spent``."""
     try:
         ask = next(steps)
         while True:
             request = ask.request if run.seed is None else seeded(ask.lm, ask.request, run.seed)
-            response = yield Generate(ask.lm, request)
+            response = yield Generate(ask.lm, request, path)
             spent.append(response)
             ask = steps.send(response.completions[0])
     except StopIteration as stop:

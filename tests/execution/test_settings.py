@@ -112,7 +112,7 @@ def test_tasks_do_not_mix() -> None:
         ({"adapter": Model}, "write dspex.configure(adapter=Model())"),
         ({"budget": 2.0}, "write for example dspex.configure(budget=dspex.Budget(usd=2.0))"),
         ({"callbacks": 3}, "callbacks must be a list of callbacks, not 3 (int)"),
-        ({"callback": []}, "there is no setting 'callback': the settings are adapter, budget, callbacks, lm"),
+        ({"callback": []}, "there is no setting 'callback': the settings are adapter, budget, cache, callbacks,"),
         ({"callback": []}, "did you mean callbacks=?"),
     ],
 )
@@ -139,7 +139,9 @@ def test_equality_copies_and_pickles() -> None:
     assert made != Settings()
     assert made != 3
     assert pickle.loads(pickle.dumps(made)) == made
-    assert repr(made) == "Settings(adapter=None, budget=None, callbacks=('x',), lm=None, track_usage=False)"
+    assert repr(made) == (
+        "Settings(adapter=None, budget=None, cache=None, callbacks=('x',), ledgers=(), lm=None, track_usage=False)"
+    )
 
 
 def test_the_familiar_door() -> None:

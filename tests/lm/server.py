@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -64,6 +64,47 @@ def slow(seconds: float, then: Reply | None = None) -> Reply:
     return reply
 
 
+def trickle(handler: Handler) -> None:
+    """A body that never ends, a byte now and then, so that no single read takes long."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    while not handler.server.stopping.wait(0.05):  # type: ignore[attr-defined]  # set below
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+
+
+def sse(events: Iterable[Mapping[str, Any]], *, ends: bool = True, resets: bool = False) -> Reply:
+    """A stream of server-sent events; one that does not end breaks off, politely or not."""
+
+    def reply(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for event in events:
+            name = f"event: {event['type']}\n" if "type" in event else ""
+            piece = f"{name}data: {json.dumps(event)}\n\n".encode()
+            handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            handler.wfile.flush()
+        if resets:
+            drop(handler)
+            return
+        if ends:
+            handler.wfile.write(b"e\r\ndata: [DONE]\n\n\r\n")
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return reply
+
+
+def chunk(delta: Mapping[str, Any] | None = None, finish_reason: str | None = None, **changes: Any) -> dict[str, Any]:
+    """One event of a streamed chat answer."""
+    choice = {"index": 0, "delta": dict(delta or {}), "finish_reason": finish_reason}
+    start = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "served"}
+    return {**start, "choices": [choice], **changes}
+
+
 def drop(handler: Handler) -> None:
     """The connection closed without a response."""
     handler.close_connection = True
@@ -80,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         owner: Server = self.server.owner  # type: ignore[attr-defined]  # set below
         with owner.lock:
             owner.requests.append(body)
+            owner.paths.append(self.path)
             owner.headers.append({name.lower(): value for name, value in self.headers.items()})
             owner.times.append(time.monotonic())
             reply = owner.replies.popleft() if owner.replies else owner.otherwise
@@ -108,6 +150,7 @@ class Server:
         self.otherwise = otherwise or answer()
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.lock = threading.Lock()
 

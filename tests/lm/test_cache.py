@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from dspex.data import Usage
-from dspex.errors import DefinitionError, StorageError
-from dspex.execution import map_threads
-from dspex.lm import Cache, Completion, LMResponse, MockLM
+from dspex.data import Example, Usage
+from dspex.errors import DefinitionError, LMAuthError, ReplayMissError, StorageError
+from dspex.evaluate import Evaluate
+from dspex.execution import context, map_threads, track_usage
+from dspex.lm import LM, Cache, Completion, LMRequest, LMResponse, MockLM
 from dspex.lm.cache import default_cache
+from dspex.modules import Predict
 
 
 def response(text: str, **usage: Any) -> LMResponse:
@@ -138,6 +142,204 @@ def test_threads_share_it(path: Path) -> None:
     assert len(cache) == 40
 
 
+class Clock:
+    """The time as the cache sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1e9
+        monkeypatch.setattr("dspex.lm.cache.time.time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_answers_that_are_too_old_are_asked_for_again(path: Path, clock: Clock, on_disk: bool) -> None:
+    cache = Cache(path if on_disk else None, max_age=100.0)
+    cache.put("k", response("old"))
+    clock.now += 99
+    assert cache.get("k") == response("old")
+    cache.put("k", response("too early"))
+    clock.now += 2
+    assert cache.get("k") is None
+    cache.put("k", response("new"))
+    assert cache.get("k") == response("new")
+    if on_disk:
+        forget(cache)
+        assert cache.get("k") == response("new")
+        clock.now += 101
+        forget(cache)
+        assert cache.get("k") is None
+
+
+def test_a_file_makes_room_for_new_answers_by_the_oldest(path: Path, clock: Clock) -> None:
+    cache = Cache(path, max_bytes=300_000)
+    for number in range(1000):
+        clock.now += 1
+        cache.put(f"{number:04}", response("x" * 1000))
+    kept = [row["key"] for row in cache.rows()]
+    assert 100 < len(kept) < 200
+    assert kept == [f"{number:04}" for number in range(1000 - len(kept), 1000)]
+    cache.close()
+    assert path.stat().st_size <= 300_000
+
+
+def test_a_file_that_is_too_large_when_it_gets_a_limit(path: Path, clock: Clock) -> None:
+    for number in range(300):
+        clock.now += 1
+        Cache(path).put(str(number), response("x" * 1000))
+    limited = Cache(path, max_bytes=100_000, max_age=50.0)
+    assert limited is Cache(path)
+    limited.put("last", response("x"))
+    assert len(limited) <= 51
+    assert pickle.loads(pickle.dumps(limited)).max_bytes == 100_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_bytes": 0}, "max_bytes must be more than 0, or None for no limit, not 0"),
+        ({"max_age": True}, "max_age must be more than 0, or None for no limit, not True"),
+        ({"max_bytes": 5}, "max_bytes=5 limits a file, and this cache has none"),
+    ],
+)
+def test_limits_that_cannot_be_meant(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        Cache(**options)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_is_in_it(path: Path, clock: Clock, on_disk: bool) -> None:
+    cache = Cache(path if on_disk else None)
+    for key, model in (("b", "m/one"), ("a", "m/two"), ("c", "m/two")):
+        clock.now += 10
+        cache.put(key, LMResponse((Completion(key),), Usage(calls=1), model))
+    stats = cache.stats()
+    assert (stats["entries"], stats["models"]) == (3, {"m/two": 2, "m/one": 1})
+    assert stats["newest"] - stats["oldest"] == 20
+    assert (stats["bytes"] > 0) is on_disk
+    assert [(row["key"], row["response"]["completions"]) for row in cache.rows()] == [
+        (key, [{"text": key}]) for key in "bac"
+    ]
+    assert cache.clear(model="m/one") == 1
+    assert cache.clear(older_than=5) == 1
+    assert [row["key"] for row in cache.rows()] == ["c"]
+    assert cache.clear() == 1
+    assert cache.stats()["entries"] == 0
+
+
+# What a call does with it.
+
+
+def asked(policy: str | None, lm: MockLM, prompt: str = "?") -> str:
+    return lm(prompt, cache=policy)[0]
+
+
+def numbered(**options: Any) -> MockLM:
+    numbers = iter(range(100))
+    return MockLM(lambda messages: str(next(numbers)), **options)
+
+
+def test_policies_of_a_call(path: Path) -> None:
+    lm = numbered(cache=Cache(path))
+    assert [asked("read", lm), asked("read", lm)] == ["0", "1"]  # looked up, and not kept
+    assert [asked("off", lm), asked("on", lm), asked("off", lm)] == ["2", "3", "4"]
+    assert asked("read", lm) == asked(None, lm) == asked("replay", lm) == "3"
+    assert [asked("write", lm), asked(None, lm)] == ["5", "3"]  # asked, and the first answer stays
+    assert [asked("refresh", lm), asked(None, lm)] == ["6", "6"]
+    forget(lm.cache)  # type: ignore[arg-type]
+    assert asked(None, lm) == "6"
+    assert [asked("write", lm, "new"), asked(None, lm, "new")] == ["7", "7"]
+
+
+def test_policies_of_a_model_of_a_context_and_of_all(path: Path) -> None:
+    lm = numbered(cache="refresh")
+    assert [lm("?"), lm("?"), lm("?", cache="on")] == [["0"], ["1"], ["1"]]
+    with context(cache="on"):
+        assert lm("?") == ["1"]
+        assert lm("?", cache="off") == ["2"]
+        with context(cache="off"):
+            assert lm("?") == ["3"]
+    assert lm.to_json()["cache"] == "refresh"
+    assert lm.copy().cache_policy == "refresh"
+    with pytest.raises(DefinitionError, match=r"cache must be one of 'on', 'read', .* not 'always'"):
+        lm("?", cache="always")
+    with pytest.raises(DefinitionError, match="cache must be one of"), context(cache="always"):
+        pass
+
+
+def test_a_rollout_is_an_entry_of_its_own_and_a_policy_is_none(path: Path) -> None:
+    lm = numbered(cache=Cache(path))
+    assert [lm("?", rollout_id=1), lm("?", rollout_id=2), lm("?", rollout_id=1)] == [["0"], ["1"], ["0"]]
+    assert lm.key(LMRequest.of("?", cache="refresh")) == lm.key(LMRequest.of("?"))
+
+
+@pytest.mark.parametrize("how", ["generate", "agenerate", "stream"])
+def test_replay_asks_nobody(path: Path, how: str) -> None:
+    def ask(lm: MockLM, prompt: str) -> LMResponse:
+        request = LMRequest.of(prompt)
+        if how == "generate":
+            return lm.generate(request)
+        if how == "agenerate":
+            return asyncio.run(lm.agenerate(request))
+        return list(lm.stream(request))[-1]  # type: ignore[return-value]
+
+    lm = numbered(cache=Cache(path), price=(1.0, 1.0))
+    paid = ask(lm, "?")
+    with context(cache="replay"), track_usage() as usage:
+        again = ask(lm, "?")
+        assert (again.completions, again.latency) == (paid.completions, paid.latency)
+        with pytest.raises(ReplayMissError, match=r"there is no answer to replay for this call of mock/mock \(key "):
+            ask(lm, "another")
+        with pytest.raises(ReplayMissError, match="mock/mock has no cache to replay from"):
+            ask(MockLM(["x"]), "?")
+    assert len(lm.calls) == 1
+    assert (usage.total.cost, usage.total.saved_cost, usage.total.cached_calls) == (0.0, paid.usage.cost, 1)
+
+
+def test_a_replay_that_misses_stops_an_evaluation(path: Path) -> None:
+    devset = [Example(question=str(number), answer="0").with_inputs("question") for number in range(3)]
+    program = Predict("question -> answer", lm=MockLM({"": {"answer": "0"}}, cache=Cache(path)))
+    metric = lambda example, prediction: example.answer == prediction.answer  # noqa: E731 - one line says it
+    paid = Evaluate(devset[:2], metric, progress=False)(program)
+    with context(cache="replay"):
+        assert Evaluate(devset[:2], metric, progress=False)(program).score == paid.score == 1.0
+        with pytest.raises(ReplayMissError):
+            Evaluate(devset, metric, progress=False)(program)
+
+
+def test_a_replay_finds_what_a_fallback_answered(path: Path) -> None:
+    cache = Cache(path)
+    lm = MockLM(
+        ["from a"],
+        model="mock/a",
+        failures=[LMAuthError],
+        cache=cache,
+        fallbacks=[MockLM(["x"], model="mock/b"), MockLM(["from c"], model="mock/c", cache=cache)],
+    )
+    lm.fallbacks[0]._failure = lambda number: LMAuthError("no")  # type: ignore[attr-defined]
+    assert lm("?") == ["from c"]
+    assert lm("?", cache="replay") == ["from c"]
+    assert len(lm.calls) == 1
+    with pytest.raises(ReplayMissError, match="mock/a"):
+        lm("another", cache="replay")
+
+
+def test_a_key_says_what_it_is_made_of() -> None:
+    lm = LM("openai/gpt-4o-mini", api_key="sk-canary-key-0001", temperature=0.5, timeout=3)
+    request = LMRequest.of("hi", max_tokens=5, rollout_id=2)
+    explained = lm.explain_key(request)
+    assert explained["key"] == lm.key(request) == hashlib.sha256(explained["hashed"].encode()).hexdigest()
+    assert explained["model"] == {"model": "openai/gpt-4o-mini"}
+    assert explained["params"] == {"max_tokens": 5, "temperature": 0.5}
+    assert explained["messages"] == [{"role": "user", "content": "hi"}]
+    assert explained["rollout_id"] == 2
+    assert "sk-canary-key-0001" not in json.dumps(explained)
+    assert "timeout" not in json.dumps(explained)
+
+
 def write_and_read(path: str, worker: int) -> list[str]:
     """Runs in other processes: everybody writes the same keys, and reads what the first has written."""
     cache = Cache(path)
@@ -154,8 +356,8 @@ def write_and_read(path: str, worker: int) -> list[str]:
 
 def test_processes_share_it_from_its_first_moment(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(3, mp_context=spawn) as pool:
-        results = list(pool.map(write_and_read, [str(path)] * 6, range(6)))
+    with concurrent.futures.ProcessPoolExecutor(8, mp_context=spawn) as pool:
+        results = list(pool.map(write_and_read, [str(path)] * 8, range(8)))
     # Whoever wrote an entry first, all of them read the same.
     assert all(result == results[0] for result in results)
     assert len(Cache(path)) == 60

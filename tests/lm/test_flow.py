@@ -299,10 +299,9 @@ def test_waits_grow_and_keep_to_their_bounds(monkeypatch: pytest.MonkeyPatch) ->
     waits = [[wait_before_retry(error, attempt, retries=99, left=None) or 0 for _ in range(50)] for attempt in range(9)]
     for attempt, several in enumerate(waits):
         top = min(0.5 * 2**attempt, LONGEST_WAIT)
-        assert top / 2 <= min(several) <= max(several) <= top
-        assert len(set(several)) > 10
+        assert 0 <= min(several) < 0.4 * top < 0.6 * top < max(several) <= top
     assert wait_before_retry(error, 3, retries=3, left=None) is None
-    assert wait_before_retry(error, 0, retries=3, left=0.1) is None
+    assert wait_before_retry(error, 0, retries=3, left=0.0) is None
     wished = LMRateLimitError("x", retry_after=10.0)
     assert 10 <= (wait_before_retry(wished, 0, retries=3, left=None) or 0) <= 12.5
     assert wait_before_retry(wished, 0, retries=3, left=5) is None

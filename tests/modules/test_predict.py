@@ -272,3 +272,12 @@ def test_a_dry_run_takes_placeholders_of_any_type() -> None:
 def test_arguments_that_make_no_sense(arguments: dict[str, Any], error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         Predict("q -> a", **arguments)
+
+
+def test_the_cache_of_its_calls() -> None:
+    lm = dspex.MockLM([{"answer": "x"}], repeat=True, cache=dspex.Cache())
+    for policy in (None, None, False, "refresh", "read"):
+        dspex.Predict("question -> answer", lm=lm, cache=policy)(question="?")
+    assert len(lm.calls) == 3
+    with pytest.raises(DefinitionError, match="cache must be one of"):
+        dspex.Predict("question -> answer", cache="sometimes")

@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -46,12 +46,16 @@ class Setup(NamedTuple):
 
 
 class Job(Future[Answer]):
-    """One request on its way: ``body`` for llama.cpp, and ``head``, the messages it shares with others."""
+    """One request on its way: ``body`` for llama.cpp, and ``head``, the messages it shares with others.
 
-    def __init__(self, body: Mapping[str, Any], head: MessageBlock) -> None:
+    ``hear`` is given each piece of text as it comes, on the engine's thread.
+    """
+
+    def __init__(self, body: Mapping[str, Any], head: MessageBlock, hear: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self.hear = hear
         self.abandoned = False
 
     @property
@@ -124,7 +128,11 @@ class Engine:
         answer = Answer()
 
         def read(chunk: dict[str, Any]) -> bool:  # True ends the generation
+            known = len(answer.texts)
             answer.read(chunk)
+            if job.hear is not None:
+                for text in answer.texts[known:]:
+                    job.hear(text)
             return job.abandoned or self._stopping
 
         try:

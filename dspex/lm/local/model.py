@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.local.weights import Weights, check_name, find
 from dspex.lm.options import saved_options
+from dspex.lm.streams import Delta
 from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBlock
 
 if TYPE_CHECKING:
@@ -98,6 +100,10 @@ class LocalLM(BaseLM):
         context: int = 4096,
         threads: int = 1,
         parallel: int | None = None,
+        deadline: float | None = None,
+        fallbacks: Iterable[BaseLM] = (),
+        max_concurrency: int | None = None,
+        breaker: int | None = None,
         **params: Any,
     ) -> None:
         name = model.removeprefix("local/")
@@ -115,6 +121,10 @@ class LocalLM(BaseLM):
             timeout=timeout,
             price=price,
             params={"temperature": temperature, "max_tokens": max_tokens, **params},
+            deadline=deadline,
+            fallbacks=fallbacks,
+            max_concurrency=max_concurrency,
+            breaker=breaker,
         )
 
     @property
@@ -155,7 +165,42 @@ class LocalLM(BaseLM):
             for job in jobs:
                 job.abandon()
 
-    def _submitted(self, request: LMRequest) -> list[Job]:
+    def _stream(self, request: LMRequest, timeout: float | None) -> Generator[Delta | LMResponse, None, None]:
+        from dspex.execution.background import iterate_in_background
+
+        try:
+            yield from iterate_in_background(self._astream(request, timeout), timeout)
+        except TimeoutError as error:
+            raise self._late(timeout) from error
+
+    async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        said: asyncio.Queue[Delta | Job] = asyncio.Queue()
+
+        def post(item: Any) -> None:
+            with suppress(RuntimeError):  # the loop has ended, so nobody listens
+                loop.call_soon_threadsafe(said.put_nowait, item)
+
+        jobs = self._submitted(request, lambda text, choice: post(Delta(text, "text", choice)))
+        try:
+            for job in jobs:
+                job.add_done_callback(post)
+            left = len(jobs)
+            while left:
+                item = await said.get()
+                if isinstance(item, Delta):
+                    yield item
+                else:
+                    item.result()  # raises what went wrong
+                    left -= 1
+            yield self._response([job.result() for job in jobs])
+        finally:
+            for job in jobs:
+                job.abandon()
+
+    def _submitted(self, request: LMRequest, hear: Callable[..., None] | None = None) -> list[Job]:
         """A job for each of the ``n`` answers asked for."""
         from dspex.lm.local.engine import Job, Setup, engine_of
 
@@ -192,7 +237,8 @@ class LocalLM(BaseLM):
         seed = int(body.get("seed", 0)) + request.rollout_id
         jobs = []
         for choice in range(int(body.pop("n", 1))):
-            jobs.append(Job({**body, "seed": (seed + choice * _NEXT_CHOICE) % _SEEDS}, head))
+            heard = None if hear is None else partial(hear, choice=choice)
+            jobs.append(Job({**body, "seed": (seed + choice * _NEXT_CHOICE) % _SEEDS}, head, heard))
             engine.submit(jobs[-1])
         return jobs
 

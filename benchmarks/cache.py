@@ -1,0 +1,175 @@
+"""Cached answers per second, against DSPy 3.4 in the same process; and two processes that share one file.
+
+A row is a whole call of the model (its key, the lookup, the accounts), without a module around it: a hit in memory, a
+hit on disk (nothing of it in memory), and a miss, whose answer is written. Prompts are about 1,000 characters, answers
+200.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _dspy_peer
+import dspy
+from _measure import QUICK, REPETITIONS, interleaved, table, verdict
+
+from dspex.lm import Cache, LMRequest, MockLM
+
+ENTRIES = 500 if QUICK else 2000
+DISK_HITS = 25_000.0
+FASTER = 10.0
+ANSWER = "Paris is the capital of France. " * 6
+PROMPT = "Answer the question in one word, and nothing else. " * 20
+
+Asks = dict[str, Callable[[], float]]
+
+
+def rate(ask: Callable[[int], Any], before: Callable[[], Any] = lambda: None) -> float:
+    """Calls a second of processor time, over all entries."""
+    before()
+    began = time.process_time()
+    for number in range(ENTRIES):
+        ask(number)
+    return ENTRIES / (time.process_time() - began)
+
+
+def ours(folder: Path) -> Asks:
+    requests = [LMRequest.of(f"{PROMPT}{number}") for number in range(ENTRIES)]
+    memory = MockLM({"": ANSWER}, cache=Cache())
+    disk = MockLM({"": ANSWER}, cache=Cache(folder / "ours.db", memory_entries=1))
+    for lm in (memory, disk):
+        for request in requests:
+            lm.generate(request)
+    memory.calls, disk.calls = [], []
+    rounds = iter(range(10_000))
+
+    def fresh() -> None:
+        nonlocal misses
+        misses = MockLM({"": ANSWER}, cache=Cache(folder / f"ours-{next(rounds)}.db"))
+        misses.generate(LMRequest.of("opens the file"))
+
+    misses: MockLM = memory
+
+    def hit(lm: MockLM) -> float:
+        found = rate(lambda number: lm.generate(requests[number]))
+        assert not lm.calls, "this should have come from the cache"
+        return found
+
+    return {
+        "hit in memory": lambda: hit(memory),
+        "hit on disk": lambda: hit(disk),
+        "miss, written": lambda: rate(lambda number: misses.generate(requests[number]), fresh),
+    }
+
+
+def theirs(folder: Path) -> Asks:
+    lm, counter = _dspy_peer.models(ANSWER, cache=True)["engine"]
+    rounds = iter(range(10_000))
+
+    def ask(number: int) -> None:
+        lm(f"{PROMPT}{number}")
+
+    def setup(name: str, *, disk: bool, warm: bool) -> None:
+        dspy.configure_cache(enable_disk_cache=disk, enable_memory_cache=True, disk_cache_dir=str(folder / name))
+        if warm:
+            for number in range(ENTRIES):
+                ask(number)
+        if disk and warm:
+            dspy.cache.reset_memory_cache()
+
+    def measured(name: str, *, disk: bool, warm: bool) -> float:
+        setup(name, disk=disk, warm=warm)
+        before = counter.asked
+        found = rate(ask)
+        assert (counter.asked == before) is warm
+        return found
+
+    return {
+        "hit in memory": lambda: measured("dspy-memory", disk=False, warm=True),
+        "hit on disk": lambda: measured("dspy-disk", disk=True, warm=True),
+        "miss, written": lambda: measured(f"dspy-{next(rounds)}", disk=True, warm=False),
+    }
+
+
+WRITER = """
+import sys, time
+from dspex.lm import Cache, LMRequest, MockLM
+path, worker, entries, answer = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+lm = MockLM({"": answer}, cache=Cache(path))
+lm(f"{worker} opens the file")
+print("ready", flush=True)
+sys.stdin.readline()
+began = time.perf_counter()
+for number in range(entries):
+    lm.generate(LMRequest.of(f"{worker if number % 2 else 'shared'} {number}"))
+print(entries / (time.perf_counter() - began))
+"""
+
+
+def processes(folder: Path, count: int) -> float:
+    """Misses and hits a second, of all processes together, that write and read one file."""
+    path = folder / f"shared-{count}-{time.monotonic_ns()}.db"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(worker), str(ENTRIES), ANSWER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for worker in range(count)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    total = sum(float(worker.communicate()[0]) for worker in workers)
+    kept = len(Cache(path))
+    assert kept == count + ENTRIES // 2 + count * (ENTRIES // 2), "answers are lost"
+    return total
+
+
+def main() -> int:
+    folder = Path(tempfile.mkdtemp(prefix="dspex-bench-"))
+    rows, claims = [], {}
+    try:
+        mine, peer = ours(folder), theirs(folder)
+        for name in mine:
+            found = interleaved({"dspex": mine[name], "DSPy": peer[name]}, repetitions=max(3, REPETITIONS // 3))
+            one, other = found["dspex"], found["DSPy"]
+            ratio = one.median / other.median
+            rows.append([name, f"{one.median:,.0f}", f"{one.best:,.0f}", f"{other.median:,.0f}", f"{ratio:.1f}"])
+            claims[f"{name}: at least {FASTER:g} x as many a second as DSPy"] = ratio >= FASTER
+            if name == "hit on disk":
+                claims[f"hits on disk, undisturbed: at least {DISK_HITS:,.0f} a second"] = one.best >= DISK_HITS
+        table(
+            f"Calls a second of processor time, {ENTRIES:,} entries (DSPy {dspy.__version__})",
+            ["call", "dspex", "its best", "DSPy", "x"],
+            rows,
+        )
+        found = interleaved(
+            {str(count): lambda count=count: processes(folder, count) for count in (1, 2, 8)},
+            repetitions=max(3, REPETITIONS // 5),
+        )
+        table(
+            "Calls a second of wall time on one file, half of them for the same prompts",
+            ["processes", "all together"],
+            [[count, f"{samples.median:,.0f}"] for count, samples in found.items()],
+        )
+        claims["8 processes on one file lose no answer"] = True  # asserted above
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return verdict(claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

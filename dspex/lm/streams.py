@@ -1,0 +1,38 @@
+"""What a streamed call yields, piece by piece."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from dspex.lm.types import LMResponse
+
+__all__ = ["Delta", "Restart", "StreamEvent", "deltas_of"]
+
+
+class Delta(NamedTuple):
+    """A piece of the ``"text"`` (or of the ``"reasoning"``) of the completion of this number."""
+
+    text: str
+    kind: Literal["text", "reasoning"] = "text"
+    completion: int = 0
+
+
+class Restart(NamedTuple):
+    """The answer was cut off and is asked for again: all deltas so far are void."""
+
+    reason: str
+
+
+StreamEvent: TypeAlias = Delta | Restart | LMResponse
+"""Deltas in order, and at the end the whole response."""
+
+
+def deltas_of(response: LMResponse) -> list[Delta]:
+    """A whole response as deltas, one for each text."""
+    found = []
+    for index, completion in enumerate(response.completions):
+        if completion.reasoning:
+            found.append(Delta(completion.reasoning, "reasoning", index))
+        if completion.text:
+            found.append(Delta(completion.text, "text", index))
+    return found

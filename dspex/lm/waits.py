@@ -1,0 +1,87 @@
+"""What a call may have to wait for; each is waited for blocking or awaiting."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dspex.execution.run import Run
+
+__all__ = ["Pause", "Turn", "Wait"]
+
+_POLL = 0.05
+
+
+class Wait:
+    """A step of a call: wait for something, then go on; raises when the run is over in the meantime."""
+
+    __slots__ = ()
+
+    def block(self, run: Run | None) -> None:
+        """Wait on this thread."""
+        raise NotImplementedError
+
+    async def wait(self, run: Run | None) -> None:
+        """Wait in this task."""
+        raise NotImplementedError
+
+
+class Pause(Wait):
+    """Wait this many ``seconds``."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def block(self, run: Run | None) -> None:
+        if run is not None:
+            run.pause(self.seconds)
+        else:
+            time.sleep(self.seconds)
+
+    async def wait(self, run: Run | None) -> None:
+        import asyncio
+
+        await asyncio.sleep(self.seconds)
+        if run is not None:
+            run.check()
+
+
+class Turn(Wait):
+    """Wait until ``place`` is given, at most ``left`` seconds; raises `TimeoutError`."""
+
+    __slots__ = ("left", "place")
+
+    def __init__(self, place: Future[None], left: float | None) -> None:
+        self.place = place
+        self.left = left
+
+    def block(self, run: Run | None) -> None:
+        until = None if self.left is None else time.monotonic() + self.left
+        while True:
+            # In pieces, since the run may be cancelled from another thread.
+            piece = _POLL if until is None else min(_POLL, max(0.0, until - time.monotonic()))
+            try:
+                self.place.result(piece)
+                return
+            except TimeoutError:
+                if run is not None:
+                    run.check()
+                if until is not None and time.monotonic() >= until:
+                    raise TimeoutError("no place was free in time") from None
+
+    async def wait(self, run: Run | None) -> None:
+        import asyncio
+
+        try:
+            async with asyncio.timeout(self.left):
+                await asyncio.wrap_future(self.place)
+        except TimeoutError:
+            if run is not None:
+                run.check()  # its time being up is the better reason
+            raise
+        if run is not None:
+            run.check()

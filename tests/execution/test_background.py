@@ -1,0 +1,127 @@
+"""Coroutines of blocking code, on the process's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from dspex.execution import map_threads
+from dspex.execution.background import await_in_background, iterate_in_background
+
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+async def later(seconds: float, value: Any = None) -> Any:
+    await asyncio.sleep(seconds)
+    return value
+
+
+def test_results_errors_and_the_callers_context() -> None:
+    async def seen() -> tuple[str, bool]:
+        return colour.get(), threading.current_thread() is threading.main_thread()
+
+    async def fail() -> None:
+        raise ZeroDivisionError("mine")
+
+    colour.set("red")
+    assert await_in_background(seen()) == ("red", False)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        await_in_background(fail())
+
+
+def test_many_threads_share_one_loop() -> None:
+    async def loop_of(number: int) -> tuple[int, int]:
+        await asyncio.sleep(0.001)
+        return number, id(asyncio.get_running_loop())
+
+    found = map_threads(lambda number: await_in_background(loop_of(number)), range(50), concurrency=16)
+    assert [number for number, _ in found] == list(range(50))
+    assert len({loop for _, loop in found}) == 1
+
+
+def test_a_timeout_cancels_what_was_awaited_and_waits_for_its_end() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    with pytest.raises(TimeoutError):
+        await_in_background(work(), timeout=0.05)
+    assert ended == [True]
+
+
+def test_blocking_code_inside_a_running_loop() -> None:
+    async def main() -> Any:
+        return await_in_background(later(0.01, "x"))
+
+    assert asyncio.run(main()) == "x"
+
+
+def test_items_of_an_async_generator_and_its_end() -> None:
+    ended = []
+
+    async def count() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(100):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            await asyncio.sleep(0.005)
+            ended.append(True)
+
+    assert list(iterate_in_background(count())) == list(range(100))
+    for _ in zip(range(3), stream := iterate_in_background(count()), strict=False):
+        pass
+    stream.close()
+    assert ended == [True, True]
+
+
+def test_only_waiting_for_items_counts() -> None:
+    ended = []
+
+    async def slow() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(3):
+                await asyncio.sleep(0.02)
+                yield number
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    seen = []
+
+    def consume() -> None:
+        for number in iterate_in_background(slow(), timeout=0.3):
+            time.sleep(0.15)
+            seen.append(number)
+
+    with pytest.raises(TimeoutError):
+        consume()
+    assert (seen, ended) == ([0, 1, 2], [True])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_loop_of_its_own() -> None:
+    assert await_in_background(later(0.0, 1)) == 1
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if await_in_background(later(0.0, 2), timeout=5) == 2 else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

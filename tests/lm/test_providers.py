@@ -1,0 +1,503 @@
+"""Each feature of a backend, through the real litellm and real HTTP, against a server on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dspex.errors import (
+    DeadlineExceeded,
+    LMBillingError,
+    LMCircuitOpenError,
+    LMConnectionError,
+    LMContentFilterError,
+    LMContextWindowError,
+    LMError,
+    LMRateLimitError,
+    LMRequestError,
+    LMServerError,
+    LMTimeoutError,
+)
+from dspex.execution import Run, track_usage
+from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, Restart
+from tests.lm.books import CountingLM, ask_all, discrepancies
+from tests.lm.faults import FaultServer
+from tests.lm.server import Server, answer, chunk, drop, refuse, send, slow, sse, trickle
+
+ASK = LMRequest.of("Capital of France?")
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 3,
+    "total_tokens": 15,
+    "prompt_tokens_details": {"cached_tokens": 8},
+}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.01)
+
+
+def served(server: Server | FaultServer, name: str = "served", **options: Any) -> LM:
+    options = {"cache": False, "api_key": "sk-not-a-secret", "price": (1.0, 2.0), "retries": 0, **options}
+    return LM(f"openai/{name}", api_base=server.url, **options)
+
+
+def patient(server: FaultServer) -> CountingLM:
+    return CountingLM(
+        "openai/served", api_base=server.url, api_key="none", cache=False, price=(1.0, 2.0), retries=8, timeout=4.0
+    )
+
+
+def blocking(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
+    return [lm.generate(request, run)]
+
+
+def awaiting(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
+    return [asyncio.run(lm.agenerate(request, run))]
+
+
+def streaming(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
+    return list(lm.stream(request, run))
+
+
+def astreaming(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
+    async def main() -> list[Any]:
+        return [event async for event in lm.astream(request, run)]
+
+    return asyncio.run(main())
+
+
+Way = Callable[..., list[Any]]
+WAYS = [blocking, awaiting, streaming, astreaming]
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
+    return found
+
+
+@pytest.fixture(params=[streaming, astreaming])
+def stream(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
+    return found
+
+
+STREAMED = [
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"reasoning_content": "France, "}),
+    chunk({"reasoning_content": "so"}),
+    chunk({"content": "Par"}),
+    chunk({"content": "is"}),
+    chunk({}, "stop"),
+    chunk(choices=[], usage=USAGE),
+]
+
+
+# Streams.
+
+
+def test_a_stream_of_text_and_reasoning_with_exact_usage(stream: Way) -> None:
+    with Server(otherwise=sse(STREAMED)) as server:
+        run = Run()
+        *deltas, response = stream(served(server), ASK, run)
+    assert deltas == [Delta("France, ", "reasoning"), Delta("so", "reasoning"), Delta("Par"), Delta("is")]
+    (completion,) = response.completions
+    assert (completion.text, completion.reasoning, completion.finish_reason) == ("Paris", "France, so", "stop")
+    usage = response.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens) == (12, 3, 8)
+    assert usage.cost == pytest.approx(18e-6)
+    assert run.usage == usage
+    assert server.requests[0]["stream_options"] == {"include_usage": True}
+
+
+def test_the_price_of_a_stream_that_litellm_knows(stream: Way) -> None:
+    with Server(otherwise=sse(STREAMED)) as server:
+        usage = stream(served(server, "gpt-4o-mini", price=None))[-1].usage
+    assert usage.cost == pytest.approx(4 * 1.5e-7 + 8 * 0.75e-7 + 3 * 6e-7)  # what was cached is at half price
+
+
+def test_usage_that_a_stream_does_not_tell_is_not_made_up(stream: Way) -> None:
+    with Server(otherwise=sse(STREAMED[:-1])) as server:
+        usage = stream(served(server))[-1].usage
+    assert (usage.calls, usage.total_tokens, usage.cost) == (1, 0, None)
+
+
+def test_tool_calls_come_together(stream: Way) -> None:
+    pieces = [
+        chunk({"tool_calls": [{"index": 0, "id": "t1", "function": {"name": "look_up", "arguments": ""}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]}),
+        chunk({}, "tool_calls"),
+        chunk(choices=[], usage=USAGE),
+    ]
+    with Server(otherwise=sse(pieces)) as server:
+        response = stream(served(server), LMRequest.of("?", tools=[TOOL]))[-1]
+    assert response.completions[0].tool_calls == ({"id": "t1", "name": "look_up", "arguments": '{"a": 1}'},)
+
+
+@pytest.mark.parametrize("cut", [{"ends": False}, {"resets": True}, {}])
+def test_a_stream_that_breaks_off_is_no_answer(stream: Way, cut: dict[str, bool]) -> None:
+    with Server(sse(STREAMED[:4], **cut), otherwise=sse(STREAMED)) as server:
+        run = Run()
+        events = stream(served(server, retries=1), ASK, run)
+        assert events[-1].text == "Paris"
+        assert [type(event) for event in events].count(Restart) == 1
+        assert len(server.requests) == 2
+    assert (run.usage.calls, run.usage.failed_calls, run.usage.cost) == (1, 1, None)  # the first may be billed
+    assert run.usage.prompt_tokens == 12
+    with Server(otherwise=sse(STREAMED[:4], **cut)) as server, pytest.raises((LMServerError, LMConnectionError)):
+        stream(served(server))
+
+
+def test_a_stream_is_cached_like_any_other(stream: Way) -> None:
+    with Server(otherwise=sse(STREAMED)) as server:
+        lm = served(server, cache=Cache())
+        first = stream(lm)
+        assert lm.generate(ASK).cached
+        again = stream(lm)
+        assert len(server.requests) == 1
+    assert again[-1].completions == first[-1].completions
+    assert again[:-1] == [Delta("France, so", "reasoning"), Delta("Paris")]
+
+
+def test_leaving_a_stream_closes_the_connection_and_counts_the_call() -> None:
+    class Endless:
+        def __iter__(self) -> Any:
+            while True:
+                yield chunk({"content": "x"})
+                time.sleep(0.01)
+
+    with Server(otherwise=sse(Endless())) as server:
+        run = Run()
+        events = served(server).stream(ASK, run)
+        assert next(events) == Delta("x")
+        events.close()
+        assert (run.usage.failed_calls, run.usage.cost) == (1, None)
+
+        async def main() -> Run:
+            run = Run()
+            async for _ in served(server).astream(ASK, run):
+                break
+            await asyncio.sleep(0.05)
+            return run
+
+        assert asyncio.run(main()).usage.failed_calls == 1
+
+
+# Interfaces.
+
+
+def test_text_completion(way: Way) -> None:
+    body = {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": "served",
+        "choices": [{"index": 0, "text": " Paris", "finish_reason": "length", "logprobs": None}],
+        "usage": USAGE,
+    }
+    with Server(otherwise=send(200, body)) as server:
+        messages = [{"role": "system", "content": "Go on."}, {"role": "user", "content": "The capital is"}]
+        response = way(served(server, model_type="text"), LMRequest.of(messages=messages, max_tokens=5))[-1]
+    assert server.paths == ["/v1/completions"]
+    assert server.requests[0]["prompt"] == "Go on.\n\nThe capital is"
+    assert "messages" not in server.requests[0]
+    assert (response.text, response.completions[0].finish_reason) == (" Paris", "length")
+    assert (response.usage.prompt_tokens, response.usage.cost) == (12, pytest.approx(18e-6))
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "model": "served",
+    "output": [
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "France"}]},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Paris", "annotations": []}],
+        },
+        {
+            "type": "function_call",
+            "id": "fc_1",
+            "call_id": "call_1",
+            "name": "look_up",
+            "arguments": "{}",
+            "status": "completed",
+        },
+    ],
+    "parallel_tool_calls": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "usage": {
+        "input_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 8},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 15,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+def test_the_responses_interface(way: Way) -> None:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
+    events = [
+        {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "output": [], "usage": None}},
+        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "Par", **place},
+        {"type": "response.output_text.delta", "sequence_number": 2, "delta": "is", **place},
+        {"type": "response.completed", "sequence_number": 3, "response": RESPONSE},
+    ]
+    streamed = way in (streaming, astreaming)
+    with Server(otherwise=sse(events, ends=False) if streamed else send(200, RESPONSE)) as server:
+        # Of models that it does not know, litellm streams no responses, but gives them in one piece.
+        lm = served(server, "gpt-5-mini", model_type="responses", max_tokens=20, capabilities=["json_schema"])
+        *deltas, response = way(lm, LMRequest.of("?", tools=[TOOL], schema={"type": "object"}, reasoning_effort="low"))
+    assert server.paths == ["/v1/responses"]
+    (sent,) = server.requests
+    assert sent["input"] == [{"role": "user", "content": "?"}]
+    assert sent["max_output_tokens"] == 20
+    assert sent["tools"][0]["name"] == "look_up"
+    assert sent["text"]["format"]["type"] == "json_schema"
+    assert sent["reasoning"]["effort"] == "low"
+    assert deltas == ([Delta("Par"), Delta("is")] if streamed else [])
+    (completion,) = response.completions
+    assert (completion.text, completion.reasoning, completion.finish_reason) == ("Paris", "France", "tool_calls")
+    assert completion.tool_calls == ({"id": "call_1", "name": "look_up", "arguments": "{}"},)
+    usage = response.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens) == (12, 3, 8)
+    assert usage.cost == pytest.approx(18e-6)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "request_", "message"),
+    [
+        ("text", LMRequest.of("?", tools=[TOOL]), "takes no tools"),
+        ("text", LMRequest.of(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "of another kind"),
+        ("responses", LMRequest.of("?", n=2), "which takes no n"),
+        ("responses", LMRequest.of("?", stop="x"), "which takes no stop"),
+        ("chat", LMRequest.of("?", schema={"type": "object"}), r"capabilities=\['json_schema', ...\]\) when it can"),
+    ],
+)
+def test_what_an_interface_cannot_be_told_is_said_before_it_is_paid_for(
+    model_type: Any, request_: LMRequest, message: str
+) -> None:
+    with Server() as server:
+        with pytest.raises(LMRequestError, match=message):
+            served(server, model_type=model_type).generate(request_)
+        assert not server.requests
+
+
+def test_interfaces_are_cached_apart() -> None:
+    assert LM("openai/x").key(ASK) != LM("openai/x", model_type="responses").key(ASK)
+    twin = BaseLM.from_json(LM("openai/x", model_type="responses").to_json())
+    assert isinstance(twin, LM)
+    assert twin.model_type == "responses"
+
+
+# What comes with an answer.
+
+
+def test_reasoning_tools_and_logprobs_of_a_whole_answer() -> None:
+    call = {"id": "t1", "type": "function", "function": {"name": "look_up", "arguments": "{bad"}}
+    message = {"role": "assistant", "content": None, "reasoning_content": "hmm", "tool_calls": [call]}
+    logprobs = {"content": [{"token": "P", "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": logprobs}]
+    with Server(otherwise=answer(choices=choices)) as server:
+        request = LMRequest.of("?", tools=[TOOL], logprobs=True, stop=["x"], seed=3, tool_choice="auto")
+        response = served(server, cache=Cache()).generate(request)
+    (completion,) = response.completions
+    assert completion.reasoning == "hmm"
+    assert completion.tool_calls == ({"id": "t1", "name": "look_up", "arguments": "{bad"},)
+    assert completion.logprobs["content"][0]["logprob"] == -0.1
+    sent = server.requests[0]
+    assert (sent["tools"], sent["logprobs"], sent["stop"], sent["seed"]) == ([TOOL], True, ["x"], 3)
+    assert LMResponse.from_json(response.to_json()).completions == response.completions
+
+
+def claude(server: Server, **options: Any) -> LM:
+    base = server.url.removesuffix("/v1")
+    return LM("anthropic/claude-sonnet-4-5", api_base=base, api_key="sk-x", cache=False, retries=0, **options)
+
+
+CLAUDE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-sonnet-4-5",
+    "content": [{"type": "text", "text": "Paris"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {
+        "input_tokens": 4,
+        "output_tokens": 3,
+        "cache_creation_input_tokens": 1500,
+        "cache_read_input_tokens": 200,
+    },
+}
+
+
+def test_the_head_is_marked_for_a_prompt_cache_that_needs_it() -> None:
+    long = MessageBlock([{"role": "system", "content": "x" * 5000}, {"role": "user", "content": "demo"}])
+    short = MessageBlock([{"role": "system", "content": "x"}])
+    tail = ({"role": "user", "content": "hi"},)
+    with Server(otherwise=send(200, CLAUDE)) as server:
+        usage = claude(server).generate(LMRequest(long, tail)).usage
+        claude(server).generate(LMRequest(short, tail))
+        claude(server, prompt_caching=False).generate(LMRequest(long, tail))
+    marked, plain, unmarked = server.requests
+    assert str(marked).count("cache_control") == 1
+    assert marked["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}  # the last of the head
+    assert "cache_control" not in str(plain)
+    assert "cache_control" not in str(unmarked)
+    assert long[0] == {"role": "system", "content": "x" * 5000}
+    assert (usage.prompt_tokens, usage.cache_write_tokens, usage.cache_read_tokens) == (1704, 1500, 200)
+    assert LM("openai/gpt-4o-mini").key(LMRequest(long, tail)) == LM("openai/gpt-4o-mini", prompt_caching=False).key(
+        LMRequest(long, tail)
+    )
+
+
+def test_limits_that_providers_tell_are_heard(way: Way) -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "30",
+        "x-ratelimit-reset-requests": "30s",
+    }
+    body = answer()
+    streamed = way in (streaming, astreaming)
+
+    def with_headers(handler: Any) -> None:
+        original = handler.send_header
+
+        def send_header(name: str, value: str) -> None:
+            original(name, value)
+            if name == "Content-Type":
+                for each in headers.items():
+                    original(*each)
+
+        handler.send_header = send_header
+        (sse(STREAMED) if streamed else body)(handler)
+
+    with Server(otherwise=with_headers) as server:
+        lm = served(server)
+        way(lm)
+        assert lm.gate is not None
+        assert lm.gate.pace.requests.rate == pytest.approx(1.0)
+
+
+def test_anthropics_limits_are_heard_too() -> None:
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=40)
+    headers = {
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "46",
+        "anthropic-ratelimit-requests-reset": soon.isoformat(),
+    }
+    with Server(otherwise=send(200, CLAUDE, headers)) as server:
+        lm = claude(server)
+        lm.generate(ASK)
+        assert lm.gate is not None
+        assert 0.09 < lm.gate.pace.requests.rate < 0.3
+
+
+# Errors, deadlines, the breaker.
+
+ERRORS = [
+    (refuse(429, headers={"Retry-After": "7"}), LMRateLimitError, False),
+    (refuse(402, "pay"), LMBillingError, False),
+    (refuse(400, "no", code="billing_hard_limit_reached"), LMBillingError, False),
+    (refuse(400, "This model's maximum context length is 10 tokens"), LMContextWindowError, False),
+    (refuse(400, "no", code="content_policy_violation"), LMContentFilterError, False),
+    (refuse(422, "no"), LMRequestError, False),
+    (refuse(500), LMServerError, False),
+    (drop, LMConnectionError, True),
+    (slow(30), LMTimeoutError, True),
+    (trickle, LMTimeoutError, True),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind", "billed"), ERRORS, ids=[str(number) for number in range(len(ERRORS))])
+def test_errors_are_typed_on_every_way(way: Way, reply: Any, kind: type[LMError], billed: bool) -> None:
+    with Server(otherwise=reply) as server:
+        run = Run()
+        with pytest.raises(LMError) as caught:
+            way(served(server, timeout=0.6), ASK, run)
+    assert type(caught.value) is kind
+    assert caught.value.billed is billed
+    assert (run.usage.failed_calls, run.usage.cost) == (1, None if billed else 0.0)
+    if kind is LMRateLimitError:
+        assert caught.value.retry_after == 7
+
+
+def test_an_illegible_answer_may_be_billed(way: Way) -> None:
+    with Server(otherwise=send(200, b'{"id": "x", "choices": [{"mess')) as server:
+        run = Run()
+        with pytest.raises(LMServerError) as caught:
+            way(served(server), ASK, run)
+    assert caught.value.billed
+    assert run.usage.cost is None
+
+
+def test_a_trickle_ends_with_the_deadline(way: Way) -> None:
+    with Server(otherwise=trickle) as server:
+        started = time.monotonic()
+        with pytest.raises((LMTimeoutError, DeadlineExceeded)):
+            way(served(server), ASK, Run(deadline=0.5))
+        with pytest.raises(LMTimeoutError):
+            way(served(server, deadline=0.5))
+        assert time.monotonic() - started < 10
+
+
+def test_a_server_that_is_down_is_left_alone_and_falls_back(way: Way) -> None:
+    with Server(otherwise=refuse(500)) as down, Server() as up:
+        lm = served(down, breaker=2)
+        for _ in range(2):
+            with pytest.raises(LMServerError):
+                way(lm)
+        with pytest.raises(LMCircuitOpenError):
+            way(lm)
+        assert len(down.requests) == 2
+        if way in (blocking, awaiting):
+            response = way(served(down, breaker=2, fallbacks=[served(up, "other")]))[-1]
+            assert (response.text, response.model) == ("Paris", "openai/other")
+            assert len(down.requests) == 2
+
+
+# All of it at once.
+
+
+@pytest.mark.parametrize("streamed", [0.0, 0.5])
+def test_the_books_agree_under_faults(streamed: float) -> None:
+    with FaultServer(seed=7) as server:
+        lm = patient(server)
+        endings, usage, total = asyncio.run(ask_all(lm, 150, concurrency=20, streamed=streamed))
+        assert discrepancies(endings, usage, total, server.books.to_json(), lm) == []
+    assert usage.failed_calls > 10
+
+
+def test_a_ledger_over_http_has_what_the_run_has() -> None:
+    with Server(refuse(500), otherwise=answer()) as server:
+        lm = served(server, retries=1)
+        with track_usage() as usage:
+            lm("a")
+            lm("b")
+    assert usage.by("model")["openai/served"].calls == 2
+    assert usage.total.failed_calls == 1
+    assert usage.total.cost == pytest.approx(2 * 18e-6)

@@ -1,0 +1,183 @@
+"""A canary key is looked for in everything that is shown, logged, kept or sent, and a file decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex.cli import main
+from dspex.errors import LMError, StateError
+from dspex.execution import track_usage
+from dspex.lm import LM, BaseLM, Cache, LMRequest, MockLM, inspect_history
+from tests.lm.server import Server, answer, refuse, send, sse
+
+KEY = "sk-canary-4711-abcdefghij"
+PASSWORD = "canary-password-4712"
+HEADER = "Bearer canary-header-4713"
+CANARIES = (KEY, PASSWORD, "canary-header-4713")
+ASK = LMRequest.of("Capital of France?")
+
+
+def assert_clean(what: str, where: str) -> None:
+    for canary in CANARIES:
+        assert canary not in what, f"{canary} in {where}"
+
+
+def served(server: Server, **options: Any) -> LM:
+    options = {"retries": 0, "price": (1.0, 1.0), **options}
+    secrets: dict[str, Any] = {"api_key": KEY, "extra_headers": {"x-auth": HEADER}, "aws_secret_access_key": PASSWORD}
+    return LM("openai/served", api_base=server.url, **secrets, **options)
+
+
+def echo(handler: Any) -> None:
+    """Refuses, and tells all that it was told."""
+    told = f"no: {handler.headers.get('Authorization')} {handler.headers.get('x-auth')} {PASSWORD}"
+    refuse(400, told)(handler)
+
+
+def test_nothing_that_is_shown_has_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: Any) -> None:
+    caplog.set_level(logging.INFO)  # what clients say when they are debugged is theirs
+    reply = json.dumps({"answer": "Paris"})
+    with Server(otherwise=answer(f"[[ ## answer ## ]]\n{reply}\n\n[[ ## completed ## ]]")) as server:
+        lm = served(server, cache=Cache(tmp_path / "answers.db"))
+        program = dspex.Predict("question -> answer", lm=lm, top_p=0.5)
+        with track_usage() as usage:
+            prediction = program(question="Capital of France?")
+        lm.generate(ASK)
+        asyncio.run(lm.agenerate(LMRequest.of("another")))
+        assert server.headers[0]["x-auth"] == HEADER
+        shown = [repr(lm), repr(program), repr(prediction), repr(usage), json.dumps(usage.to_json()), repr(lm.history)]
+        shown += [str(inspect_history(9)), repr(lm.explain_key(ASK)), lm.key(ASK), json.dumps(lm.to_json())]
+        shown += [repr(LMRequest.of("?", api_key=KEY)), repr(vars(dspex.lm.gate)), repr(lm.copy(temperature=1.0))]
+        program.save(tmp_path / "program.json")
+        main(["cache", "export", "--path", str(tmp_path / "answers.db"), "--output", str(tmp_path / "answers.jsonl")])
+        main(["cache", "stats", "--path", str(tmp_path / "answers.db")])
+        lm.cache.close()  # type: ignore[union-attr]
+    for number, text in enumerate(shown):
+        assert_clean(text, f"text {number}")
+    assert_clean(caplog.text, "the log")
+    assert_clean("".join(capsys.readouterr()), "the output")
+
+
+def test_no_study_and_no_result_has_it(tmp_path: Path) -> None:
+    examples = [dspex.Example(question=str(n), answer="Paris").with_inputs("question") for n in range(24)]
+    with Server(otherwise=answer("[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]")) as server:
+        lm = served(server, cache=False)
+        program = dspex.Predict("question -> answer", lm=lm, temperature=dspex.Float(0.0, 1.0))
+        metric = lambda example, prediction: float(example.answer == prediction.answer)  # noqa: E731 - one line says it
+        storage = f"sqlite:///{tmp_path / 'study.db'}"
+        result = dspex.LabeledFewShot(seed=0).optimize(program, examples, metric, storage=storage)
+        result.program.save(tmp_path / "program.json")
+        (tmp_path / "result.json").write_text(json.dumps(result.to_json()))
+        assert_clean(repr(result) + str(result.report()), "the report")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"study.db", "program.json"} <= {path.name for path in files}
+    for path in files:
+        assert_clean(path.read_bytes().decode("latin-1"), path.name)
+
+
+REPLIES = {
+    "refused": echo,
+    "illegible": send(200, b'{"id": "' + KEY.encode()),
+    "broken stream": sse([{"error": {"message": f"no {KEY} {PASSWORD}", "code": 400}}]),
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+@pytest.mark.parametrize("way", ["generate", "agenerate", "stream"])
+def test_no_error_and_nothing_that_led_to_it_has_it(name: str, way: str) -> None:
+    with Server(otherwise=REPLIES[name]) as server:
+        lm = served(server, cache=False)
+        call: Any = {
+            "generate": lambda: lm.generate(ASK),
+            "agenerate": lambda: asyncio.run(lm.agenerate(ASK)),
+            "stream": lambda: list(lm.stream(ASK)),
+        }[way]
+        with pytest.raises(LMError) as caught:
+            call()
+    error: BaseException | None = caught.value
+    assert_clean("".join(traceback.format_exception(caught.value)), "the traceback")
+    while error is not None:  # also what a traceback does not show
+        assert_clean(f"{error} {error.args}", type(error).__name__)
+        error = error.__cause__ or error.__context__
+    assert_clean(repr(pickle.dumps(caught.value)), "the pickled error")
+
+
+def test_a_worker_gets_the_key_and_nobody_elses_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = LM("openai/served", api_key=KEY, cache=Cache())
+    twin = pickle.loads(pickle.dumps(lm))
+    assert twin._secrets == {"api_key": KEY}
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert_clean(repr(pickle.dumps(LM("openai/served"))), "a model whose key is in the environment")
+
+
+# What a file may decide.
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_base", "https://elsewhere.example"),
+        ("base_url", "https://elsewhere.example"),
+        ("api_key", "sk-theirs"),
+        ("extra_headers", {"x": "y"}),
+        ("headers", {"x": "y"}),
+        ("organization", "theirs"),
+        ("aws_bedrock_runtime_endpoint", "https://elsewhere.example"),
+        ("custom_llm_provider", "openai"),
+        ("model_list", [{"litellm_params": {"api_base": "https://elsewhere.example"}}]),
+        ("fallbacks", [{"model": "x", "api_base": "https://elsewhere.example"}]),
+        ("extra_body", {"x": "y"}),
+        ("client", "x"),
+        ("mock_response", "x"),
+        ("metadata", {"x": "y"}),
+    ],
+)
+def test_a_saved_model_cannot_redirect_anything(name: str, value: Any) -> None:
+    data = LM("openai/gpt-4o-mini", temperature=0.5).to_json()
+    data["params"][name] = value
+    with pytest.raises(StateError, match=f"was saved with {name}: no file may decide where"):
+        BaseLM.from_json(data)
+    if name not in ("fallbacks", "base_url"):
+        plain = BaseLM.from_json(data, **{name: None})
+        assert plain.params == {"temperature": 0.5}
+
+
+def test_fallbacks_in_a_file_are_held_to_the_same() -> None:
+    data = LM("openai/a", fallbacks=[LM("openai/b", api_base="http://localhost:1/v1")]).to_json()
+    with pytest.raises(StateError, match="'openai/b' was saved with api_base='http://localhost:1/v1'"):
+        BaseLM.from_json(data)
+    assert BaseLM.from_json(data, fallbacks=[MockLM(["x"])]).fallbacks[0].model == "mock/mock"
+    evil = LM("openai/a").to_json()
+    evil["fallbacks"] = [{**LM("openai/b").to_json(), "params": {"base_url": "https://elsewhere.example"}}]
+    with pytest.raises(StateError, match="was saved with base_url"):
+        BaseLM.from_json(evil)
+
+
+@pytest.mark.parametrize("kind", ["os.system", "subprocess:Popen", "LM; import os", "__import__", None, 3])
+def test_a_file_names_no_code(kind: Any) -> None:
+    with pytest.raises(StateError, match="this describes no model"):
+        BaseLM.from_json({"type": kind, "model": "x"})
+
+
+def test_a_saved_program_with_other_things_in_it_runs_nothing(tmp_path: Path) -> None:
+    program = dspex.Predict("question -> answer", lm=MockLM([{"answer": "x"}]))
+    path = tmp_path / "program.json"
+    program.save(path)
+    document = json.loads(path.read_text())
+    document["program"] = "os:system"
+    document["lm"] = {"type": "LM", "model": "openai/x", "api_base": "https://elsewhere.example"}
+    document["state"]["api_base"] = "https://elsewhere.example"
+    path.write_text(json.dumps(document))
+    with contextlib.suppress(dspex.errors.DspexError):
+        program.load(path)
+    assert program(question="?").answer == "x"  # still the model that the program was made with
