@@ -88,7 +88,7 @@ class Engine:
             # The first, so that who asks one at a time has one model loaded.
             lane = min(self._idle, key=self._lanes.index)
             self._idle.remove(lane)
-        lane.take(job)
+            lane.take(job)  # before the lock is free, so that `stop` comes before it or after it
 
     def next_job(self, lane: _Lane) -> Job | None:
         """The next job for ``lane``, which is idle when there is none."""
@@ -103,11 +103,11 @@ class Engine:
         with self._lock:
             self._stopping = True
             waiting, self._waiting = self._waiting, deque()
+            for lane in self._lanes:
+                lane.take(None)
         for job in waiting:
             if job.set_running_or_notify_cancel():
                 job.set_exception(_unloaded())
-        for lane in self._lanes:
-            lane.take(None)
         ends = time.monotonic() + _PATIENCE
         for lane in self._lanes:
             lane.close(max(0.0, ends - time.monotonic()))
