@@ -149,12 +149,14 @@ class _Lane:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._port: Port | None = None
+        self._process = 0
 
     def take(self, job: Job | None) -> None:
         """Answer ``job``; ``None`` ends the thread."""
         self._inbox.put(job)
         if self._thread is None and job is not None:
             # A daemon, as the end of the process must not wait for an answer that takes minutes; see `Engine.stop`.
+            self._process = os.getpid()
             self._thread = threading.Thread(target=self._work, name="dspex-local", daemon=True)
             self._thread.start()
 
@@ -176,8 +178,8 @@ class _Lane:
         """Unload the model, if the thread ends within ``patience`` seconds."""
         if self._thread is not None:
             self._thread.join(patience)
-            if self._thread.is_alive() or _in_a_fork:
-                # The machine is too busy to reach the next token in time; or there is no thread to wait for.
+            if self._thread.is_alive() or self._process != os.getpid():
+                # The machine is too busy to reach the next token in time; or the thread stayed in the parent.
                 self.outlive()
         self._port = None  # the server's destructor ends llama.cpp's own threads
 
@@ -242,7 +244,6 @@ def load_binding() -> Any:
 _engines: dict[Setup, Engine] = {}
 _lock = threading.Lock()
 _starting = threading.Lock()
-_in_a_fork = False
 _ended = False
 
 
@@ -274,8 +275,7 @@ def _end() -> None:
 
 def _after_fork() -> None:
     # The threads of the parent's engines are not here. The child leaves these alone and loads its own.
-    global _in_a_fork, _lock, _starting
-    _in_a_fork = True
+    global _lock, _starting
     for engine in _engines.values():
         engine.outlive()
     _engines.clear()
