@@ -133,6 +133,8 @@ class Engine:
             answer.error = {"type": "invalid_request_error", "message": str(error)}
         if self._stopping and answer.finish_reason is None and answer.error is None:
             raise _unloaded()
+        if answer.finish_reason is not None:
+            port.text = job.text
         return answer
 
     @property
