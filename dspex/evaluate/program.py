@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from dspex.errors import DefinitionError
@@ -60,11 +61,15 @@ class FunctionProgram:
 
 
 def prepare(program: Program, settings: Settings) -> None:
-    """Load what the first run would load, so that its latency is its own; no model is called."""
+    """Load what the first run would load, so that its latency is its own; no model is called.
+
+    What is wrong is left for the run to say.
+    """
     if isinstance(program, Module):
         prepare_module(program, settings)
     elif isinstance(settings.lm, BaseLM):
-        settings.lm.prepare()
+        with suppress(Exception):
+            settings.lm.prepare()
 
 
 def as_program(program: Program | Callable[..., Any]) -> Program:

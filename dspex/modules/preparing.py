@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from dspex.errors import DspexError
 from dspex.execution import Settings
 from dspex.modules.module import Module
 
@@ -19,5 +18,5 @@ def prepare(program: Module, settings: Settings) -> None:
     active = {variable.rpartition(".")[0] for variable in program.state().active()}
     for path, predictor in program.named_predictors():
         if path in active:  # not in a branch that is not chosen
-            with suppress(DspexError):
+            with suppress(Exception):  # an adapter or a model of the user's own may raise anything
                 predictor.prepare(settings)

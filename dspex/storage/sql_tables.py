@@ -27,6 +27,8 @@ studies = Table(
     # Counts every change of the study. Raising it locks the row, so that changes of one study are committed
     # in the order of their revisions and a reader that remembers the last one it saw misses none.
     Column("revision", Integer, nullable=False),
+    # SQLite would give the id of a deleted study to the next one, and who still holds the former wrote into the latter.
+    sqlite_autoincrement=True,
 )
 
 attributes = Table(

@@ -7,9 +7,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import StudyError
+from dspex.storage import Storage
 from dspex.study.owners import is_alive, this_process
 
 if TYPE_CHECKING:
@@ -20,20 +21,44 @@ __all__ = ["LEADER", "lead"]
 LEADER = "dspex:leader"
 _LONGEST_PAUSE = 1.0
 
+_turns: set[str] = set()
+"""The turns that threads of this process wait for or have. A leader of this process with another one has left, and
+only failed to say so in the storage."""
+
 
 @contextmanager
 def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Iterator[None]:
     """See `Study.lead`."""
-    storage, study_id = study.storage, study._mirror.record.id
     # Threads of one process exclude each other too, so a leader is more than its process.
-    me = {"owner": this_process(), "thread": threading.get_ident(), "turn": uuid.uuid4().hex}
+    me: dict[str, Any] = {"owner": this_process(), "thread": threading.get_ident(), "turn": uuid.uuid4().hex}
     study._heartbeat.start()
+    try:
+        try:
+            _turns.add(me["turn"])
+            _wait_for_turn(study, me, on_wait)
+            yield
+        finally:
+            _turns.discard(me["turn"])
+    except BaseException as error:
+        try:
+            _leave(study, me)
+        except Exception as failure:  # the first error is the one to see
+            error.add_note(
+                f"Also, leaving the lead of study {study.study_name!r} failed, for which other processes wait until "
+                f"this one leads again or ends: {type(failure).__name__}: {failure}"
+            )
+        raise
+    _leave(study, me)
+
+
+def _wait_for_turn(study: Study, me: dict[str, Any], on_wait: Callable[[str], object] | None) -> None:
+    storage = study.storage
     pause = 0.02
     while True:
         leader = study.system_attrs.get(LEADER)
-        if leader is None or not is_alive(leader["owner"], storage):
-            if storage.swap_study_attr(study_id, "system", LEADER, me, expected=leader):
-                break
+        if leader is None or not _is_leading(leader, storage):
+            if storage.swap_study_attr(study._mirror.record.id, "system", LEADER, me, expected=leader):
+                return
             continue  # another one who waited was faster
         if (leader["owner"], leader["thread"]) == (me["owner"], me["thread"]):
             raise StudyError(
@@ -45,7 +70,13 @@ def lead(study: Study, *, on_wait: Callable[[str], object] | None = None) -> Ite
             on_wait = None
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
-    try:
-        yield
-    finally:
-        storage.swap_study_attr(study_id, "system", LEADER, None, expected=me)
+
+
+def _is_leading(leader: dict[str, Any], storage: Storage) -> bool:
+    if leader["owner"] == this_process():
+        return leader["turn"] in _turns
+    return is_alive(leader["owner"], storage)
+
+
+def _leave(study: Study, me: dict[str, Any]) -> None:
+    study.storage.swap_study_attr(study._mirror.record.id, "system", LEADER, None, expected=me)

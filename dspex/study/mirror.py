@@ -43,17 +43,22 @@ class Mirror:
         """Reads what is new in the storage."""
         with self._lock:
             study, cursors = self.record.id, self._cursors
-            items, cursors[2] = self.storage.read_pool(study, cursors[2])
+            # Read what refers to others before these, and put in the others first: so whatever is written meanwhile,
+            # no row is here without its trial, and no trial without its candidates.
+            rows, rows_end = self.storage.read_evaluations(study, cursors[1])
+            trials, trials_end = self.storage.read_trials(study, cursors[0])
+            items, items_end = self.storage.read_pool(study, cursors[2])
             for item in items:
                 self._add_candidate(item)
-            trials, cursors[0] = self.storage.read_trials(study, cursors[0])
+            cursors[2] = items_end
             if trials:
                 self.log.put(*trials)
                 for trial in trials:
                     self._index(trial)
-            rows, cursors[1] = self.storage.read_evaluations(study, cursors[1])
+            cursors[0] = trials_end
             if rows:
                 self.ledger.append(*rows)
+            cursors[1] = rows_end
 
     def sync_ledger(self) -> None:
         """Reads only the new rows."""

@@ -441,6 +441,10 @@ class Study:
         whose next step depends on all steps before it; `ask` and `optimize` do not need it. ``on_wait`` is told once
         for which process it waits.
 
+        Two things it cannot know. A leader on another machine counts as gone when its heartbeat has stopped for two
+        minutes; if it was only suspended, it wakes up inside its block and goes on writing beside its successor. And
+        a thread that the leader has started and waits for must not lead the same study: both would wait for ever.
+
         Raises:
             StudyError: when this thread is in such a block already, and would wait for itself.
         """

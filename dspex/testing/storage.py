@@ -92,6 +92,14 @@ class StorageSuite(ABC):
         assert storage.read_study_attrs(again.id)[0] == []
         assert len(storage.read_study_attrs(other.id)[0]) == 1
 
+    def test_the_id_of_a_deleted_study_is_not_used_again(self, storage: Storage, study: StudyRecord) -> None:
+        storage.delete_study(study.id)
+        other = storage.create_study("other", [MINIMIZE])
+        assert other.id != study.id
+        with pytest.raises(StudyError, match="there is no study"):
+            storage.append_trials(study.id, [running()])
+        assert storage.read_trials(other.id)[0] == []
+
     def test_a_space_is_kept(self, storage: Storage, study: StudyRecord) -> None:
         storage.set_space(study.id, {"entries": []})
         assert storage.get_study("study").space == {"entries": []}

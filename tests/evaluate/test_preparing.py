@@ -12,6 +12,7 @@ import pytest
 
 import dspex
 from dspex import Evaluate, Example, MockLM, Module, ModuleChoice, Predict
+from dspex.adapters import ChatAdapter
 from dspex.errors import DspexError
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +123,21 @@ def test_what_is_wrong_is_said_by_the_call() -> None:
     for program in (Predict("question -> answer"), Predict("question -> answer", demos=[Example(other="x")])):
         with dspex.context(lm=None), pytest.raises(DspexError):
             Evaluate(DEVSET, metric, progress=False, retries=0)(program)
+
+
+class BrokenAdapter(ChatAdapter):
+    def prepare(self, *args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+class BrokenModel(MockLM):
+    def prepare(self) -> None:
+        raise ImportError("no such library")
+
+
+@pytest.mark.parametrize("how", ["module", "function", "adapter"])
+def test_a_bug_in_the_preparation_is_no_error_of_the_evaluation(how: str) -> None:
+    predict = Predict("question -> answer", adapter=BrokenAdapter() if how == "adapter" else None)
+    program: Any = (lambda question: predict(question=question)) if how == "function" else predict
+    model = (MockLM if how == "adapter" else BrokenModel)(lambda messages, **params: {"answer": "1"})
+    assert Evaluate(DEVSET, metric, progress=False)(program, lm=model).score == 1.0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dspex.errors import StudyError
+from dspex.errors import StorageError, StudyError
 from dspex.storage import InMemoryStorage, SQLStorage, Storage
-from dspex.study import create_study, load_study
+from dspex.study import Study, create_study, load_study
 from dspex.study.factory import copy_study
 
 
@@ -21,10 +23,14 @@ def test_threads_take_turns(kind: str, tmp_path: Path) -> None:
     create_study(study_name="s", storage=storage)
     inside: list[int] = []
     most: list[int] = []
+    all_there = threading.Barrier(4)
 
     def work() -> None:
-        with load_study(study_name="s", storage=storage).lead():
+        study = load_study(study_name="s", storage=storage)
+        all_there.wait(30)
+        with study.lead():
             inside.append(1)
+            time.sleep(0.02)  # time for the others to come in too, if they could
             most.append(len(inside))
             inside.pop()
 
@@ -42,6 +48,59 @@ def test_a_leader_that_raised_leaves() -> None:
         raise KeyError
     with study.lead():
         pass
+
+
+class Unreliable(InMemoryStorage):
+    """The swap of that number raises ``error``: before it is made, or after."""
+
+    def __init__(self, number: int, error: BaseException, *, made: bool = False) -> None:
+        super().__init__()
+        self.left, self.error, self.made = number, error, made
+
+    def swap_study_attr(self, *args: Any, **options: Any) -> bool:
+        self.left -= 1
+        if self.left:
+            return super().swap_study_attr(*args, **options)
+        if self.made:
+            super().swap_study_attr(*args, **options)
+        raise self.error
+
+
+def lead_in_two_threads(study: Study) -> None:
+    def work() -> None:
+        with study.lead():
+            pass
+
+    work()
+    other = threading.Thread(target=work, daemon=True)
+    other.start()
+    other.join(30)
+    assert not other.is_alive(), "it waits for a leader that has left"
+
+
+def test_a_leader_that_could_not_say_that_it_left_is_followed() -> None:
+    study = create_study(storage=Unreliable(2, StorageError("the disk is full")))
+    with pytest.raises(StorageError, match="the disk is full"), study.lead():
+        pass
+    lead_in_two_threads(study)
+
+
+def test_an_error_of_the_search_is_not_hidden_by_one_of_leaving() -> None:
+    study = create_study(study_name="s", storage=Unreliable(2, StorageError("the disk is full")))
+    with pytest.raises(KeyError, match="the search") as caught, study.lead():
+        raise KeyError("the search")
+    (note,) = caught.value.__notes__
+    assert "leaving the lead of study 's' failed" in note
+    assert "StorageError: the disk is full" in note
+    lead_in_two_threads(study)
+
+
+def test_a_leader_that_was_interrupted_on_its_way_in_leaves() -> None:
+    study = create_study(storage=Unreliable(1, KeyboardInterrupt(), made=True))
+    with pytest.raises(KeyboardInterrupt), study.lead():
+        raise AssertionError("it is not in")
+    assert study.system_attrs["dspex:leader"] is None
+    lead_in_two_threads(study)
 
 
 def test_studies_have_leaders_of_their_own() -> None:

@@ -92,7 +92,7 @@ class Engine:
             # The first, so that who asks one at a time has one model loaded.
             lane = min(self._idle, key=self._lanes.index)
             self._idle.remove(lane)
-        lane.take(job)
+            lane.take(job)  # before the lock is free, so that `stop` comes before it or after it
 
     def next_job(self, lane: _Lane) -> Job | None:
         """The next job for ``lane``, which is idle when there is none."""
@@ -107,11 +107,11 @@ class Engine:
         with self._lock:
             self._stopping = True
             waiting, self._waiting = self._waiting, deque()
+            for lane in self._lanes:
+                lane.take(None)
         for job in waiting:
             if job.set_running_or_notify_cancel():
                 job.set_exception(_unloaded())
-        for lane in self._lanes:
-            lane.take(None)
         ends = time.monotonic() + _PATIENCE
         for lane in self._lanes:
             lane.close(max(0.0, ends - time.monotonic()))
@@ -141,6 +141,8 @@ class Engine:
             answer.error = {"type": "invalid_request_error", "message": str(error)}
         if self._stopping and answer.finish_reason is None and answer.error is None:
             raise _unloaded()
+        if answer.finish_reason is not None:
+            port.text = job.text
         return answer
 
     @property
@@ -157,12 +159,14 @@ class _Lane:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._port: Port | None = None
+        self._process = 0
 
     def take(self, job: Job | None) -> None:
         """Answer ``job``; ``None`` ends the thread."""
         self._inbox.put(job)
         if self._thread is None and job is not None:
             # A daemon, as the end of the process must not wait for an answer that takes minutes; see `Engine.stop`.
+            self._process = os.getpid()
             self._thread = threading.Thread(target=self._work, name="dspex-local", daemon=True)
             self._thread.start()
 
@@ -184,8 +188,8 @@ class _Lane:
         """Unload the model, if the thread ends within ``patience`` seconds."""
         if self._thread is not None:
             self._thread.join(patience)
-            if self._thread.is_alive() or _in_a_fork:
-                # The machine is too busy to reach the next token in time; or there is no thread to wait for.
+            if self._thread.is_alive() or self._process != os.getpid():
+                # The machine is too busy to reach the next token in time; or the thread stayed in the parent.
                 self.outlive()
         self._port = None  # the server's destructor ends llama.cpp's own threads
 
@@ -250,7 +254,6 @@ def load_binding() -> Any:
 _engines: dict[Setup, Engine] = {}
 _lock = threading.Lock()
 _starting = threading.Lock()
-_in_a_fork = False
 _ended = False
 
 
@@ -282,8 +285,7 @@ def _end() -> None:
 
 def _after_fork() -> None:
     # The threads of the parent's engines are not here. The child leaves these alone and loads its own.
-    global _in_a_fork, _lock, _starting
-    _in_a_fork = True
+    global _lock, _starting
     for engine in _engines.values():
         engine.outlive()
     _engines.clear()

@@ -13,6 +13,7 @@ that again would take too long.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import tempfile
 import threading
@@ -37,10 +38,11 @@ _MOST_BYTES = 192 * 1024 * 1024
 class _Saved:
     """The state after one head: its file, and whether that can be used yet, or at all."""
 
-    __slots__ = ("done", "name", "size", "usable")
+    __slots__ = ("digest", "done", "name", "size", "usable")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        self.name = f"{digest}-{secrets.token_hex(4)}"  # never one that another lane may still be loading
         self.done = threading.Event()
         self.usable = False
         self.size = 0
@@ -51,7 +53,7 @@ class Port:
 
     def __init__(self, server: Any, key: str) -> None:
         self.server = server
-        self.text = ""  # what it has read last
+        self.text = ""  # the prompt that it has answered last; nothing where that is not known for sure
         self._key = key
         self._address = urlsplit(server.listening_address).netloc
 
@@ -89,25 +91,35 @@ class Heads:
 
         Who comes first has it read, and others wait for that: reading it at the same time would not be faster.
         """
-        before, port.text = port.text, text
+        before, port.text = port.text, ""
         shared = head.characters + _LONG
         if len(text) >= shared and before[:shared] == text[:shared]:
             return
+        while not stop():
+            with self._lock:
+                saved = self._saved.get(head.digest)
+                first = saved is None
+                if saved is None:
+                    saved = self._saved[head.digest] = _Saved(head.digest)
+                self._saved.move_to_end(head.digest)
+            if first:
+                try:
+                    self._read(head, port, saved, stop)
+                finally:
+                    if not saved.usable:
+                        self._drop(saved)
+                    saved.done.set()
+                return
+            saved.done.wait()
+            if saved.usable and port.act("restore", saved.name):
+                return
+            self._drop(saved)  # thrown out meanwhile, or no good: it is read again
+
+    def _drop(self, saved: _Saved) -> None:
         with self._lock:
-            saved = self._saved.get(head.digest)
-            first = saved is None
-            if saved is None:
-                saved = self._saved[head.digest] = _Saved(head.digest)
-            self._saved.move_to_end(head.digest)
-        if first:
-            try:
-                self._read(head, port, saved, stop)
-            finally:
-                saved.done.set()
-            return
-        saved.done.wait()
-        if saved.usable:
-            port.act("restore", saved.name)
+            if self._saved.get(saved.digest) is saved:
+                del self._saved[saved.digest]
+        Path(self.folder, saved.name).unlink(missing_ok=True)
 
     def _read(self, head: MessageBlock, port: Port, saved: _Saved, stop: Callable[[], bool]) -> None:
         # Generating nothing leaves it in the state after the prompt.
@@ -127,6 +139,11 @@ class Heads:
         saved.size = Path(self.folder, saved.name).stat().st_size
         saved.usable = True
         with self._lock:
-            while len(self._saved) > 1 and sum(one.size for one in self._saved.values()) > _MOST_BYTES:
-                _, oldest = self._saved.popitem(last=False)
-                Path(self.folder, oldest.name).unlink(missing_ok=True)
+            total = sum(one.size for one in self._saved.values())
+            # Not this one and no other that is still being read, for which lanes wait.
+            old = [one for one in self._saved.values() if one.done.is_set()]
+        for one in old:
+            if total <= _MOST_BYTES:
+                break
+            self._drop(one)
+            total -= one.size

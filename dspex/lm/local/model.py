@@ -72,7 +72,9 @@ class LocalLM(BaseLM):
 
     The same request has the same answer, at temperature 0 and at any other with its seed, whatever else is going on:
     requests are not computed together. (Another kind of processor, another number of ``threads`` or another version
-    of llama.cpp may round differently.)
+    of llama.cpp may round differently.) The exception is a prompt of which more than 1000 characters beyond system
+    message and demos are those of the prompt that was answered just before, as in an agent's next step, or in the
+    same long question asked again: it is read on from where they part, which may round differently as well.
 
     Raises `LMRequestError` for an unknown name, and at the first call when packages are missing (with the commands
     that install them) or the file is no model. Calls raise `LMContextWindowError` when a prompt does not fit into
