@@ -60,6 +60,10 @@ class Configurations:
         trial = self._trials.get(state.fingerprint)
         return self._add(state) if trial is None else trial
 
+    def is_judged(self, state: VariableState) -> bool:
+        """Whether the trial of a configuration was closed by what it scored, and not for lack of scores."""
+        return _frozen(self._trials[state.fingerprint]).state in (TrialState.COMPLETE, TrialState.PRUNED)
+
     def report(self, state: VariableState, value: float, step: int) -> None:
         """Note what a trial has scored so far."""
         trial = self._trials[state.fingerprint]

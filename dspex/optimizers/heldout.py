@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dspex.data import Evaluation, Example, Usage
+from dspex.errors import BudgetExceeded
 from dspex.evaluate import Evaluate, EvaluationResult
 from dspex.modules import Module
 from dspex.study import Study, create_study
@@ -56,7 +57,7 @@ class Heldout:
                     result = self._run(program.bind(state), state, missing)
                     on_portion(result)
                     stopped = result.stopped
-        self.interrupted = stopped == "interrupted"
+        self.interrupted = bool(stopped) and not stopped.startswith(BudgetExceeded.__name__)
         seconds = time.perf_counter() - began
         return (self._result(state, stopped, seconds) for state in states)
 

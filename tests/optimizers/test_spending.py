@@ -9,10 +9,10 @@ import pytest
 
 import dspex
 from dspex import Budget, JointSearch, MockLM
-from dspex.errors import MetricError
+from dspex.errors import LMTimeoutError, MetricError
 from dspex.storage import InMemoryStorage, Storage
 from dspex.trials import TrialState
-from tests.optimizers.tasks import Capitals, lm, metric, model, trainset
+from tests.optimizers.tasks import Capitals, asked_country, lm, metric, model, trainset
 
 
 def search(**options: Any) -> JointSearch:
@@ -105,6 +105,53 @@ def test_a_search_that_its_budget_ended_has_ended_for_good() -> None:
     more = run(Budget(calls=500), storage, used=used)
     assert 0 < len(used.calls) <= 500 - first.usage.calls
     assert len(more.study.ledger) > rows
+
+
+def failing(split: str, *, stop_at: int | None = None) -> MockLM:
+    """One question of a split, asked without demos, never gets an answer."""
+    splits = dspex.optimizers.split_for_search(trainset(), None, None, seed=0)
+    bad = getattr(splits, split)[1].country
+    count = itertools.count()
+
+    def flaky(messages: Any, **params: Any) -> Any:
+        if next(count) == stop_at:
+            raise KeyboardInterrupt
+        if "better instruction" not in messages[0]["content"] and asked_country(messages) == bad and len(messages) <= 2:
+            raise LMTimeoutError("slow", model="mock")
+        return model(messages, **params)
+
+    return MockLM(flaky)
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+@pytest.mark.parametrize("calls", [300, 330])
+def test_an_example_that_failed_does_not_cost_the_winner_when_the_line_is_run_again(split: str, calls: int) -> None:
+    storage = InMemoryStorage()
+    first = run(Budget(calls=calls), storage, used=failing(split), retries=0)
+    assert "share" in first.stopped
+    assert first.significant
+    assert any(not row.ok for row in first.study.ledger) == (split == "validation")
+    used = failing(split)
+    again = run(Budget(calls=calls), storage, used=used, retries=0)
+    assert again.state.fingerprint == first.state.fingerprint
+    assert again.verdict() == first.verdict()
+    assert len(used.calls) == 0
+
+
+@pytest.mark.parametrize("calls", [300, None])
+def test_nor_when_it_was_interrupted_in_the_comparison(calls: int | None) -> None:
+    def budget() -> Budget | None:
+        return None if calls is None else Budget(calls=calls)
+
+    calm = failing("validation")
+    whole = run(budget(), None, used=calm, retries=0, trials=12)
+    storage = InMemoryStorage()
+    first = run(budget(), storage, used=failing("validation", stop_at=len(calm.calls) - 10), retries=0, trials=12)
+    assert first.stopped == "interrupted"
+    assert len(first.study.ledger) == len(whole.study.ledger)
+    again = run(budget(), storage, used=failing("validation"), retries=0, trials=12)
+    assert again.state.fingerprint == whole.state.fingerprint
+    assert again.verdict() == whole.verdict()
 
 
 def test_a_search_without_a_budget_goes_on_where_one_ended_it() -> None:
