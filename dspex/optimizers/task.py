@@ -78,7 +78,7 @@ class Task:
         self._account = account
         self._reserve = reserve
         self._best: Scores | None = None
-        self._furthest: list[Scores] = []
+        self._furthest: Scores | None = None
         self._trusted = False  # whether anything has worked yet
         self._memory = dict(study.user_attrs)
         self._configurations = Configurations(study, self.space, self.state, watcher.finished)
@@ -171,11 +171,7 @@ class Task:
         """
         if self._best is not None:
             return self._best.state
-        best: Scores | None = None
-        for scores in self._furthest:
-            if best is None or is_ahead(scores, best, self.objectives):
-                best = scores
-        return self.state if best is None else best.state
+        return self.state if self._furthest is None else self._furthest.state
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value of the first objective is better than another; NaN is never better."""
@@ -358,14 +354,14 @@ class Task:
         return {row.example_id: row for row in self.study.ledger.rows(fingerprint=state.fingerprint) if not row.ok}
 
     def _compare(self, scores: Scores) -> None:
-        """Keep the scores of the configurations that have been run on the most examples."""
+        """Keep the best of the configurations that have been run on the most examples, until one has been on all."""
+        if self._best is not None:
+            return
+        old = self._furthest
         count = sum(row.ok for row in scores.rows)
-        furthest = sum(row.ok for row in self._furthest[0].rows) if self._furthest else 1
-        if count > furthest:
-            self._furthest = []
-        if count >= furthest:
-            self._furthest = [s for s in self._furthest if s.state.fingerprint != scores.state.fingerprint]
-            self._furthest.append(scores)
+        most = 0 if old is None else sum(row.ok for row in old.rows)
+        if count > most or (old is not None and count == most and is_ahead(scores, old, self.objectives)):
+            self._furthest = scores
 
     def _consider(self, scores: Scores) -> None:
         if self._best is None or is_ahead(scores, self._best, self.objectives):

@@ -52,9 +52,14 @@ async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **option
         await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=n_jobs)
 
 
-async def aask(study: Study, space: Any = None, fixed: Mapping[str, Any] | None = None) -> Trial:
+async def aask(
+    study: Study,
+    space: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+    user_attrs: Mapping[str, Any] | None = None,
+) -> Trial:
     """See `Study.aask`."""
-    asking = asyncio.ensure_future(in_thread(functools.partial(study.ask, space, fixed=fixed)))
+    asking = asyncio.ensure_future(in_thread(functools.partial(study.ask, space, fixed=fixed, user_attrs=user_attrs)))
     try:
         return await asyncio.shield(asking)
     except asyncio.CancelledError:

@@ -246,3 +246,60 @@ def test_an_objective_that_nothing_gives_is_named_at_once() -> None:
 def test_trials_that_were_begun_are_left_to_be_continued() -> None:
     result = run(Budget(calls=100), None)
     assert not [trial for trial in result.study.trials if trial.state is TrialState.RUNNING]
+
+
+class Reconsidered(dspex.Optimizer):
+    """Gives a configuration up and then scores it on everything."""
+
+    def search(self, task: Any) -> Any:
+        task.evaluate()
+        scores = task.evaluate({"answer": "stepwise"}, task.valset[:5])
+        task.finish(scores.state, scores)
+        return task.evaluate({"answer": "stepwise"}).state
+
+
+def test_a_trial_that_was_given_up_and_then_completed_is_completed_once() -> None:
+    storage = InMemoryStorage()
+    for _ in range(3):
+        result = Reconsidered().optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage)
+        states = [trial.state for trial in result.study.trials]
+        assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+
+
+class Rising(dspex.Optimizer):
+    """Looks at what is best while nothing has been scored on everything."""
+
+    def search(self, task: Any) -> Any:
+        seen = []
+        task.evaluate(examples=task.valset[:2])
+        for value in ("stepwise", "direct"):
+            scores = task.evaluate({"answer": value}, task.valset[:4])
+            seen.append((len(scores.rows), scores.score, scores.state.fingerprint))
+            best = max(seen, key=lambda one: one[:2])
+            assert task.best_state.fingerprint == best[2]
+        task.evaluate(task.state)
+        assert task.best_state.fingerprint == task.state.fingerprint
+        return task.best_state
+
+
+def test_the_furthest_is_the_best_until_one_has_been_scored_on_everything() -> None:
+    Rising().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+
+
+@pytest.mark.parametrize(("raised", "more"), [(0.9, False), (1.5, True)])
+def test_seconds_that_differ_a_little_do_not_begin_an_ended_search_again(
+    monkeypatch: pytest.MonkeyPatch, raised: float, more: bool
+) -> None:
+    storage = InMemoryStorage()
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def slow(messages: Any, **params: Any) -> Any:
+        now[0] += 1.0
+        return model(messages, **params)
+
+    run(Budget(seconds=50), storage, used=MockLM(slow))
+    used = MockLM(slow)
+    again = run(Budget(seconds=50 + raised), storage, used=used)
+    rows = len(again.study.ledger)
+    assert (rows > again.resumed_rows) is more
