@@ -19,7 +19,7 @@ from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError
 from dspex.evaluate import Evaluate, measured
 from dspex.execution import Budget, Run
 from dspex.modules import Module
-from dspex.optimizers.account import Account, unrecorded_usage
+from dspex.optimizers.account import Account
 from dspex.optimizers.configurations import Configurations
 from dspex.optimizers.demonstrations import Shown, demonstrate, demonstration
 from dspex.optimizers.reserve import Reserve
@@ -280,13 +280,17 @@ class Task:
         def record(row: Evaluation) -> None:
             self.study.record(trial.number, row)
             self._reserve.note(row)
-            self._account.tick()
             self.watcher.evaluated(row)
 
         began = time.perf_counter()
         evaluate = Evaluate(examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms)
-        result = evaluate(program, on_result=record, fingerprint=state.fingerprint, trial=trial.number)
-        self._account.add(unrecorded_usage(result))
+        result = evaluate(
+            program,
+            on_result=record,
+            on_usage=self._account.add,
+            fingerprint=state.fingerprint,
+            trial=trial.number,
+        )
         self._reserve.note_portion(result.metric_usage, time.perf_counter() - began, len(examples))
         if result.stopped.startswith(BudgetExceeded.__name__):
             raise BudgetExceeded(result.stopped.partition(": ")[2])

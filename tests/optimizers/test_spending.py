@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,7 +123,7 @@ def failing(split: str, *, stop_at: int | None = None) -> MockLM:
             raise LMTimeoutError("slow", model="mock")
         return model(messages, **params)
 
-    return MockLM(flaky)
+    return MockLM(flaky, retries=0)
 
 
 @pytest.mark.parametrize("split", ["validation", "train"])
@@ -189,15 +192,32 @@ def test_seconds_count_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 250 <= third.usage.calls <= 401
 
 
-def test_seconds_of_a_run_that_was_killed_are_kept() -> None:
-    storage = InMemoryStorage()
-    first = run(None, storage)
-    budget = Budget(seconds=600)
-    known = first.study.user_attrs["dspex:seconds"]
-    assert known > 0
-    run(budget, storage)
-    assert budget.spent.seconds is not None
-    assert budget.spent.seconds >= known
+KILLED = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import dspex
+from tests.optimizers.tasks import Capitals, metric, model, trainset
+
+now = [0.0]
+time.monotonic = lambda: now[0]
+
+def slow(messages, **params):
+    now[0] += 1.0
+    if now[0] == 20.0:
+        os._exit(9)
+    return model(messages, **params)
+
+dspex.JointSearch(concurrency=1).optimize(
+    Capitals(), trainset(), metric, lm=dspex.MockLM(slow), storage="sqlite:///s.db", study="s"
+)
+"""
+
+
+def test_seconds_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
+    script = KILLED.format(root=str(Path(__file__).parents[2]))
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 9
+    study = dspex.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/s.db")
+    assert 17 <= study.user_attrs["dspex:seconds"] <= 20
 
 
 def test_one_budget_of_two_searches_is_spent_by_both() -> None:
@@ -303,3 +323,68 @@ def test_seconds_that_differ_a_little_do_not_begin_an_ended_search_again(
     again = run(Budget(seconds=50 + raised), storage, used=used)
     rows = len(again.study.ledger)
     assert (rows > again.resumed_rows) is more
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_what_the_metric_asked_is_kept_when_an_evaluation_raises(concurrency: int) -> None:
+    storage, judge, used = InMemoryStorage(), MockLM(lambda messages, **params: "yes"), lm()
+    count = itertools.count()
+
+    def judged(example: Any, prediction: Any) -> bool:
+        judge("good?")
+        if next(count) == 20:
+            raise ValueError("a slip")
+        return metric(example, prediction)
+
+    with pytest.raises(MetricError, match="a slip"):
+        run(None, storage, metric=judged, used=used, concurrency=concurrency)
+    study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
+    overhead = study.user_attrs["dspex:overhead"]["calls"]
+    unfinished = len(used.calls) + len(judge.calls) - len(study.ledger) - overhead
+    assert 0 <= unfinished <= 2 * (concurrency - 1), "what others had in flight"
+    assert overhead >= 20
+
+
+def test_one_budget_charges_one_line_in_two_storages_for_each() -> None:
+    budget, one, two = Budget(calls=2000), InMemoryStorage(), InMemoryStorage()
+    count = itertools.count()
+
+    def stopping(messages: Any, **params: Any) -> Any:
+        if next(count) == 30:
+            raise KeyboardInterrupt
+        return model(messages, **params)
+
+    run(budget, one, trials=6, width=3)
+    run(budget, two, trials=6, width=3, used=MockLM(stopping))
+    spent = budget.spent.calls
+    run(budget, one, trials=6, width=3)
+    assert budget.spent.calls == spent
+
+
+def test_what_the_metric_takes_is_known_after_a_resumption() -> None:
+    storage, judge = InMemoryStorage(), MockLM(lambda messages, **params: "yes")
+
+    def judged(judge: MockLM = judge) -> Any:
+        def ask(example: Any, prediction: Any, judge: MockLM = judge) -> bool:
+            judge("good?")
+            return metric(example, prediction)
+
+        return ask
+
+    run(Budget(calls=60), storage, metric=judged())
+    study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
+    known = study.user_attrs["dspex:portions"]
+    assert known["judged"]["calls"] == known["examples"] == len(study.ledger)
+
+
+def test_the_first_portion_does_not_say_how_long_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def loading(messages: Any, **params: Any) -> Any:
+        now[0] += 0.01 if now[0] else 60.0
+        return model(messages, **params)
+
+    result = run(Budget(seconds=100), None, used=MockLM(loading), trials=12)
+    assert result.stopped == dspex.optimizers.result.COMPLETE
