@@ -337,7 +337,7 @@ def test_what_the_metric_asked_is_kept_when_an_evaluation_raises(concurrency: in
         return metric(example, prediction)
 
     with pytest.raises(MetricError, match="a slip"):
-        run(None, storage, metric=judged, used=used, concurrency=concurrency)
+        run(None, storage, metric=judged, used=used, concurrency=concurrency, proposers=[])
     study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
     overhead = study.user_attrs["dspex:overhead"]["calls"]
     unfinished = len(used.calls) + len(judge.calls) - len(study.ledger) - overhead
@@ -371,7 +371,8 @@ def test_what_the_metric_takes_is_known_after_a_resumption() -> None:
 
         return ask
 
-    run(Budget(calls=60), storage, metric=judged())
+    for calls in (100, 200):
+        run(Budget(calls=calls), storage, metric=judged(), proposers=[])
     study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
     known = study.user_attrs["dspex:portions"]
     assert known["judged"]["calls"] == known["examples"] == len(study.ledger)
