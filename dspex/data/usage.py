@@ -138,6 +138,19 @@ class Usage:
         twin.unknown_calls = self.unknown_calls
         return twin
 
+    def beyond(self, part: Usage) -> Usage:
+        """What is left of it without ``part``, nothing below zero.
+
+        >>> Usage(calls=3).beyond(Usage(calls=1)).calls
+        2
+        """
+        rest = self.copy()
+        for name in Usage.__slots__:
+            more, less = getattr(self, name), getattr(part, name)
+            if more is not None and less is not None:  # what cached calls would have cost may not be known
+                setattr(rest, name, max(0, more - less))
+        return rest
+
     def __bool__(self) -> bool:
         """Whether anything was asked of a model."""
         return bool(self.calls or self.cached_calls or self.failed_calls or self.total_tokens)

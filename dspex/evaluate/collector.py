@@ -41,6 +41,7 @@ class Collector:
         fingerprint: str,
         trial: int | None,
         on_result: Callable[[Evaluation], object] | None,
+        on_usage: Callable[[Usage], object] | None,
         progress: Progress,
     ) -> None:
         self.planned = len(devset) * rollouts
@@ -50,6 +51,8 @@ class Collector:
         self._terms = terms
         self._rollouts = rollouts
         self._on_result = on_result
+        self._on_usage = on_usage
+        self._reported = Usage()  # of the metric's
         self._progress = progress
         self._program = program
         self._fingerprint = fingerprint
@@ -136,6 +139,16 @@ class Collector:
         for run in list(self._in_flight):
             run.cancel(reason)
 
+    def report_rest(self) -> None:
+        """Tell ``on_usage`` what no row will: all that was not finished, and the rest of the metric's calls."""
+        with self._lock:
+            rest = self._unfinished_usage.copy()
+            for run in list(self._in_flight):
+                rest.add(run.usage)
+                if run.judge is not self._judge:
+                    rest.add(run.judge.usage)
+            self._report(rest)
+
     def result(self, confidence: float) -> EvaluationResult:
         """The result of what is finished."""
         with self._lock:
@@ -159,19 +172,27 @@ class Collector:
 
     def _keep(self, run: ExampleRun, result: ExampleResult) -> None:
         row = result.evaluation
-        index = self._in_flight.pop(run)
         if result.cause is None and (*row.scores,) != self._names:
             self._check_names(row, run.example)
+        index = self._in_flight.pop(run)
+        self._close_judge(run)
+        self._report(Usage())
         if self._on_result is not None:
             self._on_result(row)
         self._indices.append(index)
         self._rows.append(row)
         self._predictions.append(result.prediction)
         self._tally.add(row)
-        self._close_judge(run)
         if result.cause is not None:
             self._check_hope(result.cause)
         self._progress.advance(self._tally)
+
+    def _report(self, more: Usage) -> None:
+        if self._on_usage is not None:
+            judged = self._judge.usage.copy()
+            more.add(judged.beyond(self._reported))
+            self._reported = judged
+            self._on_usage(more)
 
     def _close_judge(self, run: ExampleRun) -> None:
         if run.judge is not self._judge and run.judge.usage:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dspex.data import Evaluation, Example, require_examples
+from dspex.data import Evaluation, Example, Usage, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
@@ -107,6 +107,7 @@ class Evaluate:
         *,
         lm: Any = None,
         on_result: Callable[[Evaluation], object] | None = None,
+        on_usage: Callable[[Usage], object] | None = None,
         fingerprint: str = "",
         trial: int | None = None,
     ) -> EvaluationResult:
@@ -118,6 +119,9 @@ class Evaluate:
             program: a `Module`, or a function of the inputs.
             lm: the model to use instead of the configured one.
             on_result: called with each row before the next example is started in its place, one at a time.
+            on_usage: called with what no row tells, so that it can be kept however this ends: before each row with
+                what the metric's own calls took since, and at the end, also when this raises, with what examples
+                took that were not finished.
             fingerprint, trial: written into the rows.
 
         Raises:
@@ -128,7 +132,7 @@ class Evaluate:
         program = as_program(program)
         settings = current() if lm is None else current().replace(lm=lm)
         prepare(program, settings)
-        collector = self._collector(program, settings, on_result, fingerprint, trial)
+        collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -139,6 +143,7 @@ class Evaluate:
             collector.cancel("interrupted")
         finally:
             cancelled.set()
+            collector.report_rest()
         return collector.result(self.confidence)
 
     async def acall(
@@ -147,6 +152,7 @@ class Evaluate:
         *,
         lm: Any = None,
         on_result: Callable[[Evaluation], object] | None = None,
+        on_usage: Callable[[Usage], object] | None = None,
         fingerprint: str = "",
         trial: int | None = None,
     ) -> EvaluationResult:
@@ -157,7 +163,7 @@ class Evaluate:
         program = as_program(program)
         settings = current() if lm is None else current().replace(lm=lm)
         await in_thread(prepare, program, settings)
-        collector = self._collector(program, settings, on_result, fingerprint, trial)
+        collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
         cancelled = threading.Event()
         try:
             if program.natively_async:
@@ -166,6 +172,7 @@ class Evaluate:
                 await in_thread(self._threads, collector, cancelled)
         finally:
             cancelled.set()
+            collector.report_rest()
         return collector.result(self.confidence)
 
     def _collector(
@@ -173,6 +180,7 @@ class Evaluate:
         program: Program,
         settings: Settings,
         on_result: Callable[[Evaluation], object] | None,
+        on_usage: Callable[[Usage], object] | None,
         fingerprint: str,
         trial: int | None,
     ) -> Collector:
@@ -185,6 +193,7 @@ class Evaluate:
             fingerprint=fingerprint,
             trial=trial,
             on_result=on_result,
+            on_usage=on_usage,
             progress=progress_for(self.progress, len(self.devset) * self.rollouts),
         )
 

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 import weakref
 from types import TracebackType
 
 from dspex.data import Usage
-from dspex.evaluate import EvaluationResult
 from dspex.execution import Amounts, Budget
 from dspex.study import Study
 
-__all__ = ["Account", "unrecorded_usage"]
+__all__ = ["Account"]
 
+_ACCOUNT = "dspex:account"
 _OVERHEAD = "dspex:overhead"
 _SECONDS = "dspex:seconds"
 _WRITE_EVERY = 1.0  # seconds on the clock that a kill may lose
 
 # What each budget has counted of each study, so that the same line run again with the same object charges it once.
-_counted: weakref.WeakKeyDictionary[Budget, dict[str, tuple[Usage, float]]] = weakref.WeakKeyDictionary()
+_counted: weakref.WeakKeyDictionary[Budget, dict[tuple[str, str], tuple[Usage, float]]] = weakref.WeakKeyDictionary()
 
 
 class Account:
@@ -42,6 +43,10 @@ class Account:
         self._before = float(known.get(_SECONDS, 0.0))
         self._began = self._written = time.monotonic()
         self._lock = threading.Lock()
+        # A derived name may be in several storages, and a storage may be opened several times.
+        if _ACCOUNT not in known:
+            study.set_user_attr(_ACCOUNT, uuid.uuid4().hex)
+        self._key = (study.user_attrs[_ACCOUNT], study.study_name)
         self.allowance = Amounts()
         """How much of each limit the search may use in all its runs: what others have left of the budget to it."""
 
@@ -49,8 +54,8 @@ class Account:
         budget = self._budget
         if budget is not None:
             usage, seconds = self.usage(), self._before
-            counted, counted_seconds = _counted.get(budget, {}).get(self._study.study_name, (Usage(), 0.0))
-            budget.charge(_rest(usage, counted), seconds=max(0.0, seconds - counted_seconds))
+            counted, counted_seconds = _counted.get(budget, {}).get(self._key, (Usage(), 0.0))
+            budget.charge(usage.beyond(counted), seconds=max(0.0, seconds - counted_seconds))
             self.allowance = _allowance(budget, usage, seconds)
             budget.start()
         return self
@@ -58,7 +63,7 @@ class Account:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._write_seconds()
         if self._budget is not None:
-            _counted.setdefault(self._budget, {})[self._study.study_name] = (self.usage(), self.seconds)
+            _counted.setdefault(self._budget, {})[self._key] = (self.usage(), self.seconds)
 
     @property
     def seconds(self) -> float:
@@ -90,20 +95,6 @@ class Account:
         with self._lock:
             self._written = time.monotonic()
             self._study.set_user_attr(_SECONDS, self.seconds)
-
-
-def unrecorded_usage(result: EvaluationResult) -> Usage:
-    """What an evaluation took that no row tells: the metric's own calls, and examples that were not finished."""
-    return _rest(result.usage, sum((row.usage for row in result.rows), Usage())) + result.metric_usage
-
-
-def _rest(whole: Usage, part: Usage) -> Usage:
-    rest = whole.copy()
-    for name in Usage.__slots__:
-        more, less = getattr(whole, name), getattr(part, name)
-        if more is not None and less is not None:  # what cached calls would have cost may not be known
-            setattr(rest, name, max(0, more - less))
-    return rest
 
 
 def _allowance(budget: Budget, usage: Usage, seconds: float) -> Amounts:

@@ -15,7 +15,7 @@ from dspex.errors import BudgetExceeded, DefinitionError, StateError
 from dspex.execution import Budget, context, current
 from dspex.lm.named import lm_named
 from dspex.modules import Module
-from dspex.optimizers.account import Account, unrecorded_usage
+from dspex.optimizers.account import Account
 from dspex.optimizers.heldout import Heldout
 from dspex.optimizers.identity import check_identity, described, study_identity, study_name
 from dspex.optimizers.options import check_whole
@@ -264,9 +264,7 @@ class Optimizer(ABC):
             baseline = best = None
             if stopped != _INTERRUPTED:
                 watcher.phase("comparing on held-out examples")
-                baseline, best = heldout.compare(
-                    program, (start, winner), lambda result: account.add(unrecorded_usage(result))
-                )
+                baseline, best = heldout.compare(program, (start, winner), account.add)
                 stopped = _INTERRUPTED if heldout.interrupted else stopped
             test = None
             kept_baseline = False

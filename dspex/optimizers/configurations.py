@@ -14,6 +14,7 @@ from dspex.variables import Space, VariableState
 __all__ = ["Configurations"]
 
 _GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
+_GIVEN_UP = (TrialState.PRUNED, TrialState.FAIL)
 
 
 class Configurations:
@@ -42,7 +43,10 @@ class Configurations:
                 continue  # somebody else's, who works on this study by hand
             if frozen.state is TrialState.FAIL and not frozen.params:
                 continue
-            self._trials.setdefault(self._state_of(trial).fingerprint, trial)
+            fingerprint = self._state_of(trial).fingerprint
+            first = self._trials.setdefault(fingerprint, trial)
+            if frozen.state is TrialState.COMPLETE and _frozen(first).state in _GIVEN_UP:
+                self._trials[fingerprint] = trial  # given up before, and scored after all
             if _GIVEN not in frozen.user_attrs:
                 self._sampled.append(trial)
 
@@ -60,6 +64,10 @@ class Configurations:
         trial = self._trials.get(state.fingerprint)
         return self._add(state) if trial is None else trial
 
+    def is_judged(self, state: VariableState) -> bool:
+        """Whether the trial of a configuration was closed by what it scored, and not for lack of scores."""
+        return _frozen(self._trials[state.fingerprint]).state in (TrialState.COMPLETE, TrialState.PRUNED)
+
     def report(self, state: VariableState, value: float, step: int) -> None:
         """Note what a trial has scored so far."""
         trial = self._trials[state.fingerprint]
@@ -68,7 +76,7 @@ class Configurations:
 
     def complete(self, state: VariableState, values: Sequence[float]) -> None:
         """Close the trial of a configuration that was scored on everything."""
-        if _frozen(self._trials[state.fingerprint]).state in (TrialState.PRUNED, TrialState.FAIL):
+        if _frozen(self._trials[state.fingerprint]).state in _GIVEN_UP:
             self._add(state)  # given up before, and now scored after all
         self._tell(self._trials[state.fingerprint], list(values), None)
 
@@ -100,8 +108,7 @@ class Configurations:
         for path in fixed:
             if self._space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
                 fixed[path] = self._study.pool(path).add(fixed[path], source="user").id
-        trial = self._study.ask(fixed=fixed)
-        trial.set_user_attr(_GIVEN, True)
+        trial = self._study.ask(fixed=fixed, user_attrs={_GIVEN: True})
         self._trials[state.fingerprint] = trial
         return trial
 

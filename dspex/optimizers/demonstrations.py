@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dspex.data import Evaluation, Example, Usage
-from dspex.errors import BudgetExceeded, MetricError
+from dspex.errors import BudgetExceeded, DeadlineExceeded, MetricError
 from dspex.evaluate.one import ExampleResult, ExampleRun
 from dspex.evaluate.scoring import Scorer
 from dspex.evaluate.terms import Terms
@@ -29,7 +29,9 @@ def demonstrate(
     concurrency: int,
     on_result: Callable[[Usage, Evaluation | None, Shown | None], object],
 ) -> None:
-    """Run ``program`` on examples; ``on_result`` gets of each what it took, and what it showed unless it failed.
+    """Run ``program`` on examples; ``on_result`` gets of each what it took, its row, and what it showed.
+
+    What failed shows nothing, and has no row where it was ended before it could.
 
     Raises:
         BudgetExceeded, MetricError: as an example raised it, after the others in flight have ended.
@@ -42,10 +44,16 @@ def demonstrate(
     def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
         job = outcome.item
         usage = job.usage + job.judge.usage
-        if outcome.error is not None or not outcome.result().evaluation.ok:
+        if isinstance(outcome.error, DeadlineExceeded) and terms["deadline"] is not None:
+            result = job.abandon()
+        elif outcome.error is not None:
             on_result(usage, None, None)
             return
-        result = outcome.result()
+        else:
+            result = outcome.result()
+        if not result.evaluation.ok:
+            on_result(usage, result.evaluation, None)
+            return
         demos = {
             entry.path: Example({**entry.inputs, **entry.prediction.to_dict(), "augmented": True}).with_inputs(
                 *entry.inputs

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dspex.data import Evaluation, Example, Usage
+from dspex.errors import BudgetExceeded
 from dspex.evaluate import Evaluate, EvaluationResult
 from dspex.modules import Module
 from dspex.study import Study, create_study
@@ -44,28 +45,36 @@ class Heldout:
         return [example for example in examples if ledger.lookup(state.fingerprint, example.id) is None]
 
     def compare(
-        self, program: Module, states: Sequence[VariableState], on_portion: Callable[[EvaluationResult], object]
+        self, program: Module, states: Sequence[VariableState], on_usage: Callable[[Usage], object]
     ) -> Iterator[EvaluationResult | None]:
-        """Each state's result; they take turns, so that when the budget ends the same examples have been run."""
+        """Each state's result; they take turns, so that when the budget ends the same examples have been run.
+
+        ``on_usage`` hears what no row tells, see `Evaluate`.
+        """
         began = time.perf_counter()
         stopped = ""
         for start in range(0, len(self.examples), self._portion):
             for state in states:
                 missing = self._missing(state, self.examples[start : start + self._portion])
                 if missing and not stopped:
-                    result = self._run(program.bind(state), state, missing)
-                    on_portion(result)
+                    result = self._run(program.bind(state), state, missing, on_usage)
                     stopped = result.stopped
-        self.interrupted = stopped == "interrupted"
+        self.interrupted = bool(stopped) and not stopped.startswith(BudgetExceeded.__name__)
         seconds = time.perf_counter() - began
         return (self._result(state, stopped, seconds) for state in states)
 
-    def _run(self, program: Module, state: VariableState, missing: Sequence[Example]) -> EvaluationResult:
+    def _run(
+        self,
+        program: Module,
+        state: VariableState,
+        missing: Sequence[Example],
+        on_usage: Callable[[Usage], object],
+    ) -> EvaluationResult:
         def record(row: Evaluation) -> None:
             self.study.record(None, row)
 
         evaluate = Evaluate(missing, self.metric, progress=False, **self._terms)
-        return evaluate(program, on_result=record, fingerprint=state.fingerprint)
+        return evaluate(program, on_result=record, on_usage=on_usage, fingerprint=state.fingerprint)
 
     def _result(self, state: VariableState, stopped: str, seconds: float) -> EvaluationResult | None:
         ledger = self.study.ledger

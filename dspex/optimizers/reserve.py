@@ -19,6 +19,7 @@ HELDOUT_SHARE = 0.4
 
 _MARGIN = 1.1  # examples differ in what they take, and the held-out ones may be the dearer ones
 _ENDED = "dspex:ended"
+_PORTIONS = "dspex:portions"
 _LIMITS = ("calls", "tokens", "usd", "seconds")
 
 
@@ -41,9 +42,12 @@ class Reserve:
         self._heldout = heldout
         self._taken: dict[str, _Taken] = {}
         self._all = _Taken()
+        known = study.user_attrs.get(_PORTIONS, {})
         self._judged = _Taken()
-        self._seconds = 0.0
-        self._clocked: int | None = None  # examples; the first portion also loads what is loaded on first use
+        self._judged.add(Usage.from_json(known.get("judged", {})), known.get("examples", 0))
+        self._seconds: float = known.get("seconds", 0.0)
+        self._clocked: int = known.get("clocked", 0)  # examples
+        self._warm = False  # the first portion of a process also loads what is loaded on first use
         for row in study.ledger:
             self.note(row)
         ended = study.user_attrs.get(_ENDED)
@@ -59,11 +63,20 @@ class Reserve:
     def note_portion(self, judged: Usage, seconds: float, examples: int) -> None:
         """Count in what the metric itself and the clock took for some examples that were run together."""
         self._judged.add(judged, examples)
-        if self._clocked is None:
-            self._clocked = 0
-        else:
+        if self._warm:
             self._seconds += seconds
             self._clocked += examples
+        self._warm = True
+        if self._budget is not None or judged:
+            self._study.set_user_attr(
+                _PORTIONS,
+                {
+                    "judged": self._judged.usage.to_json(),
+                    "examples": self._judged.examples,
+                    "seconds": self._seconds,
+                    "clocked": self._clocked,
+                },
+            )
 
     def allow(self, wanted: int, state: VariableState, start: VariableState, best: VariableState) -> int:
         """How many of ``wanted`` further runs of ``state`` may be begun; at least one.
@@ -141,6 +154,8 @@ def _more(now: Amounts, before: Amounts) -> bool:
     """Whether some limit that there was has been raised, or taken away."""
     for name, old in before._asdict().items():
         new = getattr(now, name)
-        if old is not None and (new is None or new > old * (1 + 1e-9)):
+        # What other searches have left of the seconds differs a little from run to run.
+        slack = max(1.0, 0.01 * (old or 0)) if name == "seconds" else 1e-9 * (old or 0)
+        if old is not None and (new is None or new > old + slack):
             return True
     return False

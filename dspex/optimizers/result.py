@@ -43,7 +43,8 @@ class OptimizationResult:
     ``budget`` is the budget as it was left, `Budget.to_json`; None when there was none.
 
     Of several objectives ``pareto`` has, by their values on the valset, the configurations that none beats in all.
-    The winner is one of them, unless the baseline was kept.
+    The winner that `Task.best` names is one of them. A search of one's own may return another, a search that was cut
+    short one that was scored on a part of the valset, and the comparison may have kept the baseline.
     """
 
     program: Module

@@ -19,7 +19,7 @@ from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError
 from dspex.evaluate import Evaluate, measured
 from dspex.execution import Budget, Run
 from dspex.modules import Module
-from dspex.optimizers.account import Account, unrecorded_usage
+from dspex.optimizers.account import Account
 from dspex.optimizers.configurations import Configurations
 from dspex.optimizers.demonstrations import Shown, demonstrate, demonstration
 from dspex.optimizers.reserve import Reserve
@@ -79,7 +79,7 @@ class Task:
         self._reserve = reserve
         self._best: Scores | None = None
         self._preferred: VariableState | None = None
-        self._furthest: list[Scores] = []
+        self._furthest: Scores | None = None
         self._trusted = False  # whether anything has worked yet
         self._memory = dict(study.user_attrs)
         self._configurations = Configurations(study, self.space, self.state, watcher.finished)
@@ -134,7 +134,7 @@ class Task:
         asked = self.valset if examples is None else self._known_examples(examples)
         trial = self._configurations.trial_of(state)
         self._pay(state, trial, asked)
-        scores = self._scores(state, trial, asked)
+        scores = self._scores(state, asked)
         if not self._trusted:
             self._check_first(scores)
         if len(self.objectives) == 1 and scores.known:
@@ -175,11 +175,7 @@ class Task:
             return self._preferred
         if self._best is not None:
             return self._best.state
-        best: Scores | None = None
-        for scores in self._furthest:
-            if best is None or is_ahead(scores, best, self.objectives):
-                best = scores
-        return self.state if best is None else best.state
+        return self.state if self._furthest is None else self._furthest.state
 
     def prefer(self, state: VariableState) -> None:
         """Have ``state`` as `best_state` from now on: for a search that knows more than the means."""
@@ -203,13 +199,14 @@ class Task:
 
         def keep(usage: Usage, row: Evaluation | None, shown: Shown | None) -> None:
             self._account.add(usage)
-            if row is not None:  # what failed may go well another time
+            if row is not None:
                 self._memorize(prefix + row.example_id, shown)
                 self.watcher.evaluated(row)
 
-        missing = [example for example in examples if prefix + example.id not in self._memory]
+        new = [example for example in examples if prefix + example.id not in self._memory]
+        again = [example for example in examples if self._memory.get(prefix + example.id, ...) is None]
         program = self.program.bind(state)
-        for portion in self._portions(state, missing, len(missing)):
+        for portion in self._portions(state, new, again):
             demonstrate(program, portion, self.metric, self._terms, concurrency=self._concurrency, on_result=keep)
         for example in examples:
             shown = self._memory.get(prefix + example.id)
@@ -254,16 +251,34 @@ class Task:
     def _pay(self, state: VariableState, trial: Trial | FrozenTrial, asked: Sequence[Example]) -> None:
         ledger = self.study.ledger
         missing = [e for e in asked if ledger.lookup(state.fingerprint, e.id) is None]
+        if not missing:
+            return
+        failed = self._failed(state)
+        new = [e for e in missing if e.id not in failed]
+        # What a closed trial was judged by stands, or the same search run again would not take the same steps.
+        again = [] if self._configurations.is_judged(state) else [e for e in missing if e.id in failed]
         program = self.program.bind(state)
-        for portion in self._portions(state, missing, 2 * self._concurrency):
+        for portion in self._portions(state, new, again):
             self._run(program, state, trial, portion)
 
-    def _portions(self, state: VariableState, examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-        """The examples in portions, so that between them it can be seen what the budget still allows."""
+    def _portions(
+        self, state: VariableState, new: Sequence[Example], again: Sequence[Example]
+    ) -> Iterator[Sequence[Example]]:
+        """The examples in portions, so that between them it can be seen what the budget still allows.
+
+        Those to be tried ``again`` have failed before and come last. A search can do without them, so where the
+        budget does not allow them, they stay failed.
+        """
+        examples = [*new, *again]
         done = 0
         while done < len(examples):
-            wanted = min(size, len(examples) - done)
-            count = self._reserve.allow(wanted, state, self.state, self.best_state)
+            wanted = min(2 * self._concurrency, len(examples) - done)
+            try:
+                count = self._reserve.allow(wanted, state, self.state, self.best_state)
+            except BudgetExceeded:
+                if done < len(new):
+                    raise
+                return
             yield examples[done : done + count]
             done += count
 
@@ -273,13 +288,17 @@ class Task:
         def record(row: Evaluation) -> None:
             self.study.record(trial.number, row)
             self._reserve.note(row)
-            self._account.tick()
             self.watcher.evaluated(row)
 
         began = time.perf_counter()
         evaluate = Evaluate(examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms)
-        result = evaluate(program, on_result=record, fingerprint=state.fingerprint, trial=trial.number)
-        self._account.add(unrecorded_usage(result))
+        result = evaluate(
+            program,
+            on_result=record,
+            on_usage=self._account.add,
+            fingerprint=state.fingerprint,
+            trial=trial.number,
+        )
         self._reserve.note_portion(result.metric_usage, time.perf_counter() - began, len(examples))
         if result.stopped.startswith(BudgetExceeded.__name__):
             raise BudgetExceeded(result.stopped.partition(": ")[2])
@@ -333,25 +352,28 @@ class Task:
                     f'the metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='
                 )
 
-    def _scores(self, state: VariableState, trial: Trial | FrozenTrial, asked: Sequence[Example]) -> Scores:
+    def _scores(self, state: VariableState, asked: Sequence[Example]) -> Scores:
         ledger = self.study.ledger
         found = {example.id: ledger.lookup(state.fingerprint, example.id) for example in asked}
         if None in found.values():
-            found |= {
-                row.example_id: row for row in ledger.rows(trial=trial.number) if found.get(row.example_id, row) is None
-            }
+            failed = self._failed(state)
+            found = {example_id: row or failed.get(example_id) for example_id, row in found.items()}
         rows = [row for row in found.values() if row is not None]
         return Scores(state, tuple(rows), tuple(self.objectives))
 
+    def _failed(self, state: VariableState) -> dict[str, Evaluation]:
+        """The rows that the world failed, by example, whichever trial of the configuration they are of."""
+        return {row.example_id: row for row in self.study.ledger.rows(fingerprint=state.fingerprint) if not row.ok}
+
     def _compare(self, scores: Scores) -> None:
-        """Keep the scores of the configurations that have been run on the most examples."""
+        """Keep the best of the configurations that have been run on the most examples, until one has been on all."""
+        if self._best is not None:
+            return
+        old = self._furthest
         count = sum(row.ok for row in scores.rows)
-        furthest = sum(row.ok for row in self._furthest[0].rows) if self._furthest else 1
-        if count > furthest:
-            self._furthest = []
-        if count >= furthest:
-            self._furthest = [s for s in self._furthest if s.state.fingerprint != scores.state.fingerprint]
-            self._furthest.append(scores)
+        most = 0 if old is None else sum(row.ok for row in old.rows)
+        if count > most or (old is not None and count == most and is_ahead(scores, old, self.objectives)):
+            self._furthest = scores
 
     def _consider(self, scores: Scores) -> None:
         if self._best is None or is_ahead(scores, self._best, self.objectives):

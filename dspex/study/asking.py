@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["ask"]
 
 
-def ask(study: Study, space: Space | None, fixed: Mapping[str, Any]) -> Trial:
+def ask(study: Study, space: Space | None, fixed: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> Trial:
     """See `Study.ask`."""
     study._heartbeat.start()
     study._mirror.sync()
-    trial = Trial(study, _next(study, fixed), space)
+    trial = Trial(study, _next(study, fixed, user_attrs), space)
+    for key in user_attrs.keys() - trial.user_attrs.keys():
+        trial.set_user_attr(key, user_attrs[key])  # on one that was queued
     if space is not None and not trial.frozen.params:
         try:
             _fill(study, trial, space)
@@ -36,7 +38,7 @@ def ask(study: Study, space: Space | None, fixed: Mapping[str, Any]) -> Trial:
     return trial
 
 
-def _next(study: Study, fixed: Mapping[str, Any]) -> FrozenTrial:
+def _next(study: Study, fixed: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> FrozenTrial:
     mirror, owner = study._mirror, this_process()
     if mirror.waiting and not fixed:
         claimed = study.storage.claim_waiting(mirror.record.id, owner)
@@ -46,6 +48,7 @@ def _next(study: Study, fixed: Mapping[str, Any]) -> FrozenTrial:
         number=-1,
         state=TrialState.RUNNING,
         system_attrs={"fixed_params": decode(encode(dict(fixed)))} if fixed else {},
+        user_attrs=decode(encode(dict(user_attrs))),
         datetime_start=datetime.now(UTC),
         owner=owner,
     )

@@ -235,11 +235,13 @@ class Study:
         space: Space | Mapping[str, Domain[Any]] | None = None,
         *,
         fixed: Mapping[str, Any] | None = None,
+        user_attrs: Mapping[str, Any] | None = None,
     ) -> Trial:
         """The next trial: one that was queued, or one whose values the sampler chooses.
 
         With a space (default: the study's own) all values are chosen now; without one they are chosen as the
-        trial suggests them. ``fixed`` gives values that are not to be chosen.
+        trial suggests them. ``fixed`` gives values that are not to be chosen. ``user_attrs`` are set on the trial;
+        a new one never is in the storage without them.
 
         Raises:
             StudyError: when no values can be chosen; the trial is told as failed then.
@@ -247,7 +249,7 @@ class Study:
         """
         if space is not None and not isinstance(space, Space):
             space = Space.of(**space)
-        return asking.ask(self, self.space if space is None else space, fixed or {})
+        return asking.ask(self, self.space if space is None else space, fixed or {}, user_attrs or {})
 
     def tell(
         self,
@@ -273,9 +275,10 @@ class Study:
         space: Space | Mapping[str, Domain[Any]] | None = None,
         *,
         fixed: Mapping[str, Any] | None = None,
+        user_attrs: Mapping[str, Any] | None = None,
     ) -> Trial:
         """`ask`, without blocking the event loop; a trial that nobody waits for any more is put in the queue."""
-        return await loop.aask(self, partial(self.ask, space, fixed=fixed))
+        return await loop.aask(self, partial(self.ask, space, fixed=fixed, user_attrs=user_attrs))
 
     async def atell(
         self,

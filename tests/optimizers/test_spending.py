@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dspex
 from dspex import Budget, JointSearch, MockLM
-from dspex.errors import MetricError
+from dspex.errors import LMTimeoutError, MetricError
 from dspex.storage import InMemoryStorage, Storage
 from dspex.trials import TrialState
-from tests.optimizers.tasks import Capitals, lm, metric, model, trainset
+from tests.optimizers.tasks import Capitals, asked_country, lm, metric, model, trainset
 
 
 def search(**options: Any) -> JointSearch:
@@ -107,6 +110,53 @@ def test_a_search_that_its_budget_ended_has_ended_for_good() -> None:
     assert len(more.study.ledger) > rows
 
 
+def failing(split: str, *, stop_at: int | None = None) -> MockLM:
+    """One question of a split, asked without demos, never gets an answer."""
+    splits = dspex.optimizers.split_for_search(trainset(), None, None, seed=0)
+    bad = getattr(splits, split)[1].country
+    count = itertools.count()
+
+    def flaky(messages: Any, **params: Any) -> Any:
+        if next(count) == stop_at:
+            raise KeyboardInterrupt
+        if "better instruction" not in messages[0]["content"] and asked_country(messages) == bad and len(messages) <= 2:
+            raise LMTimeoutError("slow", model="mock")
+        return model(messages, **params)
+
+    return MockLM(flaky, retries=0)
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+@pytest.mark.parametrize("calls", [300, 330])
+def test_an_example_that_failed_does_not_cost_the_winner_when_the_line_is_run_again(split: str, calls: int) -> None:
+    storage = InMemoryStorage()
+    first = run(Budget(calls=calls), storage, used=failing(split), retries=0)
+    assert "share" in first.stopped
+    assert first.significant
+    assert any(not row.ok for row in first.study.ledger) == (split == "validation")
+    used = failing(split)
+    again = run(Budget(calls=calls), storage, used=used, retries=0)
+    assert again.state.fingerprint == first.state.fingerprint
+    assert again.verdict() == first.verdict()
+    assert len(used.calls) == 0
+
+
+@pytest.mark.parametrize("calls", [300, None])
+def test_nor_when_it_was_interrupted_in_the_comparison(calls: int | None) -> None:
+    def budget() -> Budget | None:
+        return None if calls is None else Budget(calls=calls)
+
+    calm = failing("validation")
+    whole = run(budget(), None, used=calm, retries=0, trials=12)
+    storage = InMemoryStorage()
+    first = run(budget(), storage, used=failing("validation", stop_at=len(calm.calls) - 10), retries=0, trials=12)
+    assert first.stopped == "interrupted"
+    assert len(first.study.ledger) == len(whole.study.ledger)
+    again = run(budget(), storage, used=failing("validation"), retries=0, trials=12)
+    assert again.state.fingerprint == whole.state.fingerprint
+    assert again.verdict() == whole.verdict()
+
+
 def test_a_search_without_a_budget_goes_on_where_one_ended_it() -> None:
     storage = InMemoryStorage()
     run(Budget(calls=100), storage)
@@ -142,15 +192,32 @@ def test_seconds_count_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 250 <= third.usage.calls <= 401
 
 
-def test_seconds_of_a_run_that_was_killed_are_kept() -> None:
-    storage = InMemoryStorage()
-    first = run(None, storage)
-    budget = Budget(seconds=600)
-    known = first.study.user_attrs["dspex:seconds"]
-    assert known > 0
-    run(budget, storage)
-    assert budget.spent.seconds is not None
-    assert budget.spent.seconds >= known
+KILLED = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import dspex
+from tests.optimizers.tasks import Capitals, metric, model, trainset
+
+now = [0.0]
+time.monotonic = lambda: now[0]
+
+def slow(messages, **params):
+    now[0] += 1.0
+    if now[0] == 20.0:
+        os._exit(9)
+    return model(messages, **params)
+
+dspex.JointSearch(concurrency=1).optimize(
+    Capitals(), trainset(), metric, lm=dspex.MockLM(slow), storage="sqlite:///s.db", study="s"
+)
+"""
+
+
+def test_seconds_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
+    script = KILLED.format(root=str(Path(__file__).parents[2]))
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 9
+    study = dspex.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/s.db")
+    assert 17 <= study.user_attrs["dspex:seconds"] <= 20
 
 
 def test_one_budget_of_two_searches_is_spent_by_both() -> None:
@@ -199,3 +266,126 @@ def test_an_objective_that_nothing_gives_is_named_at_once() -> None:
 def test_trials_that_were_begun_are_left_to_be_continued() -> None:
     result = run(Budget(calls=100), None)
     assert not [trial for trial in result.study.trials if trial.state is TrialState.RUNNING]
+
+
+class Reconsidered(dspex.Optimizer):
+    """Gives a configuration up and then scores it on everything."""
+
+    def search(self, task: Any) -> Any:
+        task.evaluate()
+        scores = task.evaluate({"answer": "stepwise"}, task.valset[:5])
+        task.finish(scores.state, scores)
+        return task.evaluate({"answer": "stepwise"}).state
+
+
+def test_a_trial_that_was_given_up_and_then_completed_is_completed_once() -> None:
+    storage = InMemoryStorage()
+    for _ in range(3):
+        result = Reconsidered().optimize(Capitals(), trainset(), metric, lm=lm(), storage=storage)
+        states = [trial.state for trial in result.study.trials]
+        assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+
+
+class Rising(dspex.Optimizer):
+    """Looks at what is best while nothing has been scored on everything."""
+
+    def search(self, task: Any) -> Any:
+        seen = []
+        task.evaluate(examples=task.valset[:2])
+        for value in ("stepwise", "direct"):
+            scores = task.evaluate({"answer": value}, task.valset[:4])
+            seen.append((len(scores.rows), scores.score, scores.state.fingerprint))
+            best = max(seen, key=lambda one: one[:2])
+            assert task.best_state.fingerprint == best[2]
+        task.evaluate(task.state)
+        assert task.best_state.fingerprint == task.state.fingerprint
+        return task.best_state
+
+
+def test_the_furthest_is_the_best_until_one_has_been_scored_on_everything() -> None:
+    Rising().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
+
+
+@pytest.mark.parametrize(("raised", "more"), [(0.9, False), (1.5, True)])
+def test_seconds_that_differ_a_little_do_not_begin_an_ended_search_again(
+    monkeypatch: pytest.MonkeyPatch, raised: float, more: bool
+) -> None:
+    storage = InMemoryStorage()
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def slow(messages: Any, **params: Any) -> Any:
+        now[0] += 1.0
+        return model(messages, **params)
+
+    run(Budget(seconds=50), storage, used=MockLM(slow))
+    used = MockLM(slow)
+    again = run(Budget(seconds=50 + raised), storage, used=used)
+    rows = len(again.study.ledger)
+    assert (rows > again.resumed_rows) is more
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_what_the_metric_asked_is_kept_when_an_evaluation_raises(concurrency: int) -> None:
+    storage, judge, used = InMemoryStorage(), MockLM(lambda messages, **params: "yes"), lm()
+    count = itertools.count()
+
+    def judged(example: Any, prediction: Any) -> bool:
+        judge("good?")
+        if next(count) == 20:
+            raise ValueError("a slip")
+        return metric(example, prediction)
+
+    with pytest.raises(MetricError, match="a slip"):
+        run(None, storage, metric=judged, used=used, concurrency=concurrency, proposers=[])
+    study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
+    overhead = study.user_attrs["dspex:overhead"]["calls"]
+    unfinished = len(used.calls) + len(judge.calls) - len(study.ledger) - overhead
+    assert 0 <= unfinished <= 2 * (concurrency - 1), "what others had in flight"
+    assert overhead >= 20
+
+
+def test_one_budget_charges_one_line_in_two_storages_for_each() -> None:
+    budget, one, two = Budget(calls=2000), InMemoryStorage(), InMemoryStorage()
+    count = itertools.count()
+
+    def stopping(messages: Any, **params: Any) -> Any:
+        if next(count) == 30:
+            raise KeyboardInterrupt
+        return model(messages, **params)
+
+    run(budget, one, trials=6, width=3)
+    run(budget, two, trials=6, width=3, used=MockLM(stopping))
+    spent = budget.spent.calls
+    run(budget, one, trials=6, width=3)
+    assert budget.spent.calls == spent
+
+
+def test_what_the_metric_takes_is_known_after_a_resumption() -> None:
+    storage, judge = InMemoryStorage(), MockLM(lambda messages, **params: "yes")
+
+    def judged(judge: MockLM = judge) -> Any:
+        def ask(example: Any, prediction: Any, judge: MockLM = judge) -> bool:
+            judge("good?")
+            return metric(example, prediction)
+
+        return ask
+
+    for calls in (100, 200):
+        run(Budget(calls=calls), storage, metric=judged(), proposers=[])
+    study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
+    known = study.user_attrs["dspex:portions"]
+    assert known["judged"]["calls"] == known["examples"] == len(study.ledger)
+
+
+def test_the_first_portion_does_not_say_how_long_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def loading(messages: Any, **params: Any) -> Any:
+        now[0] += 0.01 if now[0] else 60.0
+        return model(messages, **params)
+
+    result = run(Budget(seconds=100), None, used=MockLM(loading), trials=12)
+    assert result.stopped == dspex.optimizers.result.COMPLETE

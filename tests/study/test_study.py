@@ -601,3 +601,17 @@ def test_a_study_of_a_deleted_study_says_so(storage: Any) -> None:
     delete_study(study_name="one", storage=study.storage)
     with pytest.raises(StudyError, match="there is no study"):
         study.ask()
+
+
+def test_attributes_that_are_asked_for_are_there_with_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = InMemoryStorage()
+    study = create_study(storage=storage, space=SPACE)
+    study.enqueue_trial({"answer": "direct"}, user_attrs={"by": "hand"})
+    queued = study.ask(user_attrs={"given": True})
+    assert dict(queued.user_attrs) == {"by": "hand", "given": True}
+    appended = []
+    append = storage.append_trials
+    monkeypatch.setattr(storage, "append_trials", lambda i, trials: appended.extend(trials) or append(i, trials))
+    trial = study.ask(fixed={"answer": "stepwise"}, user_attrs={"given": True})
+    assert [one.user_attrs for one in appended] == [{"given": True}]
+    assert dict(trial.user_attrs) == dict(study.trials[-1].user_attrs) == {"given": True}
