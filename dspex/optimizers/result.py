@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from dspex.data import Usage
-from dspex.evaluate import EvaluationResult, PairedTest
+from dspex.evaluate import EvaluationResult, PairedTest, paired_test
 from dspex.modules import Module
+from dspex.optimizers.scores import objective_of
 from dspex.study import Study
 from dspex.variables import VariableState
 from dspex.variables.messages import counted
@@ -70,6 +71,19 @@ class OptimizationResult:
         return self.test is not None and self.test.significant and self._sign * self.test.difference > 0
 
     @property
+    def tests(self) -> dict[str, PairedTest]:
+        """The winner against the baseline in each further objective, on the held-out examples that both have scored."""
+        if self.baseline is None or self.best is None:
+            return {}
+        found = {}
+        for name in list(self.objectives)[1:]:
+            before, after = _by_example(self.baseline, name), _by_example(self.best, name)
+            shared = [example for example in after if example in before]
+            if shared:
+                found[name] = paired_test([after[one] for one in shared], [before[one] for one in shared])
+        return found
+
+    @property
     def _sign(self) -> float:
         return 1.0 if next(iter(self.objectives.values())) == "maximize" else -1.0
 
@@ -115,6 +129,7 @@ class OptimizationResult:
             "baseline": None if self.baseline is None else self.baseline.to_json(),
             "best": None if self.best is None else self.best.to_json(),
             "test": None if self.test is None else attrs.asdict(self.test),
+            "tests": {name: attrs.asdict(test) for name, test in self.tests.items()},
             "kept_baseline": self.kept_baseline,
             "state": self.state.to_json(),
             "usage": self.usage.to_json(),
@@ -129,8 +144,10 @@ class OptimizationResult:
 
         parts: list[Any] = [Text(self._headline(), style="bold"), ""]
         parts += [self._scores(), Text(self.verdict(), style="green" if self.significant else "yellow"), ""]
+        if tests := self.tests:
+            parts += [self._further(tests), ""]
         if len(self.objectives) > 1:
-            parts += [Text("not beaten in every objective", style="bold"), self._front(), ""]
+            parts += [Text("not beaten in every objective, on the valset", style="bold"), self._front(), ""]
         parts += [Text("what changed", style="bold"), Text(self._changes()), ""]
         parts.append(Text(self._bill()))
         return Group(*parts)
@@ -180,6 +197,27 @@ class OptimizationResult:
             )
         return table
 
+    def _further(self, tests: dict[str, PairedTest]) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("held-out")
+        for column in ("baseline", "best", "difference"):
+            table.add_column(column, justify="right")
+        table.add_column("95 % interval")
+        table.add_column("p (paired)", justify="right")
+        for name, test in tests.items():
+            low, high = test.interval
+            table.add_row(
+                f"{name} ({self.objectives[name]})",
+                f"{_mean(self.baseline, name):.4g}",
+                f"{_mean(self.best, name):.4g}",
+                f"{test.difference:+.4g}",
+                f"\\[{low:+.4g}, {high:+.4g}]",
+                "< 0.001" if test.p_value < 0.001 else f"{test.p_value:.3f}",
+            )
+        return table
+
     def _front(self) -> RenderableType:
         from rich.table import Table
 
@@ -187,9 +225,13 @@ class OptimizationResult:
         for name, direction in self.objectives.items():
             table.add_column(f"{name} ({direction})", justify="right")
         table.add_column("values that differ from the start")
+        shown: dict[tuple[float, ...], list[ParetoPoint]] = {}
         for point in self.pareto:
+            shown.setdefault(tuple(point.values[name] for name in self.objectives), []).append(point)
+        for point, *alike in shown.values():
             changes = point.state.changes()
             brief = ", ".join(f"{path}={_brief(value)}" for path, value in changes.items()) or "(the start)"
+            brief += f" (and {len(alike)} more)" if alike else ""
             table.add_row(*(f"{point.values[name]:.4g}" for name in self.objectives), brief.replace("[", "\\["))
         return table
 
@@ -207,7 +249,18 @@ class OptimizationResult:
     def _bill(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
         used = "" if self.budget is None else f" · {_used(self.budget)}"
-        return f"{self.usage} · {minutes} min {seconds:02d} s{used} · study {self.study.study_name!r}"
+        when = " in this run" if self.resumed_rows else ""
+        return f"{self.usage} · {minutes} min {seconds:02d} s{when}{used} · study {self.study.study_name!r}"
+
+
+def _by_example(result: EvaluationResult, objective: str) -> dict[str, float]:
+    values = {row.example_id: objective_of(row, objective) for row in result.rows if row.ok}
+    return {example: value for example, value in values.items() if not math.isnan(value)}
+
+
+def _mean(result: EvaluationResult | None, objective: str) -> float:
+    values = {} if result is None else _by_example(result, objective)
+    return math.fsum(values.values()) / len(values) if values else math.nan
 
 
 def _used(budget: dict[str, Any]) -> str:

@@ -157,7 +157,20 @@ def test_several_objectives_give_a_pareto_set() -> None:
     tokens = [point.values["tokens"] for point in result.pareto]
     assert scores == sorted(scores, reverse=True)
     assert tokens == sorted(tokens, reverse=True), "whoever scores less must be cheaper, or it is beaten"
-    assert "not beaten in every objective" in result.report()
+    assert "not beaten in every objective, on the valset" in result.report()
+
+    # On the held-out examples the further objectives are compared too, example by example.
+    assert result.baseline is not None
+    assert result.best is not None
+    test = result.tests["tokens"]
+    mean = {
+        name: sum(row.usage.total_tokens for row in one.rows) / len(one.rows)
+        for name, one in (("baseline", result.baseline), ("best", result.best))
+    }
+    assert test.count == len(result.best.rows)
+    assert test.difference == pytest.approx(mean["best"] - mean["baseline"])
+    line = next(line for line in result.report().splitlines() if line.startswith("tokens (minimize)"))
+    assert line.split()[2:5] == [f"{mean['baseline']:.4g}", f"{mean['best']:.4g}", f"{test.difference:+.4g}"]
 
 
 def test_rungs_grow_by_eta_up_to_the_valset() -> None:
