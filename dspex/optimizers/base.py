@@ -16,8 +16,9 @@ from dspex.execution import Budget, context, current
 from dspex.lm.named import lm_named
 from dspex.modules import Module
 from dspex.optimizers.account import Account
+from dspex.optimizers.describing import described
 from dspex.optimizers.heldout import Heldout
-from dspex.optimizers.identity import check_identity, described, study_identity, study_name
+from dspex.optimizers.identity import Identity, check_identity, remember_work, study_identity, study_name
 from dspex.optimizers.options import check_whole
 from dspex.optimizers.reserve import Reserve
 from dspex.optimizers.result import COMPLETE, OptimizationResult, ParetoPoint
@@ -101,8 +102,12 @@ class Optimizer(ABC):
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the results: part of the identity of an unnamed study."""
         left_out = ("concurrency", "deadline", "retries", "watcher")
-        own = {name: described(value) for name, value in vars(self).items() if name not in left_out}
-        return {**own, "optimizer": type(self).__name__, "search": described(type(self))}
+        own = {
+            name: described(value, name)
+            for name, value in vars(self).items()
+            if name not in left_out and not name.startswith("_")
+        }
+        return {**own, "optimizer": type(self).__name__, "search": described(type(self), "search")}
 
     def optimize(
         self,
@@ -186,6 +191,7 @@ class Optimizer(ABC):
                 opened.lead(on_wait=lambda owner: watch.phase(f"waiting for process {owner}, which is at this search"))
             )
             check_identity(opened, identity)
+            stack.callback(remember_work, program, metric, identity)
             return self._optimize(program, metric, splits, budget, directions, opened, watcher)
 
     compile = optimize
@@ -199,7 +205,7 @@ class Optimizer(ABC):
         directions: Mapping[str, str],
         study: str | Study | None,
         storage: str | Storage | None,
-    ) -> tuple[Study, dict[str, str]]:
+    ) -> tuple[Study, Identity]:
         settings = {**self.to_json(), "objectives": dict(directions)}
         identity = study_identity(program, metric, splits, settings, current().lm)
         if isinstance(study, Study):

@@ -8,22 +8,30 @@ What cannot be seen from here (data behind a tool, a model that a provider repla
 
 from __future__ import annotations
 
-import functools
-import types
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dspex.data import Example
 from dspex.errors import DefinitionError, StudyError
 from dspex.modules import Module
+from dspex.optimizers.describing import described
 from dspex.study import Study
 from dspex.variables import content_id
-from dspex.variables.messages import shown
 
-__all__ = ["check_identity", "described", "study_identity", "study_name"]
+__all__ = ["Identity", "check_identity", "remember_work", "study_identity", "study_name"]
 
 _IDENTITY = "dspex:identity"
-_TOLD_APART = (str, int, float, bool, type(None), set, frozenset, types.BuiltinFunctionType, types.MethodType)
+
+_WORKED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_BEFORE: dict[int, dict[str, str]] = {}
+"""By the id of a metric or a program in `_WORKED`: what its work made of it, to what it was before."""
+
+
+class Identity(dict[str, str]):
+    """What decides the results, part by part, each as a digest; ``untold`` says what could not be described."""
+
+    untold: DefinitionError | None = None
 
 
 def study_identity(
@@ -32,29 +40,73 @@ def study_identity(
     splits: Sequence[Sequence[Example]],
     settings: dict[str, Any],
     model: Any,
-) -> dict[str, str]:
+) -> Identity:
     """What decides the results, part by part, each as a digest.
 
     Raises:
-        DefinitionError: when a setting cannot be told from another of its type, such as an array in a proposer.
+        DefinitionError: when a setting cannot be told from another of its type, such as an open file in a proposer.
     """
-    parts = {
-        "program": [[path, _described_module(module)] for path, module in program.named_modules()],
-        "space": [program.space().hash, program.state().fingerprint, list(program.space().tunable)],
-        "metric": described(metric),
-        "examples": [[example.id for example in split] for split in splits],
-        "settings": _described_settings(settings, ""),
-        "model": described(model),
-    }
-    return {name: content_id(part) for name, part in parts.items()}
+    identity = Identity(
+        examples=content_id([[example.id for example in split] for split in splits]),
+        settings=content_id([[name, described(value, name)] for name, value in sorted(settings.items())]),
+    )
+    for name, describe, thing in _living(program, metric):
+        _put(identity, name, describe)
+        identity[name] = _before(thing).get(identity[name], identity[name])
+    _put(identity, "space", lambda: [program.space().hash, program.state().fingerprint, [*program.space().tunable]])
+    _put(identity, "model", lambda: described(model, "lm"))
+    return identity
 
 
-def study_name(program: Module, identity: dict[str, str]) -> str:
-    """``Support-3f9a…``: the program's class and a digest of its identity."""
+def remember_work(program: Module, metric: Any, identity: Mapping[str, str]) -> None:
+    """Take what the search's work has made of the metric and the program (counters, memos) for what they were.
+
+    The same objects then resume in this process. What the caller changes between two searches is a change.
+    """
+    for name, describe, thing in _living(program, metric):
+        now = Identity()
+        _put(now, name, describe)
+        if now[name] != identity[name]:
+            try:
+                _WORKED[id(thing)] = thing
+            except TypeError:  # an object with __slots__ and without __weakref__
+                continue
+            _BEFORE.setdefault(id(thing), {})[now[name]] = identity[name]
+            weakref.finalize(thing, _BEFORE.pop, id(thing), None)
+
+
+def _before(thing: Any) -> dict[str, str]:
+    return _BEFORE.get(id(thing), {}) if _WORKED.get(id(thing)) is thing else {}
+
+
+def _living(program: Module, metric: Any) -> Iterator[tuple[str, Callable[[], Any], Any]]:
+    """What runs the user's code, and so may change while it works."""
+    yield "program", lambda: described(program, type(program).__name__), program
+    yield "metric", lambda: described(metric, "metric"), getattr(metric, "__self__", metric)
+
+
+def _put(identity: Identity, name: str, describe: Callable[[], Any]) -> None:
+    try:
+        identity[name] = content_id(describe())
+    except DefinitionError as error:
+        identity[name] = "cannot be described"
+        identity.untold = error
+
+
+def study_name(program: Module, identity: Identity) -> str:
+    """``Support-3f9a…``: the program's class and a digest of its identity.
+
+    Raises:
+        DefinitionError: when a part cannot be described: another one would resume this search as its own.
+    """
+    if identity.untold is not None:
+        raise DefinitionError(
+            f'{identity.untold}; or name the search, study="name", and give it another name when this changes'
+        ) from identity.untold
     return f"{type(program).__name__}-{content_id(identity)}"
 
 
-def check_identity(study: Study, identity: dict[str, str]) -> None:
+def check_identity(study: Study, identity: Mapping[str, str]) -> None:
     """Write the identity into a new study, and compare it with that of one that exists.
 
     Raises:
@@ -62,7 +114,7 @@ def check_identity(study: Study, identity: dict[str, str]) -> None:
     """
     known = study.user_attrs.get(_IDENTITY)
     if known is None:
-        study.set_user_attr(_IDENTITY, identity)
+        study.set_user_attr(_IDENTITY, dict(identity))
         return
     changed = [name for name, digest in identity.items() if known.get(name) != digest]
     if changed:
@@ -70,82 +122,3 @@ def check_identity(study: Study, identity: dict[str, str]) -> None:
             f"study {study.study_name!r} was made with another {' and another '.join(changed)}, so its results are not "
             "this search's; give another name, or leave study= out to have one made from what decides the results"
         )
-
-
-def _described_settings(value: Any, place: str) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _described_settings(one, f"{place}.{name}" if place else name) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_described_settings(one, f"{place}[{index}]") for index, one in enumerate(value)]
-    if not isinstance(value, _TOLD_APART) and not hasattr(value, "to_json") and not hasattr(value, "__dict__"):
-        raise DefinitionError(
-            f"{place} = {shown(value)} cannot be described, so a search with another one would be taken for the same "
-            "and resumed. Give the class that keeps it a to_json(self) that returns what decides its results as plain "
-            f"data, or call the attribute _{place.rpartition('.')[2]} if it decides nothing"
-        )
-    return described(value)
-
-
-def described(value: Any) -> Any:
-    """``value`` as plain data that is the same in every process, so that edited code is another value.
-
-    Functions are told apart by their code, constants and what they close over, instances by their attributes.
-    """
-    return _described(value, 0)
-
-
-def _described(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if depth > 6:
-        return type(value).__qualname__
-    if isinstance(value, Mapping):
-        return {str(key): _described(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [_described(item, depth + 1) for item in value]
-        return sorted(items, key=repr) if isinstance(value, set | frozenset) else items
-    if isinstance(value, functools.partial):
-        return ["partial", *(_described(part, depth + 1) for part in (value.func, value.args, value.keywords))]
-    if isinstance(value, types.MethodType):
-        return [_described(value.__func__, depth + 1), _described(value.__self__, depth + 1)]
-    if isinstance(value, types.FunctionType):
-        cells = [_described(_content(cell), depth + 1) for cell in value.__closure__ or ()]
-        defaults = _described([value.__defaults__, value.__kwdefaults__], depth + 1)
-        return [value.__qualname__, _described_code(value.__code__), cells, defaults]
-    if isinstance(value, types.BuiltinFunctionType):
-        return [value.__module__, value.__qualname__]
-    if isinstance(value, type):
-        own = {n: v for n, v in vars(value).items() if isinstance(v, types.FunctionType | staticmethod | classmethod)}
-        functions = {n: _described(getattr(v, "__func__", v), depth + 1) for n, v in own.items()}
-        return [value.__module__, value.__qualname__, functions]
-    if hasattr(value, "to_json"):
-        return [type(value).__qualname__, repr(value.to_json())]
-    attributes = {name: _described(item, depth + 1) for name, item in getattr(value, "__dict__", {}).items()}
-    return [type(value).__module__, type(value).__qualname__, attributes]
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
-
-
-def _described_code(code: types.CodeType) -> list[Any]:
-    constants = [_described_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), constants, list(code.co_names)]
-
-
-def _described_module(module: Module) -> Any:
-    kind = type(module)
-    code = [
-        _described(function, 0)
-        for base in kind.__mro__
-        if not base.__module__.startswith("dspex.")
-        for function in vars(base).values()
-        if isinstance(function, types.FunctionType)
-    ]
-    plain = {name: module.__dict__.get(name) for name in ("lm", "params", "n", "_own_adapter")}
-    tools = {name: _described(tool.func, 3) for name, tool in module.__dict__.get("tools", {}).items()}
-    signature = module.__dict__.get("signature")
-    return [kind.__qualname__, code, getattr(signature, "key", None), _described(plain, 0), tools]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -312,12 +314,25 @@ def test_what_a_proposer_keeps_is_part_of_the_name() -> None:
         found = search(proposers=[Keeping(kept)]).optimize(Capitals(), trainset(), metric, **options)
         return found.study.study_name
 
-    kept = [1, {"a": (2,)}, len, max, trainset()[0], lambda text: text.upper(), lambda text: text.lower(), {3}, {4}]
+    kept = [
+        1,
+        {"a": (2,)},
+        len,
+        max,
+        trainset()[0],
+        np.arange(3),
+        np.arange(4),
+        re.compile("a"),
+        lambda text: text.upper(),
+        lambda text: text.lower(),
+        {3},
+        {4},
+    ]
     assert len({name(one) for one in kept}) == len(kept)
     assert name(lambda text: text.title()) != name(lambda text: text.strip())
 
 
-@pytest.mark.parametrize("kept", [object(), np.arange(3), {"deep": [np.arange(3)]}])
+@pytest.mark.parametrize("kept", [threading.Lock(), {"deep": [threading.Lock()]}])
 def test_what_cannot_be_told_from_another_is_refused(kept: Any) -> None:
     with pytest.raises(
         DefinitionError,
