@@ -68,6 +68,11 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
     space = program.space()
     if document.get("space_hash") != space.hash:
         saved = Space.from_json(document["space"])
+        if saved.hash == space.hash:
+            raise StorageError(
+                f"{str(path)!r} is damaged: its `space_hash` is {document.get('space_hash')!r}, but its `space` has "
+                f"{saved.hash!r}. Save the program again"
+            )
         raise StateError(
             f"{str(path)!r} was saved from {document.get('program')}, whose space differs from that of this "
             f"{type(program).__name__}:\n{space.diff(saved)}\n"
