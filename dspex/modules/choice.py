@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from dspex.errors import DefinitionError
 from dspex.modules.flow import Call, Flow
 from dspex.modules.module import Module
-from dspex.variables import Choice, Condition, Domain, Handle, Variable, declared, set_tunable
+from dspex.variables import Choice, Condition, Domain, Handle, ModelChoice, Variable, declared, set_tunable
 
 __all__ = ["ModuleChoice"]
 
@@ -18,6 +18,10 @@ class _Alternative(Variable[str]):
 
     def declared_domain(self, obj: Any) -> Domain[str]:
         return Choice(*obj._names)
+
+    def _covers(self, declared: Domain[str], domain: Domain[Any]) -> bool:
+        # Models are looked up by their names, which the names of the alternatives are not.
+        return not isinstance(domain, ModelChoice) and super()._covers(declared, domain)
 
     def __delete__(self, obj: Any) -> None:
         super().__delete__(obj)
@@ -66,11 +70,11 @@ class ModuleChoice(Module):
         self,
         alternatives: Mapping[str, Module] | None = None,
         /,
-        *,
+        *unnamed: Module,
         choice: str | Domain[str] | Variable[str] | None = None,
         **named: Module,
     ) -> None:
-        modules: dict[str, Any] = {**_by_name(alternatives), **named}
+        modules: dict[str, Any] = {**_by_name(alternatives, unnamed), **named}
         if not modules:
             raise DefinitionError(
                 "ModuleChoice needs at least one alternative.\n"
@@ -102,10 +106,11 @@ class ModuleChoice(Module):
 
     def _choose(self, choice: str | Domain[str] | Variable[str]) -> None:
         names = Choice(*self._names)
-        if not (
-            isinstance(choice, Handle)
-            or (names.covers(choice) if isinstance(choice, Domain) else names.contains(choice))
-        ):
+        if isinstance(choice, Domain):
+            fits = ModuleChoice.choice._covers(names, choice)
+        else:
+            fits = isinstance(choice, Handle) or names.contains(choice)
+        if not fits:
             raise DefinitionError(
                 f"`choice` of a ModuleChoice is {choice!r} of type {type(choice).__name__}, but the alternatives are "
                 f"{', '.join(map(repr, self._names))}.\n{_spellings(self._names)}"
@@ -130,13 +135,14 @@ class ModuleChoice(Module):
         return Condition(path=path or "choice", value=name)
 
 
-def _by_name(alternatives: Any) -> Mapping[str, Module]:
-    if alternatives is None:
+def _by_name(alternatives: Any, unnamed: Sequence[Any]) -> Mapping[str, Module]:
+    if not unnamed and alternatives is None:
         return {}
-    if isinstance(alternatives, Mapping):
+    if not unnamed and isinstance(alternatives, Mapping):
         return alternatives
+    wrong = unnamed[0] if unnamed else alternatives
     raise DefinitionError(
-        f"the alternatives of a ModuleChoice need names, got {alternatives!r} of type {type(alternatives).__name__}.\n"
+        f"the alternatives of a ModuleChoice need names, got {wrong!r} of type {type(wrong).__name__}.\n"
         "  wrong:  ModuleChoice(Predict('question -> answer'), ...)\n"
         "  right:  ModuleChoice(direct=Predict('question -> answer'), stepwise=ChainOfThought(...))"
     )

@@ -390,7 +390,7 @@ class _Discovery:
                 if id(value) in modules and isinstance(value, self.module_type):
                     raise BindingError(
                         f"`{place}` reads the global `{name}`, which is the module "
-                        f"`{modules[id(value)] or 'at the root'}` of this program: a copy of the program "
+                        f"{_named(modules[id(value)])} of this program: a copy of the program "
                         "would go on using the original.\n"
                         f"  wrong:  def {function.__name__}(...): {name}(...)\n"
                         f"  right:  make it a method that uses self, or pass `{name}` in as an argument"
@@ -401,10 +401,14 @@ class _Discovery:
                 attribute, path = where
                 kind = type(value).__name__
                 raise BindingError(
-                    f"`{place}` is a {kind} that holds the module `{path or 'at the root'}` of this program "
+                    f"`{place}` is a {kind} that holds the module {_named(path)} of this program "
                     f"in `{attribute}`, where a copy of the program cannot re-point it.\n"
                     f"  right:  make {kind} a dspex.Module, or give it a plain function or a bound method"
                 )
+
+
+def _named(path: str) -> str:
+    return f"`{path}`" if path else "at the root"
 
 
 def _globals_read(code: types.CodeType) -> set[str]:

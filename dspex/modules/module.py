@@ -329,6 +329,9 @@ class Module:
         A predictor further on is rendered with placeholders such as ``<answer>`` where it would read
         another's output. Tools are called for real when the program calls them.
 
+        Raises:
+            DataError: what a call would raise for these inputs, as far as the first predictor reads them.
+
         Example:
             >>> import dspex
             >>> print(dspex.Predict("question -> answer").render(question="2 + 2?").messages[-1]["role"])

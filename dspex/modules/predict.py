@@ -16,7 +16,7 @@ from dspex.lm.flow import seeded, seeded_params
 from dspex.lm.named import lm_named
 from dspex.modules.flow import Flow, Generate
 from dspex.modules.module import Module
-from dspex.modules.render import RenderRun, placeholder
+from dspex.modules.render import RenderRun, placeholder, predictor_at
 from dspex.signatures import Signature, ensure_signature
 from dspex.variables import (
     Choice,
@@ -177,12 +177,14 @@ class Predict(Module):
         if args or inputs.keys() != signature.input_fields.keys():
             self._check_inputs(args, inputs)
         run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
-        if isinstance(run, RenderRun):
-            run.rendering[self._path] = self._request(run.lm(), self._adapter(run.settings), inputs, run).messages
+        dry = run if isinstance(run, RenderRun) else None
+        if dry is None or not dry.rendering:  # after the first predictor of a dry run, it may be a placeholder
+            for name, check in signature.input_checks:
+                if name in inputs and (wrong := check(inputs[name])):
+                    raise self._misfit(name, inputs[name], wrong)
+        if dry is not None:
+            dry.rendering[self._path] = self._request(dry.lm(), self._adapter(run.settings), inputs, run).messages
             return placeholder(signature)
-        for name, check in signature.input_checks:
-            if name in inputs and (wrong := check(inputs[name])):
-                raise self._misfit(name, inputs[name], wrong)
         lm = self._lm(run.settings)
         adapter = self._adapter(run.settings)
         request = self._request(lm, adapter, inputs, run)
@@ -198,7 +200,7 @@ class Predict(Module):
                 else:
                     completions.append(adapter.read(signature, one, request))
         except ParseError as error:
-            error.add_note(f"in the predictor at `{self._path or 'the root'}`, answered by {response.model}")
+            error.add_note(f"in {self._where}, answered by {response.model}")
             run.record(
                 TraceEntry(
                     self._path,
@@ -303,7 +305,7 @@ class Predict(Module):
 
     @property
     def _where(self) -> str:
-        return f"the predictor at `{self._path or 'the root'}`"
+        return predictor_at(self._path)
 
     def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)

@@ -12,7 +12,7 @@ from dspex.execution import Run
 from dspex.lm import BaseLM
 from dspex.signatures import Signature
 
-__all__ = ["RenderRun", "Rendering", "placeholder"]
+__all__ = ["RenderRun", "Rendering", "placeholder", "predictor_at"]
 
 
 class Rendering(dict[str, list[dict[str, Any]]]):
@@ -53,6 +53,11 @@ class RenderRun(Run):
     def lm(self) -> BaseLM | None:
         lm: BaseLM | None = self.settings.lm
         return lm
+
+
+def predictor_at(path: str) -> str:
+    """How errors call the predictor at ``path``."""
+    return f"the predictor at `{path}`" if path else "the predictor at the root"
 
 
 def placeholder(signature: type[Signature]) -> Prediction:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import StateError, StorageError
+from dspex.modules.render import predictor_at
 from dspex.variables import Space, VariableState
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
     space = program.space()
     if document.get("space_hash") != space.hash:
         saved = Space.from_json(document["space"])
+        if saved.hash == space.hash:
+            raise StorageError(
+                f"{str(path)!r} is damaged: its `space_hash` is {document.get('space_hash')!r}, but its `space` has "
+                f"{saved.hash!r}. Save the program again"
+            )
         raise StateError(
             f"{str(path)!r} was saved from {document.get('program')}, whose space differs from that of this "
             f"{type(program).__name__}:\n{space.diff(saved)}\n"
@@ -77,7 +83,7 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
     for where in own:
         if saved_signatures.get(where) != own[where]:
             raise StateError(
-                f"{str(path)!r} was saved from a program whose predictor at `{where or 'the root'}` "
+                f"{str(path)!r} was saved from another program, of which {predictor_at(where)} "
                 f"had the signature {saved_signatures.get(where)!r}; here it is {own[where]!r}, "
                 "so its instructions and demos do not fit.\n"
                 "  right:  load it into the program it was saved from, or bind the values that still fit: "

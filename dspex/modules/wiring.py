@@ -1,8 +1,9 @@
 """The wiring of a program: which variable each reader reads, and the space that follows from it.
 
 A reader is a declared variable of one module. Most readers own their variable. A *linked* reader reads another
-one: the variable of the nearest enclosing module of the class that declares it, or, where there is no such
-module, a free variable that all its readers share under the first reader's path.
+one: the variable of the nearest enclosing module of the class that declares it, or of a subclass, which may
+redeclare it; where there is no such module, a free variable that all its readers share under the first reader's
+path.
 """
 
 from __future__ import annotations
@@ -119,13 +120,21 @@ class Wiring:
         owner = self._enclosing(index, link, things)
         if owner is None:
             return free.setdefault(id(link), (index, name))
-        return self._source(owner, link.name, link, things, free, (*seen, (index, name)))
+        found = declared(type(things[owner]))[link.name]
+        if found is not link:
+            variable.check_link(
+                module,
+                found,
+                f"`{variable_path(self._nodes[index].path, module, name)}` is {link.label}, which "
+                f"{type(things[owner]).__name__} redeclares",
+            )
+        return self._source(owner, link.name, found, things, free, (*seen, (index, name)))
 
     def _enclosing(self, index: int, variable: Handle, things: Sequence[Any]) -> int | None:
-        """The nearest module at or above ``index`` that declares ``variable``."""
+        """The nearest module at or above ``index`` that has ``variable``."""
         at: int | None = index
         while at is not None:
-            if declared(type(things[at])).get(variable.name) is variable:
+            if _has(things[at], variable):
                 return at
             at = self.layout.parents.get(at)
         return None
@@ -219,6 +228,11 @@ class Wiring:
         return self.paths[owner, asked.name]
 
 
+def _has(module: Any, variable: Handle) -> bool:
+    """Whether ``variable`` is one of the module's, as its class or a base declares it; a subclass may redeclare it."""
+    return variable.owner is not None and isinstance(module, variable.owner)
+
+
 def _default(module: Module, name: str) -> Any:
     """What a source reads while nothing is assigned to it; None for a derived one."""
     variable = declared(type(module))[name]
@@ -232,7 +246,7 @@ def enclosing_value(module: Module, variable: Handle) -> Any:
     top: Any = None
     at: Any = module
     while at is not None:
-        if at is not module and declared(type(at)).get(variable.name) is variable:
+        if at is not module and _has(at, variable):
             return getattr(at, variable.name)
         top = at
         parent = at.__dict__.get("_parent")

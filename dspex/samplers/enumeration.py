@@ -37,8 +37,8 @@ class Enumeration:
 
     def __init__(self, space: Space, options: Mapping[str, Sequence[Any]], *, seed: int) -> None:
         paths = [path for path in space if space[path].domain is not None]
-        self._options = {path: options[path] if space[path].tunable else (space[path].default,) for path in paths}
-        self._tunable = frozenset(space.tunable)
+        self._tunable = frozenset(space.tunable)  # without those that no value of the others makes active
+        self._options = {path: options[path] if path in self._tunable else (space[path].default,) for path in paths}
         self._conditions = {path: space[path].conditions for path in paths}
         self._order = tuple(_after_their_conditions(self._conditions))
         self._counts: dict[Any, int] = {}

@@ -238,8 +238,8 @@ def _open(
     return Study(
         record,
         storage,
-        sampler=TPESampler() if sampler is None else _instance("sampler", sampler, Sampler),
-        pruner=MedianPruner() if pruner is None else _instance("pruner", pruner, Pruner),
+        sampler=TPESampler() if sampler is None else _instance("sampler", sampler, Sampler, "TPESampler()"),
+        pruner=MedianPruner() if pruner is None else _instance("pruner", pruner, Pruner, "MedianPruner()"),
         space=known if space is None else space,
     )
 
@@ -269,8 +269,8 @@ def _find(storage: Storage, name: str) -> StudyRecord | None:
         return None
 
 
-def _instance(argument: str, value: T, kind: type[Any]) -> T:
+def _instance(argument: str, value: T, kind: type[Any], example: str) -> T:
     if not isinstance(value, kind):
-        given = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else f"a {kind.__name__}"
+        given = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else example
         raise StudyError(f"{argument} must be a {kind.__name__}, got {value!r}; write {argument}={given}")
     return value

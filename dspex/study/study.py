@@ -135,8 +135,11 @@ class Study:
         Raises:
             StudyError: when there is not one name for each direction.
         """
-        names = list(metric_names)
-        if isinstance(metric_names, str) or len(names) != len(self.directions) or len(set(names)) != len(names):
+        given = isinstance(metric_names, Iterable) and not isinstance(metric_names, str)
+        names = list(metric_names) if given else []
+        if not all(isinstance(name, str) for name in names) or not len(names) == len(set(names)) == len(
+            self.directions
+        ):
             raise StudyError(
                 f"metric_names must be a list of {len(self.directions)} different names, one for each of "
                 f"{', '.join(self.directions)}, got {metric_names!r}"

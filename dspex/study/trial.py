@@ -18,7 +18,7 @@ from dspex.study.pools import as_param
 from dspex.trials import FrozenTrial, TrialState
 from dspex.trials.checks import as_float, as_report, check_step
 from dspex.trials.params import fingerprint_of, resolved
-from dspex.trials.suggest import Suggestions
+from dspex.trials.suggest import Suggestions, check_name
 from dspex.variables import Domain, Space, VariableState, decode, encode
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Trial(Suggestions):
     # Values
 
     def suggest(self, name: str, domain: Domain[T]) -> T:
+        check_name(name)
         with self._lock:
             if name in self._frozen.distributions:
                 known = self._frozen.distributions[name]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.trials.checks import as_float, as_report, check_step
-from dspex.trials.suggest import Suggestions
+from dspex.trials.suggest import Suggestions, check_name
 from dspex.variables import Domain, Space, VariableState
 
 __all__ = ["FixedTrial"]
@@ -78,6 +78,7 @@ class FixedTrial(Suggestions):
         return self._state
 
     def suggest(self, name: str, domain: Domain[T]) -> T:
+        check_name(name)
         known = self.distributions.get(name)
         if known is not None and known != domain:
             raise StudyError(

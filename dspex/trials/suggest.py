@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from dspex.errors import StudyError
 from dspex.variables import Bool, Choice, Demos, Domain, Float, Int, ModelChoice, Order, Prompt, Subset
 
-__all__ = ["Suggestions"]
+__all__ = ["Suggestions", "check_name"]
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -85,6 +85,15 @@ class Suggestions(ABC):
         """
         choices = _named(name, alternatives, named)
         return choices[self.suggest(name, Choice(*choices))]
+
+
+def check_name(name: object) -> None:
+    """Refuse what cannot be the name of a variable."""
+    if not isinstance(name, str) or not name:
+        raise StudyError(
+            f"the name of a variable must be a text, got {name!r} ({type(name).__name__}); write for example "
+            "trial.suggest_float('temperature', 0.0, 1.0)"
+        )
 
 
 def _named(name: object, alternatives: Any, named: Mapping[str, M]) -> dict[str, M]:

@@ -169,7 +169,7 @@ def _check_cycles(cls: type[Any], handles: Mapping[str, Variable[Any] | Derived[
         for source in handle.inputs.values():
             if isinstance(source, str):
                 visit(source, (*trail, name))
-            elif handles.get(source.name) is source:
+            elif source.owner is not None and issubclass(cls, source.owner):
                 visit(source.name, (*trail, name))
         done.add(name)
 

@@ -169,25 +169,31 @@ class Variable(Handle, Generic[T]):
         return values is not None and all(value is None or declared.contains(value) for value in values)
 
     def _link(self, obj: Any, source: Handle) -> None:
-        where = f"{type(obj).__name__}.{self.name}"
+        self.check_link(obj, source, f"{type(obj).__name__}.{self.name} = {source.label}")
+        obj.__dict__.pop(self.name, None)
+        _put(obj, self.name, attrs.evolve(slot_of(obj, self.name), link=source))
+
+    def check_link(self, obj: Any, source: Handle, where: str) -> None:
+        """Refuse a source with values that this variable may not have on ``obj``; ``where`` begins the message.
+
+        Raises `DefinitionError`.
+        """
         if isinstance(source, Variable):
             declared = self.declared_domain(obj)
             inherits = source.default is None and self.optional
             if not inherits and not declared.contains(source.default):
                 raise DefinitionError(
-                    f"{where} = {source.label}: the two cannot be one variable, because the default "
+                    f"{where}: the two cannot be one variable, because the default "
                     f"{shown(source.default)} of {source.label} does not fit {declared!r}. Declare "
                     f"{source.label} with a default and a domain inside {declared!r}, or link another "
                     f"variable."
                 )
             if not self._covers(declared, source.domain):
                 raise DefinitionError(
-                    f"{where} = {source.label}: the two cannot be one variable, because {source.domain!r} of "
+                    f"{where}: the two cannot be one variable, because {source.domain!r} of "
                     f"{source.label} has values that do not fit {declared!r}. Declare {source.label} with "
                     f"a domain inside {declared!r}."
                 )
-        obj.__dict__.pop(self.name, None)
-        _put(obj, self.name, attrs.evolve(slot_of(obj, self.name), link=source))
 
     def __repr__(self) -> str:
         return f"<Variable {self.label}: {self.domain!r}, default {self.default!r}>"

@@ -11,7 +11,7 @@ import pytest
 import dspex
 from dspex import ChainOfThought, MockLM, Module, ModuleChoice, Predict, variable
 from dspex.errors import DefinitionError, StateError
-from dspex.variables import Choice
+from dspex.variables import Choice, ModelChoice
 
 
 class Sync(Module):
@@ -132,6 +132,8 @@ def test_a_choice_that_is_taken_back_is_the_first_again() -> None:
             r"  right:  choice=Choice\('a', 'b'\)  # searched, beginning with 'a'",
         ),
         ({"choice": Choice("a", "z")}, r"is Choice\('a', 'z'\) of type Choice, but the alternatives are 'a', 'b'"),
+        ({"choice": ModelChoice("a", "b")}, r"is ModelChoice\('a', 'b'\) of type ModelChoice, but the alternatives"),
+        ({"choice": variable(ModelChoice("a", "b"))}, r"ModelChoice\('a', 'b'\) of a free variable"),
         ({"choice": ["a"]}, r"is \['a'\] of type list, but the alternatives"),
         ({"choice": Sync()}, r"of type Sync, but the alternatives"),
         (
@@ -150,6 +152,6 @@ def test_a_wrong_choice_is_refused(arguments: Any, message: str) -> None:
 
 
 def test_alternatives_without_names_are_refused() -> None:
-    for unnamed in (Sync(), [Sync()]):
+    for unnamed in ([Sync()], [[Sync()]], [Sync(), Sync()], [{"a": Sync()}, Sync()]):
         with pytest.raises(DefinitionError, match=r"need names, got .*\n  wrong: .*\n  right:  ModuleChoice\(direct="):
-            ModuleChoice(unnamed)  # type: ignore[arg-type]  # the test
+            ModuleChoice(*unnamed)  # type: ignore[arg-type]  # the test

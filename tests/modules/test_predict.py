@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 import dspex
-from dspex import ChainOfThought, Example, InputField, JSONAdapter, MockLM, OutputField, Predict, Signature
+from dspex import ChainOfThought, Example, InputField, JSONAdapter, MockLM, Module, OutputField, Predict, Signature
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError, StateError
 from dspex.execution import Run, Settings
 
@@ -220,7 +220,7 @@ def test_an_input_is_taken_in_any_form_of_its_type(signature: Any, inputs: dict[
         (
             "q: int -> a",
             {"q": "hi"},
-            r"^the predictor at `the root` was given `q='hi' \(str\)`, which does not fit `q: int`: Input should be a "
+            r"^the predictor at the root was given `q='hi' \(str\)`, which does not fit `q: int`: Input should be a "
             r"valid integer, .*\.\n  right:  predict\(q=\.\.\.\)  # int\n  right:  q: str  # takes whatever has",
         ),
         (
@@ -251,8 +251,21 @@ def test_an_input_of_another_type_is_refused_before_the_call(signature: Any, inp
     assert not lm.calls
 
 
+def test_a_dry_run_refuses_the_inputs_that_a_call_refuses() -> None:
+    with pytest.raises(DataError, match=r"was given `q='hi' \(str\)`, which does not fit `q: int`"):
+        Predict("q: int -> a").render(q="hi")
+
+
 def test_a_dry_run_takes_placeholders_of_any_type() -> None:
-    assert "hi" in Predict("q: int -> a").render(q="hi").messages[-1]["content"]
+    class Program(Module):
+        def __init__(self) -> None:
+            self.first = Predict("q: int -> place: Place")
+            self.second = Predict("place: Place -> k: int")
+
+        def forward(self, q: int) -> Any:
+            return self.second(place=self.first(q=q).place)
+
+    assert list(Program().render(q="3")) == ["first", "second"]
 
 
 @pytest.mark.parametrize(

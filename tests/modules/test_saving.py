@@ -106,5 +106,20 @@ def test_others_may_read_a_saved_program(tmp_path: Path) -> None:
 
 def test_a_program_of_another_signature_is_refused(tmp_path: Path) -> None:
     Predict("question -> reply").save(tmp_path / "p.json")
-    with pytest.raises(StateError, match=r"had the signature .question -> reply'; here it is 'question -> answer'"):
+    with pytest.raises(
+        StateError,
+        match=r"predictor at the root had the signature .question -> reply'; here it is 'question -> answer'",
+    ):
         Predict("question -> answer").load(tmp_path / "p.json")
+
+
+def test_a_file_whose_space_is_not_the_one_it_names_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    Program().save(path)
+    document = json.loads(path.read_text())
+    for damage in ({"space_hash": "0"}, {}):
+        del document["space_hash"]
+        document.update(damage)
+        path.write_text(json.dumps(document))
+        with pytest.raises(StorageError, match=r"is damaged: its `space_hash` is ('0'|None), but its `space` has"):
+            Program().load(path)

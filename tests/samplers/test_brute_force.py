@@ -250,3 +250,9 @@ def test_every_value_of_a_domain(domain: Any) -> None:
     study = create_study(sampler=BruteForceSampler(seed=0), space=Space.of(v=domain))
     study.optimize(lambda trial: 0.0)
     assert len(study.trials) == domain.size()
+
+
+def test_a_variable_that_is_never_active_is_passed_over() -> None:
+    fixed = Entry("kind", Choice("a", "b"), "a", tunable=False)
+    space = Space([fixed, Entry("k", Choice(1, 2), 1, conditions=[Condition("kind", "b")])])
+    assert create_study(sampler=BruteForceSampler(), space=space).ask().params == {}

@@ -66,9 +66,9 @@ def test_what_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     study = create_study()
     with pytest.raises(StudyError, match=r"attrs must be a list of .*values.*; got \('colour',\)"):
         study.trials_dataframe(attrs=("colour",))
-    for names in (["one", "two"], "x", []):
+    for names in (["one", "two"], "x", [], None, 3, [3], [[]]):
         with pytest.raises(StudyError, match="metric_names must be a list of 1 different names"):
-            study.set_metric_names(names)
+            study.set_metric_names(names)  # type: ignore[arg-type]  # the test
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pip install 'dspex\[pandas\]'"):
         study.trials_dataframe()

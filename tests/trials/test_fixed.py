@@ -87,3 +87,10 @@ def test_what_is_reported_is_checked_as_in_a_study() -> None:
             trial.report(value, step=step)  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="the constraint 'c' must be a number"):
         trial.set_constraint("c", "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("trial", [FixedTrial({}), create_study().ask()])
+@pytest.mark.parametrize(("name", "shown"), [(3, r"3 \(int\)"), ("", r"'' \(str\)"), ([], r"\[\] \(list\)")])
+def test_what_is_no_name_is_refused(trial: Any, name: Any, shown: str) -> None:
+    with pytest.raises(StudyError, match=f"the name of a variable must be a text, got {shown}; write for example"):
+        trial.suggest_float(name, 0, 1)
