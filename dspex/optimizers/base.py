@@ -166,7 +166,7 @@ class Optimizer(ABC):
                 f"{next(iter(directions))!r} is minimized, so a program that raises must not score 0, which would "
                 f"be the best; write for example {type(self).__name__}(failure_score=1.0)"
             )
-        require_examples(trainset, name="trainset")
+        trainset = require_examples(trainset, name="trainset")
         splits = split_for_search(trainset, valset, testset, seed=self.seed)
         if not program.space().tunable:
             raise DefinitionError(

@@ -32,9 +32,8 @@ def split_for_search(
     Raises:
         DataError: too few examples to split, or a given side shares an example with another.
     """
-    for name, given in (("valset", valset), ("testset", testset)):
-        if given is not None:
-            require_examples(given, name=name)
+    valset = None if valset is None else require_examples(valset, name="valset")
+    testset = None if testset is None else require_examples(testset, name="testset")
     if valset is not None and testset is not None:
         sides = Splits(list(trainset), list(valset), list(testset))
     else:

@@ -36,8 +36,7 @@ class Float(Domain[float]):
     ``log=True`` samples them on a logarithmic scale (``low`` has to be above 0); ``step`` leaves only
     ``low``, ``low + step``, ... up to ``high``. Integers are accepted as values and become floats.
 
-    Raises `DefinitionError` for bounds that are not finite numbers in order, for ``log`` with ``step``, and for a
-    ``step`` that is larger than the range.
+    Raises `DefinitionError` for bounds that are not finite numbers in order, and for ``log`` with ``step``.
 
     >>> Float(0.0, 1.0).validate(1)
     1.0
@@ -96,12 +95,6 @@ Float(1e-05, 1, log=True).
             if count > 2**53:
                 raise DefinitionError(
                     f"{code}: more steps than a float can tell apart. Leave step out, or make it larger."
-                )
-            # Bounds that were computed may miss the step by their last digits.
-            if low < high and step - (high - low) > max(step * 1e-9, 4 * math.ulp(max(abs(low), abs(high)))):
-                raise DefinitionError(
-                    f"{code}: the step is larger than the range, which leaves only {low!r}. Write "
-                    f"{_written('Float', low, high, False, (high - low) / 10)}."
                 )
             steps = int(count)
         self._set(low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=step, _exact=exact, _steps=steps)

@@ -87,7 +87,6 @@ def plan_b() -> None: ...
             lambda: Float(0, 1, step=0),
             r"step has to be a number above 0, not 0 \(int\)\. Write Float\(0, 1, step=0\.1\)",
         ),
-        (lambda: Float(0, 1, step=5), r"step is larger than the range, .* only 0\. Write Float\(0, 1, step=0\.1\)"),
         (lambda: Float(0, 1, step=-0.1), "step has to be a number above 0"),
         (lambda: Float(0, 1e300, step=1e-9), "more steps than a float can tell apart"),
         (lambda: Float(0, 1, log="yes"), r"log has to be True or False, not 'yes' \(str\)"),
