@@ -45,7 +45,7 @@ def test_an_async_objective_runs_as_tasks_and_as_many_as_it_may(study: Study) ->
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         now -= 1
         if trial.number == 3:
             raise TrialPruned
