@@ -43,6 +43,7 @@ class Ledger(Sequence[Evaluation]):
         self._rows: list[Evaluation] = []
         self._paid: dict[tuple[str, str, int], Evaluation] = {}
         self._by_trial: dict[int | None, dict[tuple[str, str, int], Evaluation]] = {}
+        self._trials_of: dict[str, dict[int | None, None]] = {}  # fingerprint -> its trials, in order
         self._usage = Usage()
         self._lock = threading.Lock()
         self.append(*rows)
@@ -69,6 +70,7 @@ class Ledger(Sequence[Evaluation]):
         key = (row.fingerprint, row.example_id, row.rollout)
         self._rows.append(row)
         self._by_trial.setdefault(row.trial, {})[key] = row
+        self._trials_of.setdefault(row.fingerprint, {})[row.trial] = None
         if row.ok and row.fingerprint:
             self._paid.setdefault(key, row)
         self._usage.add(row.usage)
@@ -86,8 +88,12 @@ class Ledger(Sequence[Evaluation]):
         gives every row.
         """
         with self._lock:
-            tables = self._by_trial.values() if trial is None else [self._by_trial.get(trial, {})]
-            found = [row for table in tables for row in table.values()]
+            trials: Iterable[int | None]
+            if trial is not None:
+                trials = (trial,)
+            else:
+                trials = self._by_trial if fingerprint is None else self._trials_of.get(fingerprint, ())
+            found = [row for number in trials for row in self._by_trial.get(number, {}).values()]
         return [
             row
             for row in found
