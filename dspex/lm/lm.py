@@ -135,7 +135,6 @@ class LM(BaseLM):
         self.ready = False
 
     def prepare(self) -> None:
-        provider.check_provider(self.model)
         provider.prepare(self.model)
         self.ready = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import logging
@@ -33,7 +32,6 @@ from dspex.lm.secrets import scrub
 
 __all__ = [
     "capabilities_of",
-    "check_provider",
     "cost_of",
     "headers_of",
     "load",
@@ -70,15 +68,13 @@ def load() -> Any:
     return _loaded
 
 
-@functools.lru_cache(maxsize=256)
 def prepare(model: str) -> None:
-    """Load what the first call of ``model`` would: litellm, and for OpenAI's protocol its client."""
+    """Load what the first call of ``model`` would: litellm, and for OpenAI's protocol its client.
+
+    Raises `LMRequestError` when the provider in ``model`` is none that litellm knows.
+    """
     litellm = load()
-    try:
-        provider = litellm.get_llm_provider(model)[1]
-    except Exception:
-        return  # the call says that there is no such provider
-    if provider in {"openai", "azure", *litellm.openai_compatible_providers}:
+    if _provider_of(model) in {"openai", "azure", *litellm.openai_compatible_providers}:
         import openai.resources.chat.completions  # noqa: F401 - three hundred modules, loaded on use
 
 
@@ -111,12 +107,12 @@ def stream_end(stream: Any) -> tuple[bool, Any]:
     return ended, told[-1] if told else None
 
 
-def check_provider(model: str) -> None:
-    """Raise `LMRequestError` when the provider in ``model`` is none that litellm knows."""
+def _provider_of(model: str) -> str:
     litellm = load()
     provider = model.partition("/")[0]
     try:
-        litellm.get_llm_provider(model)
+        found: str = litellm.get_llm_provider(model)[1]
+        return found
     except Exception as error:
         known = sorted({str(getattr(one, "value", one)) for one in litellm.provider_list})
         close = get_close_matches(provider, known, n=1)
