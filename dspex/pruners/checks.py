@@ -8,18 +8,7 @@ from typing import Any
 from dspex.errors import StudyError
 from dspex.trials import FrozenTrial
 
-__all__ = ["at_least", "first_in_interval", "number_in"]
-
-
-def at_least(name: str, value: Any, smallest: int) -> int:
-    """``value``, when it is a whole number and not too small.
-
-    Raises:
-        StudyError: when it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
-    return value
+__all__ = ["first_in_interval", "number_in"]
 
 
 def number_in(name: str, value: Any, low: float, high: float = math.inf) -> float:

@@ -13,10 +13,10 @@ from itertools import accumulate
 
 from dspex.errors import StudyError
 from dspex.pruners.base import Pruner
-from dspex.pruners.checks import at_least
 from dspex.pruners.rungs import Rungs
 from dspex.pruners.successive_halving import auto_or_whole, bootstrap, first_completed_step
 from dspex.trials import FrozenTrial, PerView, StudyView
+from dspex.trials.checks import at_least
 
 __all__ = ["HyperbandPruner"]
 

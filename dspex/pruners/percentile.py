@@ -7,8 +7,9 @@ import math
 import threading
 
 from dspex.pruners.base import Pruner
-from dspex.pruners.checks import at_least, first_in_interval, number_in
+from dspex.pruners.checks import first_in_interval, number_in
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import at_least
 
 __all__ = ["PercentilePruner"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from dspex.errors import StudyError
 from dspex.pruners.base import Pruner
-from dspex.pruners.checks import at_least
 from dspex.pruners.rungs import Rungs
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import at_least
 
 __all__ = ["SuccessiveHalvingPruner"]
 

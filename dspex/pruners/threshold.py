@@ -6,8 +6,9 @@ import math
 
 from dspex.errors import StudyError
 from dspex.pruners.base import Pruner
-from dspex.pruners.checks import at_least, first_in_interval, number_in
+from dspex.pruners.checks import first_in_interval, number_in
 from dspex.trials import FrozenTrial, StudyView
+from dspex.trials.checks import at_least
 
 __all__ = ["ThresholdPruner"]
 

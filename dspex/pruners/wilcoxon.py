@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dspex.pruners.base import Pruner
-from dspex.pruners.checks import at_least, number_in
+from dspex.pruners.checks import number_in
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import at_least
 
 __all__ = ["WilcoxonPruner"]
 

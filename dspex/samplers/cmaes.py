@@ -27,6 +27,7 @@ from dspex.samplers.companions import StudyCompanions
 from dspex.samplers.dimensions import NumberDimension
 from dspex.samplers.random import RandomSampler
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import at_least
 from dspex.variables import Domain, Float, Int, Space
 
 __all__ = ["CmaEsSampler"]
@@ -91,8 +92,8 @@ class CmaEsSampler(BranchSampler):
         if not positive:
             raise StudyError(f"sigma0 must be a number above 0 and at most 1, got {sigma0!r} ({type(sigma0).__name__})")
         self.sigma0 = sigma0
-        self.n_startup_trials = _whole("n_startup_trials", n_startup_trials, 0)
-        self.popsize = None if popsize is None else _whole("popsize", popsize, 2)
+        self.n_startup_trials = at_least("n_startup_trials", n_startup_trials, 0)
+        self.popsize = None if popsize is None else at_least("popsize", popsize, 2)
         if use_separable_cma and with_margin:
             raise StudyError("use_separable_cma and with_margin exclude each other; leave one of them out")
         if lr_adapt and (use_separable_cma or with_margin):
@@ -295,9 +296,3 @@ def _library() -> Any:
     except ImportError:
         raise StudyError("CmaEsSampler needs the library cmaes; write pip install 'dspex[cmaes]'") from None
     return cmaes
-
-
-def _whole(name: str, value: Any, smallest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
-    return value

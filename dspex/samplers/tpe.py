@@ -34,6 +34,7 @@ from dspex.samplers.parzen import Array, Mixture
 from dspex.samplers.random import RandomSampler
 from dspex.samplers.seen import Configurations, TriedCandidates
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import at_least
 from dspex.variables import Domain, Space
 
 __all__ = ["TPESampler"]
@@ -137,8 +138,8 @@ class TPESampler(BranchSampler):
         explore: float = 0.5,
     ) -> None:
         self.seed = seed_or_random(seed)
-        self.n_startup_trials = _whole("n_startup_trials", n_startup_trials, 0)
-        self.n_ei_candidates = _whole("n_ei_candidates", n_ei_candidates, 1)
+        self.n_startup_trials = at_least("n_startup_trials", n_startup_trials, 0)
+        self.n_ei_candidates = at_least("n_ei_candidates", n_ei_candidates, 1)
         if not isinstance(explore, int | float) or not 0 <= explore <= 1:
             raise StudyError(f"explore must be a probability, got {explore!r} ({type(explore).__name__})")
         self.explore = float(explore)
@@ -252,9 +253,3 @@ def _is_listed(space: Space) -> bool:
     """Whether each variable has a list of values, so that a configuration may well come up twice."""
     domains = [domain_of(space, path) for path in space.tunable]
     return all(domain.open_ended or math.isfinite(domain.size()) for domain in domains)
-
-
-def _whole(name: str, value: int, smallest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
-    return value

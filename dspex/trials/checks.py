@@ -1,4 +1,4 @@
-"""What may be reported of a trial: numbers, at steps."""
+"""What may be reported of a trial (numbers, at steps), and whole numbers that samplers and pruners are made with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.errors import StudyError
 
-__all__ = ["as_float", "as_report", "check_step"]
+__all__ = ["as_float", "as_report", "at_least", "check_step"]
 
 
 def as_float(value: Any, what: str) -> float:
@@ -46,3 +46,14 @@ def check_step(step: Any) -> None:
     """Raises `StudyError` unless ``step`` is a whole number that is at least 0."""
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
+
+
+def at_least(name: str, value: Any, smallest: int) -> int:
+    """``value``, when it is a whole number and not too small.
+
+    Raises:
+        StudyError: when it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
+    return value
