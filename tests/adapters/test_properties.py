@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -243,9 +242,7 @@ def test_repair_reads_or_raises_value_error(text: str) -> None:
     ids=lambda text: text[:12].strip() or "white space",
 )  # fmt: skip
 @each
-def test_no_text_is_slow(adapter: Adapter, text: str) -> None:
+def test_no_text_is_trouble(adapter: Adapter, text: str) -> None:
     for spec in ("x -> out: list[int]", "x -> reasoning, out: str | None", "x -> out: dict[str, int]"):
         signature = Signature(spec)
-        begun = time.process_time()
         only_parse_errors(adapter, signature, text)
-        assert time.process_time() - begun < 5

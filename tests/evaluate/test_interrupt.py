@@ -79,12 +79,10 @@ def test_ctrl_c_returns_what_is_finished(natively_async: bool, start: str) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "hanging\n"
         time.sleep(0.1)
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
-    assert time.monotonic() - began < 5
     assert process.returncode == 0, err
     found = json.loads(out)
     assert found == {

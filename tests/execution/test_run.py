@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -80,10 +79,8 @@ def test_the_seconds_of_its_budget_end_it_too(monkeypatch: pytest.MonkeyPatch) -
 def test_cancelling_is_said_once_and_ends_pauses() -> None:
     run = Run()
     threading.Timer(0.05, run.cancel, ["enough"]).start()
-    started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="the run was cancelled: enough"):
         run.pause(30)
-    assert time.monotonic() - started < 10
     run.cancel("later")
     with pytest.raises(DeadlineExceeded, match="enough"):
         run.check()

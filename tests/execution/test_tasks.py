@@ -8,7 +8,6 @@ import contextvars
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,10 +114,10 @@ def test_an_item_past_its_deadline_has_its_task_cancelled() -> None:
         return number
 
     outcomes = run_many(
-        work, range(8), concurrency=2, deadline=0.1, cancel=lambda number, why: cancelled.append((number, why))
+        work, range(8), concurrency=2, deadline=1.0, cancel=lambda number, why: cancelled.append((number, why))
     )
     assert [outcome.ok for outcome in outcomes] == [True, False, False, True, True, True, True, True]
-    assert str(outcomes[1].error) == "it took longer than its deadline of 0.1 s"
+    assert str(outcomes[1].error) == "it took longer than its deadline of 1 s"
     assert sorted(ended) == [1, 2]
     assert sorted(number for number, _ in cancelled) == [1, 2]
 
@@ -126,15 +125,12 @@ def test_an_item_past_its_deadline_has_its_task_cancelled() -> None:
 def test_a_task_that_swallows_its_cancellation_is_abandoned() -> None:
     async def work(number: int) -> int:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(30)
-        await asyncio.sleep(5)
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
         return number
 
     async def main() -> list[Outcome[int, int]]:
-        started = time.monotonic()
-        outcomes = [outcome async for outcome in stream_async(work, [1], deadline=0.05)]
-        assert time.monotonic() - started < 4
-        return outcomes
+        return [outcome async for outcome in stream_async(work, [1], deadline=0.05)]
 
     (outcome,) = asyncio.run(main())
     assert isinstance(outcome.error, DeadlineExceeded)
@@ -238,14 +234,13 @@ def test_items_have_contexts_of_their_own() -> None:
 
 def test_ctrl_c_returns_what_is_finished() -> None:
     async def work(number: int) -> int:
+        if number == 8:
+            threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
         if number >= 5:
             await asyncio.sleep(30)
         return number
 
-    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
-    started = time.monotonic()
     outcomes = run_many(work, range(12), concurrency=4)
-    assert time.monotonic() - started < 10
     assert outcomes.interrupted
     assert [outcome.value for outcome in outcomes] == [0, 1, 2, 3, 4]
 
@@ -312,20 +307,20 @@ def test_awaiting_a_blocking_function() -> None:
 
 
 def test_a_blocking_function_is_left_to_itself_when_its_task_is_cancelled() -> None:
-    done = threading.Event()
+    released, done = threading.Event(), threading.Event()
 
     def slow() -> None:
-        time.sleep(1)
+        released.wait(60)
         done.set()
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(in_thread(slow), 0.05)
 
-    started = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - started < 0.9
-    assert done.wait(10)
+    assert not done.is_set()
+    released.set()
+    assert done.wait(30)
 
 
 @pytest.mark.parametrize("number", [0, True, 2.0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -136,11 +135,11 @@ def test_a_backend_without_async_is_awaited_on_a_thread() -> None:
 
 
 def test_awaiting_ends_at_the_timeout_whatever_the_backend_does() -> None:
-    lm = Plain(lambda: time.sleep(3) or "late", timeout=0.05, retries=0)  # type: ignore[func-returns-value]
-    started = time.monotonic()
+    released = threading.Event()
+    lm = Plain(lambda: str(released.wait(60)), timeout=0.05, retries=0)
     with pytest.raises(LMTimeoutError, match=r"plain/plain did not answer in 0\.05 s"):
         asyncio.run(lm.acall("?"))
-    assert time.monotonic() - started < 2
+    released.set()
 
 
 def test_the_deadline_shortens_the_timeout(call: Caller) -> None:
@@ -177,10 +176,8 @@ def test_cancelling_a_run_ends_its_wait_for_a_retry() -> None:
     lm = MockLM(["x"], failures=[LMRateLimitError("later", retry_after=30.0)])
     run = Run()
     threading.Timer(0.05, run.cancel).start()
-    started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="the run was cancelled"):
         lm.generate(ASK, run)
-    assert time.monotonic() - started < 10
     assert len(lm.calls) == 1
 
 
@@ -483,12 +480,19 @@ def test_a_budget_that_waits_for_calls_in_flight_ends_with_the_run() -> None:
     assert lm.generate(ASK, Run(budget=budget)).text == "x"
 
 
-def test_five_hundred_calls_at_once_take_about_as_long_as_one() -> None:
-    lm = MockLM(["x"], repeat=True, latency=0.05)
+def test_five_hundred_calls_are_on_their_way_at_once() -> None:
+    class Together(BaseLM):
+        async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
+            await barrier.wait()
+            return self._send(request, timeout)
 
-    async def main() -> float:
-        started = time.perf_counter()
-        await map_async(lambda _: lm.agenerate(ASK), range(500), concurrency=500)
-        return time.perf_counter() - started
+        def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+            return LMResponse((Completion("x"),), self.usage(prompt_tokens=1, completion_tokens=1), self.model)
 
-    assert asyncio.run(main()) < 1.5
+    barrier = asyncio.Barrier(500)
+    lm = Together("test/together", timeout=60)
+
+    async def main() -> list[LMResponse]:
+        return await map_async(lambda _: lm.agenerate(ASK), range(500), concurrency=500)
+
+    assert [response.text for response in asyncio.run(main())] == ["x"] * 500

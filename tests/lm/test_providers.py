@@ -457,12 +457,10 @@ def test_an_illegible_answer_may_be_billed(way: Way) -> None:
 
 def test_a_trickle_ends_with_the_deadline(way: Way) -> None:
     with Server(otherwise=trickle) as server:
-        started = time.monotonic()
         with pytest.raises((LMTimeoutError, DeadlineExceeded)):
             way(served(server), ASK, Run(deadline=0.5))
         with pytest.raises(LMTimeoutError):
             way(served(server, deadline=0.5))
-        assert time.monotonic() - started < 10
 
 
 def test_a_server_that_is_down_is_left_alone_and_falls_back(way: Way) -> None:
