@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Type checkers read them; they are never run.
@@ -38,6 +39,9 @@ def pytest_configure() -> None:
     # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is a matter of the machine.
+    hypothesis.settings.register_profile("dspex", deadline=None)
+    hypothesis.settings.load_profile("dspex")
 
 
 @pytest.fixture(autouse=True)
