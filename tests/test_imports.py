@@ -16,6 +16,7 @@ PACKAGE = ROOT / "dspex"
 # From left to right; rooms in one step do not know each other. Right may import left, never the reverse.
 PROGRAMS = (
     "errors",
+    "callbacks",
     "variables",
     "data",
     "types",
@@ -26,8 +27,8 @@ PROGRAMS = (
     "modules",
     "evaluate",
 )
-SEARCH = ("errors", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
-BOTH = ("proposers", "optimizers", "visualization callbacks bridge", "cli dashboard", "testing")
+SEARCH = ("errors", "callbacks", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
+BOTH = ("proposers", "optimizers", "visualization bridge", "cli dashboard", "testing")
 
 # Beyond the order of its trunk: a study runs its objectives on the executors and under a budget.
 FURTHER = {"study": {"execution"}}
