@@ -39,6 +39,7 @@ HEAVY = (
     "litellm",
     "matplotlib",
     "numpy",
+    "opentelemetry",
     "optuna",
     "plotly",
     "pydantic",
@@ -47,7 +48,7 @@ HEAVY = (
     "xllamacpp",
 )
 # Loaded when first used, never by importing a room; numpy and pydantic are the trade of some rooms.
-ON_USE = {"cmaes", "litellm", "matplotlib", "optuna", "plotly", "rich", "sqlalchemy", "xllamacpp"}
+ON_USE = {"cmaes", "litellm", "matplotlib", "opentelemetry", "optuna", "plotly", "rich", "sqlalchemy", "xllamacpp"}
 
 
 def _allowed() -> dict[str, set[str]]:

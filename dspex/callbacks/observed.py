@@ -105,7 +105,8 @@ class Observed:
             span.ended = time.time()
         if error is not None:
             span.error = error
-        _tell(self._observers, "on_end" if span.error is None else "on_error", span)
+        # In reverse, since what one opens at a start is inside of what those before it have opened.
+        _tell(self._observers[::-1], "on_end" if span.error is None else "on_error", span)
 
 
 def _tell(observers: tuple[Callback, ...], method: str, span: Span) -> None:

@@ -180,6 +180,7 @@ def _observed(
     params = {name: value for name, value in lm.effective_params(request).items() if name in SAMPLING}
     attributes: dict[str, Any] = {
         "model": lm.model,
+        "interface": getattr(lm, "model_type", "chat"),
         "params": params,
         "rollout": request.rollout_id,
         "retries": 0,
