@@ -58,6 +58,8 @@ def test_who_writes_on_start_may_pass_it_on() -> None:
     ("name", "method", "message"),
     [
         ("on_modul_start", lambda self, span: None, "did you mean on_module_start?"),
+        ("on_adapter_format_start", lambda self, span: None, "did you mean on_adapter_start?"),
+        ("on_evaluate_end", lambda self, span: None, "did you mean on_evaluation_end?"),
         ("on_chunk_end", lambda self, span: None, "the kinds of spans are optimizer, trial, evaluation"),
         ("on_module_start", lambda self, call_id, instance, inputs: None, "is called with a span alone"),
         ("on_end", lambda self: None, "right:  def on_end(self, span): ..."),

@@ -16,14 +16,14 @@ from dspex.modules.flow import Call, Flow, Gather
 from tests.callbacks.recorder import Recorder
 
 
-class Failure(Exception):
+class PlannedError(Exception):
     """What the plans below fail with."""
 
 
 def _tool(fails: bool) -> dspex.Tool:
     def work(x: int) -> int:
         if fails:
-            raise Failure("tool")
+            raise PlannedError("tool")
         return x
 
     return dspex.Tool(work, name="work")
@@ -46,7 +46,7 @@ class Node(dspex.Module):
         if errors and not self.catches:
             raise errors[0]
         if self.fails:
-            raise Failure("module")
+            raise PlannedError("module")
         return 1
 
 
