@@ -100,15 +100,10 @@ def test_every_attribute_of_the_conventions_is_one_of_theirs(traces: Traces) -> 
     callback = OpenTelemetry(tracer_provider=traces.provider, content=True)
     with dspex.context(callbacks=[callback], lm=dspex.MockLM([{"answer": "a"}], repeat=True)):
         dspex.Predict("question -> answer", adapter="json", n=2, top_p=0.5, stop="x", seed=1)(question="?")
-        dspex.Tool(len, name="len", desc="")
-        dspex.Tool(abs_, name="abs_")(x=1)
+        dspex.Tool(abs, name="absolute")(1)
     used = {name for span in traces.spans for name in span.attributes if not name.startswith("dspex.")}
     assert used - {"error.type"} <= known
     assert {"gen_ai.output.type", "gen_ai.input.messages", "gen_ai.tool.call.arguments"} <= used
-
-
-def abs_(x: int) -> int:
-    return abs(x)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +127,19 @@ def test_a_model_in_this_process_is_no_client(traces: Traces, callback: OpenTele
     with dspex.context(callbacks=[callback]):
         dspex.MockLM(["a"])("?")
     assert traces.named("chat mock").kind is api.SpanKind.INTERNAL
+
+
+@pytest.mark.local_model
+def test_the_embedded_model(traces: Traces, callback: OpenTelemetry) -> None:
+    with dspex.context(callbacks=[callback], lm=dspex.LM("local/smollm2-135m", cache=False)):
+        prediction = dspex.Predict("question -> answer", max_tokens=16, adapter="lines")(question="Say hello.")
+    span = traces.named("chat smollm2-135m")
+    assert span.kind is api.SpanKind.INTERNAL
+    assert span.attributes["gen_ai.provider.name"] == "local"
+    assert span.attributes["gen_ai.request.max_tokens"] == 16
+    assert span.attributes["gen_ai.usage.input_tokens"] == prediction.usage.prompt_tokens
+    assert span.attributes["gen_ai.usage.output_tokens"] == prediction.usage.completion_tokens
+    assert traces.chain(span) == ["chat smollm2-135m", "invoke_workflow Predict"]
 
 
 def test_what_is_cached_took_no_tokens(traces: Traces, callback: OpenTelemetry) -> None:

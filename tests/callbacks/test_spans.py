@@ -261,6 +261,32 @@ def test_a_dry_run_is_nothing_that_happened(recorder: Recorder) -> None:
     assert recorder.events == []
 
 
+def test_what_knows_no_run_in_a_raw_thread_begins_a_tree(recorder: Recorder) -> None:
+    tool = dspex.Tool(lambda x: x, name="same")
+
+    class Raw(dspex.Module):
+        def __init__(self) -> None:
+            self.answer = dspex.Predict("question -> answer", lm=dspex.MockLM(["a"]))
+
+        def forward(self) -> None:
+            for call in (lambda: tool(x=1), lambda: self.answer(question="?")):
+                thread = threading.Thread(target=call)
+                thread.start()
+                thread.join()
+
+    dspex.configure(callbacks=[recorder])
+    try:
+        Raw()()
+    finally:
+        dspex.configure(callbacks=None)
+    recorder.check()
+    assert [(span.name, span.parent and span.parent.name) for span in recorder.spans[:3]] == [
+        ("Raw", None),
+        ("same", None),
+        ("Predict", "Raw"),
+    ]
+
+
 def test_a_run_may_have_more_observers(recorder: Recorder) -> None:
     run = Run()
     run.observers = (recorder,)
