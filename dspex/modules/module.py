@@ -20,17 +20,15 @@ import itertools
 import time
 import weakref
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from dspex.callbacks.observed import Observed
-from dspex.data import Prediction
 from dspex.errors import DefinitionError, StateError
 from dspex.execution import Run, active_run, current, in_thread, run_blocking
 from dspex.execution.active import activate, deactivate
 from dspex.modules.display import describe, tree
 from dspex.modules.flow import adrive, drive
 from dspex.modules.layout import INTERNAL, Layout, discover
+from dspex.modules.observing import aobserved, measured, observed
 from dspex.modules.render import Rendering, RenderRun
 from dspex.modules.saving import load_program, save_program
 from dspex.modules.wiring import Wiring, enclosing_value
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from dspex.callbacks import Span
     from dspex.modules.predict import Predict
 
 __all__ = ["Module"]
@@ -251,14 +248,14 @@ class Module:
         """Run the program, blocking until its result is there."""
         run = self._run
         if run is not None:
-            return self._observed(run, args, inputs) if run.observers else self._invoke(run, args, inputs)
+            return observed(self, run, args, inputs) if run.observers else self._invoke(run, args, inputs)
         return self._execute(active_run(), args, inputs)
 
     async def acall(self, *args: Any, **inputs: Any) -> Any:
         """Run the program without blocking the event loop; cancelling the task cancels the run."""
         run = self._run
         if run is not None:
-            return await (self._aobserved(run, args, inputs) if run.observers else self._ainvoke(run, args, inputs))
+            return await (aobserved(self, run, args, inputs) if run.observers else self._ainvoke(run, args, inputs))
         return await self._aexecute(active_run(), args, inputs)
 
     def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
@@ -277,11 +274,11 @@ class Module:
         token = activate(run)
         try:
             if run.observers:
-                return copy._observed(run, args, inputs, began)
+                return observed(copy, run, args, inputs, began)
             result = copy._invoke(run, args, inputs)
         finally:
             deactivate(token)
-        return _measured(result, run, began)
+        return measured(result, run, began)
 
     async def _aexecute(self, run: Run | None, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         if run is None:
@@ -291,11 +288,11 @@ class Module:
         token = activate(run)
         try:
             if run.observers:
-                return await copy._aobserved(run, args, inputs, began)
+                return await aobserved(copy, run, args, inputs, began)
             result = await copy._ainvoke(run, args, inputs)
         finally:
             deactivate(token)
-        return _measured(result, run, began)
+        return measured(result, run, began)
 
     def _invoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         kind = self._kind
@@ -313,43 +310,6 @@ class Module:
             return in_thread(functools.partial(self.forward, *args, **inputs))
         awaitable: Awaitable[Any] = self.forward(*args, **inputs)
         return awaitable
-
-    def _observed(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any], began: float | None = None) -> Any:
-        with self._span(run, args, inputs, began is not None) as span:
-            result = self._invoke(run, args, inputs)
-            span.outputs = result = result if began is None else _measured(result, run, began)
-            return result
-
-    async def _aobserved(
-        self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any], began: float | None = None
-    ) -> Any:
-        with self._span(run, args, inputs, began is not None) as span:
-            result = await self._ainvoke(run, args, inputs)
-            span.outputs = result = result if began is None else _measured(result, run, began)
-            return result
-
-    @contextmanager
-    def _span(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any], outermost: bool) -> Iterator[Span]:
-        given = {**_named(self, args), **inputs} if args else dict(inputs)
-        attributes: dict[str, Any] = {"rollout": run.rollout_id}
-        with Observed(
-            run.observers,
-            "module",
-            type(self).__name__,
-            path=self._path,
-            inputs=given,
-            attributes=attributes,
-            root=run.span,
-        ) as span:
-            around = run.span
-            # Not the module that joins a run of others: the first one is there for its threads too.
-            if outermost and (around is None or around.kind != "module"):
-                run.span = span
-            try:
-                yield span
-            finally:
-                if run.span is span:
-                    run.span = around
 
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """What the program does; subclasses write it (sync or async), or a ``flow``."""
@@ -511,23 +471,3 @@ def _twin(module: ModuleT, run: Run | None, path: str) -> ModuleT:
 def _adopt(layout: Layout, things: tuple[Any, ...]) -> None:
     for child, parent in layout.parents.items():
         things[child].__dict__["_parent"] = weakref.ref(things[parent])
-
-
-def _named(module: Module, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Positional inputs by the names that they have in the module's own method."""
-    method: Any = getattr(module, "flow" if module._kind == "flow" else "forward")
-    names = [
-        name
-        for name, parameter in inspect.signature(method).parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    names += [f"args[{index}]" for index in range(len(args) - len(names))]
-    return dict(zip(names, args, strict=False))
-
-
-def _measured(result: Any, run: Run, began: float) -> Any:
-    """A program's prediction says what the whole run used and how long it took."""
-    if isinstance(result, Prediction):
-        result.usage = run.usage
-        result.latency = time.perf_counter() - began
-    return result
