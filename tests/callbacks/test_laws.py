@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import dspex
 from dspex.data import Usage
@@ -146,7 +146,7 @@ def _nodes(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 PROGRAMS = _nodes(st.recursive(LEAVES, _nodes, max_leaves=6))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS, st.booleans())
 def test_spans_are_what_happened(program: Node, awaited: bool) -> None:
     recorder = Recorder()
