@@ -21,6 +21,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "TwoStepAdapter",
         "XMLAdapter",
     ),
+    "dspex.callbacks": ("Callback", "Span"),
     "dspex.data": ("Evaluation", "Example", "Prediction", "Score", "Usage"),
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
@@ -70,6 +71,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
 }
 _ROOMS = (
     "adapters",
+    "callbacks",
     "cli",
     "data",
     "errors",
@@ -99,6 +101,7 @@ __all__ = sorted([*_HOMES, *_ROOMS])
 if TYPE_CHECKING:
     from dspex import (
         adapters as adapters,
+        callbacks as callbacks,
         cli as cli,
         data as data,
         errors as errors,
@@ -129,6 +132,10 @@ if TYPE_CHECKING:
         LinesAdapter as LinesAdapter,
         TwoStepAdapter as TwoStepAdapter,
         XMLAdapter as XMLAdapter,
+    )
+    from dspex.callbacks import (
+        Callback as Callback,
+        Span as Span,
     )
     from dspex.data import (
         Evaluation as Evaluation,

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "dspex"
 # From left to right; rooms in one step do not know each other. Right may import left, never the reverse.
 PROGRAMS = (
     "errors",
+    "callbacks",
     "variables",
     "data",
     "types",
@@ -26,8 +27,8 @@ PROGRAMS = (
     "modules",
     "evaluate",
 )
-SEARCH = ("errors", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
-BOTH = ("proposers", "optimizers", "visualization callbacks bridge", "cli dashboard", "testing")
+SEARCH = ("errors", "callbacks", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
+BOTH = ("proposers", "optimizers", "visualization bridge", "cli dashboard", "testing")
 
 # Beyond the order of its trunk: a study runs its objectives on the executors and under a budget.
 FURTHER = {"study": {"execution"}}
@@ -38,6 +39,7 @@ HEAVY = (
     "litellm",
     "matplotlib",
     "numpy",
+    "opentelemetry",
     "optuna",
     "plotly",
     "pydantic",
@@ -46,7 +48,7 @@ HEAVY = (
     "xllamacpp",
 )
 # Loaded when first used, never by importing a room; numpy and pydantic are the trade of some rooms.
-ON_USE = {"cmaes", "litellm", "matplotlib", "optuna", "plotly", "rich", "sqlalchemy", "xllamacpp"}
+ON_USE = {"cmaes", "litellm", "matplotlib", "opentelemetry", "optuna", "plotly", "rich", "sqlalchemy", "xllamacpp"}
 
 
 def _allowed() -> dict[str, set[str]]:

@@ -66,8 +66,8 @@ class Collector:
         self._predictions: list[Any] = []
         self._tally = Tally()
         # Where the metric's calls count; with a deadline, each example has a run of its own that can end.
-        self._judge = terms.new_run()
-        self._judge.trace = _Forgetful()
+        self.judge = terms.new_run()
+        self.judge.trace = _Forgetful()
         self._unfinished_usage = Usage()
         self._names: tuple[str, ...] = ()
         self._hopeless = 0
@@ -99,7 +99,7 @@ class Collector:
                     rollout=rollout,
                     fingerprint=self._fingerprint,
                     trial=self._trial,
-                    judge=self._judge if self._terms.deadline is None else None,
+                    judge=self.judge if self._terms.deadline is None else None,
                 )
                 self._in_flight[run] = index
                 yield run
@@ -135,7 +135,7 @@ class Collector:
     def cancel(self, reason: str) -> None:
         """End what is in flight at its next boundary, and hand out no more."""
         self.stopped = self.stopped or reason
-        self._judge.cancel(reason)
+        self.judge.cancel(reason)
         for run in list(self._in_flight):
             run.cancel(reason)
 
@@ -145,7 +145,7 @@ class Collector:
             rest = self._unfinished_usage.copy()
             for run in list(self._in_flight):
                 rest.add(run.usage)
-                if run.judge is not self._judge:
+                if run.judge is not self.judge:
                     rest.add(run.judge.usage)
             self._report(rest)
 
@@ -166,7 +166,7 @@ class Collector:
             stopped=self.stopped,
             seconds=time.perf_counter() - self._began,
             usage=usage,
-            metric_usage=self._judge.usage.copy(),
+            metric_usage=self.judge.usage.copy(),
             confidence=confidence,
         )
 
@@ -189,14 +189,14 @@ class Collector:
 
     def _report(self, more: Usage) -> None:
         if self._on_usage is not None:
-            judged = self._judge.usage.copy()
+            judged = self.judge.usage.copy()
             more.add(judged.beyond(self._reported))
             self._reported = judged
             self._on_usage(more)
 
     def _close_judge(self, run: ExampleRun) -> None:
-        if run.judge is not self._judge and run.judge.usage:
-            self._judge.account(run.judge.usage)
+        if run.judge is not self.judge and run.judge.usage:
+            self.judge.account(run.judge.usage)
 
     def _check_names(self, row: Evaluation, example: Example) -> None:
         names = tuple(row.scores)

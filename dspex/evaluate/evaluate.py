@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
@@ -134,17 +135,19 @@ class Evaluate:
         prepare(program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
         cancelled = threading.Event()
-        try:
-            if program.natively_async:
-                run_blocking(self._tasks(collector, cancelled))
-            else:
-                self._threads(collector, cancelled)
-        except KeyboardInterrupt:
-            collector.cancel("interrupted")
-        finally:
-            cancelled.set()
-            collector.report_rest()
-        return collector.result(self.confidence)
+        with self._observed(program, collector, settings, trial) as span:
+            try:
+                if program.natively_async:
+                    run_blocking(self._tasks(collector, cancelled))
+                else:
+                    self._threads(collector, cancelled)
+            except KeyboardInterrupt:
+                collector.cancel("interrupted")
+            finally:
+                cancelled.set()
+                collector.report_rest()
+            span.outputs = result = collector.result(self.confidence)
+            return result
 
     async def acall(
         self,
@@ -165,15 +168,24 @@ class Evaluate:
         await in_thread(prepare, program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
         cancelled = threading.Event()
-        try:
-            if program.natively_async:
-                await self._tasks(collector, cancelled)
-            else:
-                await in_thread(self._threads, collector, cancelled)
-        finally:
-            cancelled.set()
-            collector.report_rest()
-        return collector.result(self.confidence)
+        with self._observed(program, collector, settings, trial) as span:
+            try:
+                if program.natively_async:
+                    await self._tasks(collector, cancelled)
+                else:
+                    await in_thread(self._threads, collector, cancelled)
+            finally:
+                cancelled.set()
+                collector.report_rest()
+            span.outputs = result = collector.result(self.confidence)
+            return result
+
+    def _observed(self, program: Program, collector: Collector, settings: Settings, trial: int | None) -> Observed:
+        attributes = {"examples": collector.planned, "trial": trial}
+        inputs = {"program": program, "devset": self.devset}
+        observed = Observed(settings.callbacks, "evaluation", "Evaluate", inputs=inputs, attributes=attributes)
+        collector.judge.span = observed.span
+        return observed
 
     def _collector(
         self,

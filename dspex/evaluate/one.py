@@ -23,6 +23,8 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from dspex.callbacks.observed import Observed
+from dspex.callbacks.span import Span
 from dspex.data import Evaluation, Example, Prediction, Usage
 from dspex.data.plain import plain_data
 from dspex.errors import (
@@ -91,6 +93,7 @@ class ExampleRun:
     __slots__ = (
         "_deadline",
         "_latency",
+        "_observed",
         "_run",
         "_started",
         "_usage",
@@ -126,18 +129,46 @@ class ExampleRun:
         self.judge = terms.new_run() if judge is None else judge
         self._deadline: Deadline | None = None
         self._latency: float | None = None
+        self._observed: Observed | None = None
         self._usage: Usage | None = None
         self._run: Run | None = None
         self._started = 0.0
 
     def perform(self) -> ExampleResult:
         """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
+        if self.terms.settings.callbacks:
+            with self._observe() as span:
+                return self._tell(span, drive(self._steps(blocking=True)))
         return drive(self._steps(blocking=True))
 
     def aperform(self) -> Awaitable[ExampleResult]:
         """Do it in the task that awaits this; the deadline cancels it wherever it awaits."""
         seconds = self.terms.deadline
-        return adrive(self._steps(blocking=False)) if seconds is None else self._within(seconds)
+        result = adrive(self._steps(blocking=False)) if seconds is None else self._within(seconds)
+        return self._aobserved(result) if self.terms.settings.callbacks else result
+
+    async def _aobserved(self, result: Awaitable[ExampleResult]) -> ExampleResult:
+        with self._observe() as span:
+            return self._tell(span, await result)
+
+    def _observe(self) -> Observed:
+        attributes = {"example": self.example.id, "rollout": self.rollout, "trial": self.trial}
+        self._observed = observed = Observed(
+            self.terms.settings.callbacks,
+            "example",
+            f"example {self.example.id}",
+            inputs=dict(_inputs(self.example)),
+            attributes=attributes,
+        )
+        if self.judge.span is None:
+            self.judge.span = observed.span
+        return observed
+
+    def _tell(self, span: Span, result: ExampleResult) -> ExampleResult:
+        if span.ended is None:  # it may have been given up before it came back
+            span.outputs = result.evaluation
+            span.error = result.cause
+        return result
 
     async def _within(self, seconds: float) -> ExampleResult:
         try:
@@ -152,7 +183,11 @@ class ExampleRun:
         """End it from outside, its deadline being over: what still runs stops at its next boundary."""
         self.cancel("its deadline is over")
         self._latency = time.time() - self._started
-        return self._failed(DeadlineExceeded(f"the deadline of {self.terms.deadline:g} s is over"))
+        result = self._failed(DeadlineExceeded(f"the deadline of {self.terms.deadline:g} s is over"))
+        if self._observed is not None:
+            self._tell(self._observed.span, result)
+            self._observed.close()
+        return result
 
     def cancel(self, reason: str) -> None:
         """Make it raise at its next boundary."""
@@ -224,6 +259,8 @@ class ExampleRun:
         run.deadline = self._deadline
         run.trial = self.trial
         run.example = self.example
+        if self._observed is not None:
+            run.span = self._observed.span
         return run
 
     def _pause_before_retry(self, error: Exception, tries: int) -> float | None:

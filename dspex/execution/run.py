@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex.data.usage import Usage
 from dspex.errors import BudgetExceeded, DeadlineExceeded
 from dspex.execution.budget import Budget
 from dspex.execution.deadline import Deadline
 from dspex.execution.settings import Settings, current
+
+if TYPE_CHECKING:
+    from dspex.callbacks import Callback, Span
 
 __all__ = ["Run", "TraceEntry"]
 
@@ -59,7 +62,8 @@ class Run:
     `Deadline`), ``budget`` and `cancel` end it: at its next boundary (`check`) it raises. ``settings`` are
     those that held where the run was made, and ``budget`` is theirs unless one is given. ``rollout_id`` tells
     repeated executions of the same inputs apart; ``seed`` goes to models that take one. ``trial`` (its number) and
-    ``example`` are what it belongs to, if anything, for the ledgers of `dspex.track_usage`.
+    ``example`` are what it belongs to, if anything, for the ledgers of `dspex.track_usage`. ``observers`` are told what
+    goes on: the callbacks of its settings, and perhaps others. ``span`` is its outermost, once there is one.
 
     Threads may share a run. It lives in one process: pickle a program without its run.
 
@@ -82,9 +86,11 @@ class Run:
         "cancelled",
         "deadline",
         "example",
+        "observers",
         "rollout_id",
         "seed",
         "settings",
+        "span",
         "started",
         "trace",
         "trial",
@@ -102,6 +108,8 @@ class Run:
     cancelled: bool
     trial: int | None
     example: Any
+    observers: tuple[Callback, ...]
+    span: Span | None
 
     def __init__(
         self,
@@ -123,6 +131,8 @@ class Run:
         self.cancelled = False
         self.trial = None
         self.example = None
+        self.observers = settings.callbacks
+        self.span = None
         self._reason = ""
         self._wake: threading.Event | None = None
         self._lock = threading.Lock()

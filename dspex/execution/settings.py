@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from dspex.callbacks.callback import Callback, checked_callback
 from dspex.errors import DefinitionError
 from dspex.execution.budget import Budget
 
@@ -56,7 +57,7 @@ def _budget(value: Any) -> Budget | None:
     )
 
 
-def _callbacks(value: Any) -> tuple[Any, ...]:
+def _callbacks(value: Any) -> tuple[Callback, ...]:
     if value is None:
         return ()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
@@ -64,7 +65,7 @@ def _callbacks(value: Any) -> tuple[Any, ...]:
             f"callbacks must be a list of callbacks, not {value!r} ({type(value).__name__}); "
             "write dspex.configure(callbacks=[...])"
         )
-    return tuple(value)
+    return tuple(checked_callback(one) for one in value)
 
 
 CACHE_POLICIES = ("on", "read", "write", "refresh", "off", "replay")
@@ -90,7 +91,7 @@ class Settings:
     ``budget``
         the `Budget` that every model call counts against.
     ``callbacks``
-        a tuple of observers.
+        a tuple of `dspex.Callback`. They stay in their process: settings that are pickled have none.
     ``cache``
         what calls do with the caches of their models: ``"on"`` (look, and keep), ``"read"`` (look only), ``"write"``
         (ask, and keep what is new), ``"refresh"`` (ask, and replace), ``"off"``, or ``"replay"``, where a call that
@@ -109,7 +110,7 @@ class Settings:
     lm: Any
     adapter: Any
     budget: Budget | None
-    callbacks: tuple[Any, ...]
+    callbacks: tuple[Callback, ...]
     cache: str | None
     track_usage: bool
     ledgers: tuple[Any, ...]
@@ -120,7 +121,7 @@ class Settings:
         lm: Any = None,
         adapter: Any = None,
         budget: Budget | None = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Callback] = (),
         cache: str | None = None,
         track_usage: bool = True,
         ledgers: Iterable[Any] = (),
@@ -163,7 +164,7 @@ class Settings:
     __hash__ = None  # type: ignore[assignment]  # callbacks and models need not be hashable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, ({**self.as_dict(), "ledgers": ()},))  # they are kept in one process
+        return (_rebuild, ({**self.as_dict(), "ledgers": (), "callbacks": ()},))  # both are of one process
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dspex.callbacks.observed import Observed
 from dspex.data.usage import Usage
 from dspex.errors import (
     LMConnectionError,
@@ -26,11 +27,13 @@ from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
 from dspex.lm.retry import wait_before_retry
+from dspex.lm.secrets import SAMPLING
 from dspex.lm.transcript import RECENT
 from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Pause, Wait
 
 if TYPE_CHECKING:
+    from dspex.callbacks import Callback, Span
     from dspex.lm.base import BaseLM
 
 __all__ = ["Attempt", "Flow", "flow", "seeded", "seeded_params"]
@@ -43,26 +46,37 @@ Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
 Flow: TypeAlias = "Generator[Attempt | Wait, LMResponse | None, LMResponse]"
 
 
-def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until: float | None = None) -> Flow:
+def flow(
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str = "",
+    until: float | None = None,
+    span: Span | None = None,
+) -> Flow:
     """The steps of ``lm``'s answer to ``request`` within ``run``, for the module at ``path``.
 
     ``until`` is when the whole call must have ended, on the monotonic clock, if the model's ``deadline`` does not
-    say so.
+    say so. ``span`` is the open one of this call; when somebody listens and there is none, it is opened here.
     """
     if run is None:
         settings = current()
         budget = settings.budget
+        observers = settings.callbacks
     else:
         run.check()
         settings = run.settings
         budget = run.budget
+        observers = run.observers
+    if observers and span is None:
+        return (yield from _observed(observers, lm, request, run, path, until))
     ledgers = settings.ledgers
     cache = lm.cache
     key = ""
     policy = request.cache or settings.cache or lm.cache_policy
     if cache is None:
         if policy == "replay":
-            return (yield from _replayed(lm, request, run, path))
+            return (yield from _replayed(lm, request, run, path, span))
     elif policy == "off":
         cache = None
     else:
@@ -72,11 +86,11 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
             if found is not None:
                 usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
                 response = LMResponse(found.completions, usage, found.model, True, found.latency)
-                _account(lm, usage, run, ledgers, path)
+                _account(lm, usage, run, ledgers, path, span)
                 _remember(lm, request, response)
                 return response
             if policy == "replay":
-                return (yield from _replayed(lm, request, run, path))
+                return (yield from _replayed(lm, request, run, path, span))
             if policy == "read":
                 cache = None
     if not lm.ready:
@@ -110,7 +124,7 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
                 error = _typed(lm, raised)
                 if gate is not None:
                     gate.failed(permit, error, cut_short=cut_short)
-                loss = _lost(lm, error, hold, run, ledgers, path)
+                loss = _lost(lm, error, hold, run, ledgers, path, span)
                 failed = loss if failed is None else failed + loss
                 if not isinstance(error, LMError):
                     raise
@@ -127,11 +141,13 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
                 response = answer
                 break
             attempt += 1
+            if span is not None:
+                span.attributes["retries"] = attempt
             yield Pause(wait)
     except LMError as error:
         if not lm.fallbacks or not _may_fall_back(error):
             raise
-        response = yield from _fallen_back(lm, request, run, path, until, error)
+        response = yield from _fallen_back(lm, request, run, path, until, error, span)
         if failed is not None:
             response.usage = response.usage + failed
         lm.recent.append((request, response))
@@ -142,13 +158,54 @@ def flow(lm: BaseLM, request: LMRequest, run: Run | None, path: str = "", until:
         gate.answered(permit, response)
     if hold is not None:
         hold.settle(usage)
-    _account(lm, usage, run, ledgers, path)
+    _account(lm, usage, run, ledgers, path, span)
     if cache is not None:
         cache.put(key, response, replace=policy == "refresh")
     if failed is not None:
         response.usage = usage + failed
     _remember(lm, request, response)
     return response
+
+
+def _observed(
+    observers: tuple[Callback, ...],
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str,
+    until: float | None,
+    within: Span | None = None,
+) -> Flow:
+    """The `flow`, and its span; ``usage`` and ``cost`` are of this model alone, not of a fallback's calls."""
+    params = {name: value for name, value in lm.effective_params(request).items() if name in SAMPLING}
+    attributes: dict[str, Any] = {
+        "model": lm.model,
+        "interface": getattr(lm, "model_type", "chat"),
+        "params": params,
+        "rollout": request.rollout_id,
+        "retries": 0,
+        "cached": False,
+        "usage": Usage(),
+    }
+    root = None if run is None else run.span
+    # Detached, because a stream is left and entered again, in whatever context.
+    with Observed(
+        observers,
+        "lm",
+        lm.model,
+        path=path,
+        inputs=request,
+        attributes=attributes,
+        root=root,
+        within=within,
+        detached=True,
+    ) as span:
+        try:
+            span.outputs = response = yield from flow(lm, request, run, path, until, span)
+            attributes.update(cached=response.cached, latency=response.latency, answered_by=response.model)
+            return response
+        finally:
+            attributes["cost"] = attributes["usage"].cost
 
 
 def seeded(lm: BaseLM, request: LMRequest, seed: int) -> LMRequest:
@@ -190,6 +247,7 @@ def _lost(
     run: Run | None,
     ledgers: tuple[UsageLedger, ...],
     path: str,
+    span: Span | None,
 ) -> Usage:
     # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
     billed = lm.may_be_billed(error)
@@ -199,11 +257,15 @@ def _lost(
             hold.forfeit()
         else:
             hold.settle(usage)
-    _account(lm, usage, run, ledgers, path)
+    _account(lm, usage, run, ledgers, path, span)
     return usage
 
 
-def _account(lm: BaseLM, usage: Usage, run: Run | None, ledgers: tuple[UsageLedger, ...], path: str) -> None:
+def _account(
+    lm: BaseLM, usage: Usage, run: Run | None, ledgers: tuple[UsageLedger, ...], path: str, span: Span | None
+) -> None:
+    if span is not None:
+        span.attributes["usage"].add(usage)
     if run is not None:
         run.account(usage)
     for ledger in ledgers:
@@ -226,13 +288,19 @@ def _may_fall_back(error: LMError) -> bool:
 
 
 def _fallen_back(
-    lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: float | None, error: LMError
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str,
+    until: float | None,
+    error: LMError,
+    span: Span | None,
 ) -> Flow:
     for other in lm.fallbacks:
         if until is not None and time.monotonic() >= until:
             break
         try:
-            return (yield from flow(other, _suited(request, other), run, path, until))
+            return (yield from _next(other, _suited(request, other), run, path, until, span))
         except LMError as second:
             error.add_note(f"fallback {other.model}: {type(second).__name__}: {second}")
     raise error
@@ -248,11 +316,19 @@ def _suited(request: LMRequest, lm: BaseLM) -> LMRequest:
     return request.replace(**changes) if changes else request
 
 
-def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str) -> Flow:
+def _next(lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: float | None, span: Span | None) -> Flow:
+    """The call of a fallback, within the ``span`` of the model that it stands in for."""
+    if span is None:
+        return flow(lm, request, run, path, until)
+    observers = current().callbacks if run is None else run.observers
+    return _observed(observers, lm, request, run, path, until, within=span)
+
+
+def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str, span: Span | None) -> Flow:
     """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then."""
     for other in lm.fallbacks:
         try:
-            return (yield from flow(other, _suited(request, other).replace(cache="replay"), run, path))
+            return (yield from _next(other, _suited(request, other).replace(cache="replay"), run, path, None, span))
         except ReplayMissError:
             continue
     if lm.cache is None:

@@ -22,13 +22,13 @@ import weakref
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from dspex.data import Prediction
 from dspex.errors import DefinitionError, StateError
 from dspex.execution import Run, active_run, current, in_thread, run_blocking
 from dspex.execution.active import activate, deactivate
 from dspex.modules.display import describe, tree
 from dspex.modules.flow import adrive, drive
 from dspex.modules.layout import INTERNAL, Layout, discover
+from dspex.modules.observing import aobserved, measured, observed
 from dspex.modules.render import Rendering, RenderRun
 from dspex.modules.saving import load_program, save_program
 from dspex.modules.wiring import Wiring, enclosing_value
@@ -248,14 +248,14 @@ class Module:
         """Run the program, blocking until its result is there."""
         run = self._run
         if run is not None:
-            return self._invoke(run, args, inputs)
+            return observed(self, run, args, inputs) if run.observers else self._invoke(run, args, inputs)
         return self._execute(active_run(), args, inputs)
 
     async def acall(self, *args: Any, **inputs: Any) -> Any:
         """Run the program without blocking the event loop; cancelling the task cancels the run."""
         run = self._run
         if run is not None:
-            return await self._ainvoke(run, args, inputs)
+            return await (aobserved(self, run, args, inputs) if run.observers else self._ainvoke(run, args, inputs))
         return await self._aexecute(active_run(), args, inputs)
 
     def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
@@ -273,10 +273,12 @@ class Module:
         began = time.perf_counter()
         token = activate(run)
         try:
+            if run.observers:
+                return observed(copy, run, args, inputs, began)
             result = copy._invoke(run, args, inputs)
         finally:
             deactivate(token)
-        return _measured(result, run, began)
+        return measured(result, run, began)
 
     async def _aexecute(self, run: Run | None, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         if run is None:
@@ -285,10 +287,12 @@ class Module:
         began = time.perf_counter()
         token = activate(run)
         try:
+            if run.observers:
+                return await aobserved(copy, run, args, inputs, began)
             result = await copy._ainvoke(run, args, inputs)
         finally:
             deactivate(token)
-        return _measured(result, run, began)
+        return measured(result, run, began)
 
     def _invoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         kind = self._kind
@@ -467,11 +471,3 @@ def _twin(module: ModuleT, run: Run | None, path: str) -> ModuleT:
 def _adopt(layout: Layout, things: tuple[Any, ...]) -> None:
     for child, parent in layout.parents.items():
         things[child].__dict__["_parent"] = weakref.ref(things[parent])
-
-
-def _measured(result: Any, run: Run, began: float) -> Any:
-    """A program's prediction says what the whole run used and how long it took."""
-    if isinstance(result, Prediction):
-        result.usage = run.usage
-        result.latency = time.perf_counter() - began
-    return result

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex.adapters import Adapter, adapter_named
+from dspex.callbacks.observed import Observed
 from dspex.data import Example, Prediction
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError
 from dspex.execution import TraceEntry
@@ -187,16 +188,22 @@ class Predict(Module):
             return placeholder(signature)
         lm = self._lm(run.settings)
         adapter = self._adapter(run.settings)
-        request = self._request(lm, adapter, inputs, run)
+        if run.observers:
+            with _adapting(adapter, "request", run, self._path, dict(inputs)) as span:
+                span.outputs = request = self._request(lm, adapter, inputs, run)
+        else:
+            request = self._request(lm, adapter, inputs, run)
         response = yield Generate(lm, request, self._path)
         reasks = self._value("reasks")
         spent = [response]
         try:
             completions = []
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
-                if reasks or adapter.follows_up:
+                if reasks or adapter.follows_up or run.observers:
                     steps = adapter.reading(signature, request, one, lm=lm, reasks=reasks)
-                    completions.append((yield from _followed(steps, run, spent, self._path)))
+                    with _adapting(adapter, "read", run, self._path, {"completion": one}) as span:
+                        span.outputs = values = yield from _followed(steps, run, spent, self._path)
+                    completions.append(values)
                 else:
                     completions.append(adapter.read(signature, one, request))
         except ParseError as error:
@@ -325,6 +332,11 @@ class Predict(Module):
                 f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
                 f"`{self.signature.spec}`.\n  right:  predict({wanted})"
             )
+
+
+def _adapting(adapter: Adapter, step: str, run: Run, path: str, inputs: dict[str, Any]) -> Observed:
+    name = f"{type(adapter).__name__}.{step}"
+    return Observed(run.observers, "adapter", name, path=path, inputs=inputs, root=run.span)
 
 
 def _followed(steps: Reading, run: Run, spent: list[LMResponse], path: str) -> Flow:

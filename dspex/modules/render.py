@@ -48,6 +48,7 @@ class RenderRun(Run):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
+        self.observers = ()  # nothing happens
         self.rendering = Rendering()
 
     def lm(self) -> BaseLM | None:

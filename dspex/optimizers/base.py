@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dspex.callbacks.observed import Observed
 from dspex.data import Example, require_examples
 from dspex.errors import BudgetExceeded, DefinitionError, StateError
 from dspex.execution import Budget, context, current
@@ -192,7 +193,12 @@ class Optimizer(ABC):
             )
             check_identity(opened, identity)
             stack.callback(remember_work, program, metric, identity)
-            return self._optimize(program, metric, splits, budget, directions, opened, watcher)
+            inputs = {"program": program, "trainset": splits.train, "valset": splits.validation}
+            attributes = {"study": opened.study_name, "objectives": dict(directions)}
+            name = type(self).__name__
+            with Observed(current().callbacks, "optimizer", name, inputs=inputs, attributes=attributes) as span:
+                span.outputs = result = self._optimize(program, metric, splits, budget, directions, opened, watcher)
+                return result
 
     compile = optimize
     """DSPy's spelling of `optimize`."""

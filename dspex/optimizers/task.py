@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError, StateError, StudyError
 from dspex.evaluate import Evaluate, measured
-from dspex.execution import Budget, Run
+from dspex.execution import Budget, Run, current
 from dspex.modules import Module
 from dspex.optimizers.account import Account
 from dspex.optimizers.configurations import Configurations
@@ -133,8 +134,16 @@ class Task:
         state = self._as_state(state)
         asked = self.valset if examples is None else self._known_examples(examples)
         trial = self._configurations.trial_of(state)
-        self._pay(state, trial, asked)
-        scores = self._scores(state, asked)
+        if missing := self._missing(state, asked):
+            attributes = {"trial": trial.number, "study": self.study.study_name}
+            inputs = state.to_dict()
+            with Observed(
+                current().callbacks, "trial", f"trial {trial.number}", inputs=inputs, attributes=attributes
+            ) as span:
+                self._pay(state, trial, missing)
+                span.outputs = scores = self._scores(state, asked)
+        else:
+            scores = self._scores(state, asked)
         if not self._trusted:
             self._check_first(scores)
         if len(self.objectives) == 1 and scores.known:
@@ -248,11 +257,11 @@ class Task:
 
     # -- paying --------------------------------------------------------------------------------------------
 
-    def _pay(self, state: VariableState, trial: Trial | FrozenTrial, asked: Sequence[Example]) -> None:
+    def _missing(self, state: VariableState, asked: Sequence[Example]) -> list[Example]:
         ledger = self.study.ledger
-        missing = [e for e in asked if ledger.lookup(state.fingerprint, e.id) is None]
-        if not missing:
-            return
+        return [example for example in asked if ledger.lookup(state.fingerprint, example.id) is None]
+
+    def _pay(self, state: VariableState, trial: Trial | FrozenTrial, missing: Sequence[Example]) -> None:
         failed = self._failed(state)
         new = [e for e in missing if e.id not in failed]
         # What a closed trial was judged by stands, or the same search run again would not take the same steps.

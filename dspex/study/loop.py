@@ -14,14 +14,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from dspex.callbacks.observed import Observed
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned
-from dspex.execution import Budget, context, in_thread, map_async, map_threads, run_blocking
+from dspex.execution import Budget, context, current, in_thread, map_async, map_threads, run_blocking
 from dspex.study import telling
 from dspex.study.progress import Progress
 from dspex.study.stopping import MaxTrialsCallback
 from dspex.trials import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
+    from dspex.callbacks import Span
     from dspex.study.study import Study
     from dspex.study.trial import Trial
 
@@ -162,9 +164,10 @@ class _Search:
             trial = self._ask()
             if trial is None:
                 return
-            with self._judging(trial) as judge:
-                judge.value = self.objective(trial)
-            self._finish(trial, judge)
+            with self._observed(trial) as span:
+                with self._judging(trial) as judge:
+                    judge.value = self.objective(trial)
+                self._finish(trial, judge, span)
 
     async def arun_one(self) -> None:
         """`run_one`, awaiting the objective."""
@@ -172,11 +175,12 @@ class _Search:
             trial = await aask(self.study, self._ask)
             if trial is None:
                 return
-            with self._judging(trial) as judge:
-                judge.value = self.objective(trial)
-                if inspect.isawaitable(judge.value):
-                    judge.value = await judge.value
-            await in_thread(self._finish, trial, judge)
+            with self._observed(trial) as span:
+                with self._judging(trial) as judge:
+                    judge.value = self.objective(trial)
+                    if inspect.isawaitable(judge.value):
+                        judge.value = await judge.value
+                await in_thread(self._finish, trial, judge, span)
 
     @contextmanager
     def _ending_all(self) -> Iterator[None]:
@@ -195,6 +199,11 @@ class _Search:
                 return None
             return self.study.ask()
 
+    def _observed(self, trial: Trial) -> Observed:
+        attributes = {"trial": trial.number, "study": self.study.study_name}
+        name = f"trial {trial.number}"
+        return Observed(current().callbacks, "trial", name, inputs=trial.params, attributes=attributes)
+
     @contextmanager
     def _judging(self, trial: Trial) -> Iterator[_Outcome]:
         outcome = _Outcome()
@@ -207,8 +216,10 @@ class _Search:
             self._put_back(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
             raise
 
-    def _finish(self, trial: Trial, outcome: _Outcome) -> None:
+    def _finish(self, trial: Trial, outcome: _Outcome, span: Span) -> None:
         error = outcome.error
+        if not isinstance(error, TrialPruned):
+            span.error = error
         if error is None:
             finished = self._tell(trial, outcome.value)
         elif isinstance(error, TrialPruned):
@@ -228,6 +239,7 @@ class _Search:
             finished = telling.fail(trial, reason=reason)
             if fatal:
                 raise error
+        span.outputs = finished
         for callback in self.callbacks:
             callback(self.study, finished)
         if self._progress is not None:

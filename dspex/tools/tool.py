@@ -8,11 +8,16 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dspex.callbacks.observed import Observed
 from dspex.errors import DefinitionError, DspexError, ToolError, TrialPruned
-from dspex.execution import in_thread, run_blocking
+from dspex.execution import active_run, current, in_thread, run_blocking
 from dspex.tools.parameters import Parameter, described, parameters_of, return_type
+
+if TYPE_CHECKING:
+    from dspex.callbacks import Callback
+    from dspex.execution import Run
 
 __all__ = ["Tool"]
 
@@ -156,6 +161,29 @@ class Tool:
                 message says what to write instead, so that a model can do better. Failures of the world
                 (`DspexError.infrastructure`) and `TrialPruned` pass as they are: they are nobody's answer.
         """
+        run = active_run()
+        if observers := current().callbacks if run is None else run.observers:
+            with self._observed(observers, run, args, arguments) as span:
+                span.outputs = result = self._perform(args, arguments)
+                return result
+        return self._perform(args, arguments)
+
+    async def acall(self, /, *args: Any, **arguments: Any) -> Any:
+        """As calling it, without blocking: a sync function runs in a thread."""
+        run = active_run()
+        if observers := current().callbacks if run is None else run.observers:
+            with self._observed(observers, run, args, arguments) as span:
+                span.outputs = result = await self._aperform(args, arguments)
+                return result
+        return await self._aperform(args, arguments)
+
+    def _observed(
+        self, observers: tuple[Callback, ...], run: Run | None, args: tuple[Any, ...], arguments: dict[str, Any]
+    ) -> Observed:
+        inputs = {**dict(zip(self._parameters, args, strict=False)), **arguments}
+        return Observed(observers, "tool", self.name, inputs=inputs, root=None if run is None else run.span)
+
+    def _perform(self, args: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
         call = self._prepared(args, arguments)
         try:
             result = call()
@@ -165,8 +193,7 @@ class Tool:
                 raise
             raise self._failure(error) from error
 
-    async def acall(self, /, *args: Any, **arguments: Any) -> Any:
-        """As calling it, without blocking: a sync function runs in a thread."""
+    async def _aperform(self, args: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
         call = self._prepared(args, arguments)
         try:
             result = call() if self.is_async else await in_thread(call)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import dspex
 from dspex.errors import DefinitionError
 from dspex.execution import Budget, Settings, configure, context, current, map_threads, settings
 
@@ -112,6 +113,8 @@ def test_tasks_do_not_mix() -> None:
         ({"adapter": Model}, "write dspex.configure(adapter=Model())"),
         ({"budget": 2.0}, "write for example dspex.configure(budget=dspex.Budget(usd=2.0))"),
         ({"callbacks": 3}, "callbacks must be a list of callbacks, not 3 (int)"),
+        ({"callbacks": ["log"]}, "callbacks must hold instances of dspex.Callback, not 'log' (str)"),
+        ({"callbacks": [dspex.Callback]}, "not the class Callback (type); write callbacks=[Callback()]"),
         ({"callback": []}, "there is no setting 'callback': the settings are adapter, budget, cache, callbacks,"),
         ({"callback": []}, "did you mean callbacks=?"),
     ],
@@ -134,14 +137,19 @@ def test_they_are_immutable() -> None:
 
 
 def test_equality_copies_and_pickles() -> None:
-    made = Settings(track_usage=False, callbacks=["x"])
-    assert made == Settings(track_usage=False, callbacks=("x",))
+    made = Settings(track_usage=False)
+    assert made == Settings(track_usage=False, callbacks=())
     assert made != Settings()
     assert made != 3
     assert pickle.loads(pickle.dumps(made)) == made
     assert repr(made) == (
-        "Settings(adapter=None, budget=None, cache=None, callbacks=('x',), ledgers=(), lm=None, track_usage=False)"
+        "Settings(adapter=None, budget=None, cache=None, callbacks=(), ledgers=(), lm=None, track_usage=False)"
     )
+
+
+def test_callbacks_stay_in_their_process() -> None:
+    made = Settings(callbacks=[dspex.Callback()])
+    assert pickle.loads(pickle.dumps(made)) == Settings()
 
 
 def test_the_familiar_door() -> None:
