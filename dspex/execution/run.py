@@ -65,8 +65,8 @@ class Run:
     those that held where the run was made, and ``budget`` is theirs unless one is given. ``rollout_id`` tells
     repeated executions of the same inputs apart; ``seed`` goes to models that take one. ``trial`` (its number) and
     ``example`` are what it belongs to, if anything, for the ledgers of `dspex.track_usage`. ``observers`` are told what
-    goes on: the callbacks of its settings, and perhaps others. ``span`` is its outermost, once there is one. ``sink`` is
-    where predictors show their answers while these are written, or ``None`` (see `dspex.Module.stream`).
+    goes on: the callbacks of its settings, and perhaps others. ``span`` is its outermost, once there is one.
+    ``sink`` is where predictors show their answers while these are written, or ``None`` (see `dspex.Module.stream`).
 
     Threads may share a run. It lives in one process: pickle a program without its run.
 

@@ -221,9 +221,7 @@ class _Ended:
         self.error = error
 
 
-def produced(
-    fn: Callable[[Callable[[T], None]], object], stop: Callable[[], None] | None
-) -> Generator[T, None, None]:
+def produced(fn: Callable[[Callable[[T], None]], object], stop: Callable[[], None] | None) -> Generator[T, None, None]:
     """What ``fn`` puts out; `dspex.execution.produce_on_thread` says more."""
     context = contextvars.copy_context()
     queue: SimpleQueue[T | _Ended] = SimpleQueue()
