@@ -70,7 +70,7 @@ class AnswerStream(ABC):
         """
         native = self._layout.native
         self._thoughts = () if native is None else native.thoughts
-        return [FieldDelta(name, text) for name in self._thoughts]
+        return [FieldDelta(name, text) for name in self._thoughts if text]
 
     def flush(self) -> list[FieldDelta]:
         """The deltas that only the end of the answer makes certain; nothing is fed after that."""

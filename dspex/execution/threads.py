@@ -251,6 +251,9 @@ def produced(fn: Callable[[Callable[[T], None]], object], stop: Callable[[], Non
                     stop()
                 thread.join(LONGEST_GRACE)
         if item.error is not None:
-            raise item.error
+            try:
+                raise item.error
+            finally:
+                del item  # or the error would hold itself by its traceback
 
     return items()

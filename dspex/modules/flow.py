@@ -19,11 +19,11 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dspex.execution import map_async, map_threads
-from dspex.lm import BaseLM, LMResponse
+from dspex.lm import LMResponse
 
 if TYPE_CHECKING:
     from dspex.execution import Run
-    from dspex.lm import LMRequest
+    from dspex.lm import BaseLM, LMRequest
     from dspex.modules.listening import Reader
     from dspex.tools import Tool
 

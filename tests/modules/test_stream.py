@@ -692,6 +692,25 @@ def test_a_part_of_a_running_program_can_be_streamed_and_left() -> None:
     assert program.render(question="?")
 
 
+def test_a_run_may_be_streamed_twice_at_once() -> None:
+    """The second is a part of the first: leaving it ends nothing else."""
+    first_shown, second_left = threading.Event(), threading.Event()
+    answers = [[*PARIS[:2], first_shown.set, second_left, *PARIS[2:]], [*PARIS[:2], until_cancelled(), *PARIS[2:]]]
+    with dspex.context(lm=Pieces(*answers)):
+        run = Run()
+        first = Predict(QA).stream(question="first", run=run, status=False)
+        assert next(first).delta == "Par"
+        assert first_shown.wait(30)
+        second = Predict(QA).stream(question="second", run=run, status=False)
+        assert next(second).delta == "Par"
+        second.close()
+        second_left.set()
+        *rest, _ = first
+        assert [event.delta for event in rest if event.call == 0] == ["is", " it is"]
+    threads_ended()
+    assert (run.usage.calls, run.usage.failed_calls, run.cancelled, run.sink) == (1, 1, False, None)
+
+
 def test_a_part_of_a_running_program_is_cancelled_with_it() -> None:
     hang = threading.Event()
 

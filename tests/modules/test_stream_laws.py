@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import dspex
-from dspex import Predict, Signature
+from dspex import Predict, Reasoning, Signature
 from dspex.adapters import adapter_named
 from dspex.errors import ParseError
 from dspex.execution import Run
+from dspex.lm import Delta
 from dspex.modules import FieldDelta, Restart, Status
 from dspex.testing.adapters import HOSTILE
 from tests.modules.pieces import Pieces, cut, fields_shown, gathered, whole, written
@@ -132,3 +133,25 @@ def test_a_field_comes_while_it_is_written(name: str) -> None:
     deltas = [event.delta for event in events[:-1] if event.field == "reasoning"]
     assert len(deltas) > 8
     assert adapter_named(name).parse(ASKED, text) == events[-1].prediction.to_dict()
+
+
+@given(
+    thoughts=texts, answer=texts, cuts=places, first=st.booleans(), written_too=st.booleans(), on_tasks=st.booleans()
+)
+@quickly
+def test_thoughts_beside_an_answer_add_up_as_well(
+    thoughts: str, answer: str, cuts: list[int], first: bool, written_too: bool, on_tasks: bool
+) -> None:
+    asked = Signature("question -> thoughts: Reasoning, answer", custom_types={"Reasoning": Reasoning})
+    fields = {"thoughts": Reasoning("in the text"), "answer": answer.strip() or "so"}
+    text = written(asked if written_too else asked.delete("thoughts"), fields)
+    beside = [Delta(piece, "reasoning") for piece in cut(thoughts, *cuts)]
+    lm = Pieces([*beside, *cut(text, *cuts)] if first else [*cut(text, *cuts), *beside])
+    streamed, plain = both(Predict(asked), lm, {"question": "?"}, on_tasks=on_tasks)
+    if isinstance(plain[0], ParseError):
+        assert str(streamed[0]) == str(plain[0])
+        return
+    events, prediction = whole(streamed[0])
+    assert prediction == plain[0]
+    shown = fields_shown(events).get(("", 0), {})
+    assert {field: shown.get(field, "") for field in asked.output_fields} == prediction.to_dict()
