@@ -27,7 +27,17 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
     "dspex.execution": ("Budget", "UsageLedger", "configure", "context", "settings", "track_usage"),
     "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
-    "dspex.modules": ("ChainOfThought", "Module", "ModuleChoice", "Predict", "ReAct"),
+    "dspex.modules": (
+        "ChainOfThought",
+        "FieldDelta",
+        "Final",
+        "Module",
+        "ModuleChoice",
+        "Predict",
+        "ReAct",
+        "Restart",
+        "Status",
+    ),
     "dspex.optimizers": (
         "BootstrapFewShot",
         "JointSearch",
@@ -168,10 +178,14 @@ if TYPE_CHECKING:
     )
     from dspex.modules import (
         ChainOfThought as ChainOfThought,
+        FieldDelta as FieldDelta,
+        Final as Final,
         Module as Module,
         ModuleChoice as ModuleChoice,
         Predict as Predict,
         ReAct as ReAct,
+        Restart as Restart,
+        Status as Status,
     )
     from dspex.optimizers import (
         BootstrapFewShot as BootstrapFewShot,

@@ -49,6 +49,7 @@ class AnswerStream(ABC):
         self._layout = layout
         self._whole: list[str] = []
         self._rest = ""
+        self._thoughts: tuple[str, ...] = ()  # the outputs that come beside the text
 
     @property
     def text(self) -> str:
@@ -59,11 +60,24 @@ class AnswerStream(ABC):
         """The deltas that are certain with ``text``, the next piece of the answer."""
         self._whole.append(text)
         self._rest += text
-        return self._advance(final=False)
+        return self._of_text(self._advance(final=False))
+
+    def think(self, text: str) -> list[FieldDelta]:
+        """The deltas of ``text``, the next piece of the thoughts that the model gives beside its answer.
+
+        They are the outputs that are a `dspex.Reasoning`, as for `Adapter.read`; what the answer itself says of these
+        gives no deltas from then on.
+        """
+        native = self._layout.native
+        self._thoughts = () if native is None else native.thoughts
+        return [FieldDelta(name, text) for name in self._thoughts if text]
 
     def flush(self) -> list[FieldDelta]:
         """The deltas that only the end of the answer makes certain; nothing is fed after that."""
-        return self._advance(final=True)
+        return self._of_text(self._advance(final=True))
+
+    def _of_text(self, found: list[FieldDelta]) -> list[FieldDelta]:
+        return [delta for delta in found if delta.field not in self._thoughts] if self._thoughts else found
 
     def close(self) -> dict[str, Any]:
         """The outputs, as `Adapter.parse` reads them from the whole answer; raises `ParseError` as it does."""

@@ -14,7 +14,12 @@ import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dspex.execution.active import active_run
+
+if TYPE_CHECKING:
+    from dspex.execution.run import Run
 
 __all__ = ["await_in_background", "iterate_in_background"]
 
@@ -30,13 +35,18 @@ _loop: asyncio.AbstractEventLoop | None = None
 def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
     """The result of ``main``, awaited on the background loop in the caller's context; blocks.
 
-    After ``timeout`` seconds, and when the caller is interrupted, it is cancelled. Raises `TimeoutError`.
+    After ``timeout`` seconds, when the caller is interrupted, and when the run that is going on here is cancelled, it
+    is cancelled. Raises `TimeoutError`, and `DeadlineExceeded` for a cancelled run.
 
     >>> async def answer():
     ...     return 42
     >>> await_in_background(answer(), timeout=10)
     42
     """
+    return _awaited(main, timeout, active_run())
+
+
+def _awaited(main: Coroutine[Any, Any, R], timeout: float | None = None, run: Run | None = None) -> R:
     result: Future[R] = Future()
     finished = threading.Event()
     tasks: list[asyncio.Task[R]] = []
@@ -60,14 +70,20 @@ def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = No
             result.set_result(task.result())
 
     loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+    release = None if run is None else run.on_cancel(result.cancel)
     try:
         return result.result(timeout)
     except BaseException:
-        if not result.done():
+        if not finished.is_set():
             result.cancel()
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             finished.wait(_GRACE)
+        if run is not None and result.cancelled():
+            run.check()
         raise
+    finally:
+        if release is not None:
+            release()
 
 
 def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None = None) -> Generator[R, None, None]:
@@ -88,7 +104,7 @@ def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None
             yield item
     finally:
         with suppress(RuntimeError):  # it is still running, if it took longer to cancel than it was waited for
-            await_in_background(stream.aclose())
+            _awaited(stream.aclose())  # also when the run is cancelled
 
 
 async def _next(stream: AsyncGenerator[R, None]) -> R:

@@ -7,6 +7,7 @@ values, all or none  `map_threads`          `map_async`             a list in or
 outcomes             `stream_threads`       `stream_async`          each `Outcome` as it comes
 a whole batch        `run_many`             `run_many`              `Outcomes`, also after Ctrl-C
 from the other side  `in_thread`            `run_blocking`          one result
+what one puts out    `produce_on_thread`    `produce_in_task`       each item as it comes
 ===================  =====================  ======================  =========================================
 
 asyncio is loaded by those that need it.
@@ -16,16 +17,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 from dspex.execution.outcome import Outcome, Outcomes, checked_concurrency, checked_deadline
-from dspex.execution.threads import Threads
+from dspex.execution.threads import Threads, produced
 
 __all__ = [
     "in_thread",
     "map_async",
     "map_threads",
+    "produce_in_task",
+    "produce_on_thread",
     "run_blocking",
     "run_many",
     "stream_async",
@@ -236,6 +239,45 @@ async def in_thread(fn: Callable[..., R], *args: Any) -> R:
     from dspex.execution.tasks import thread_call
 
     return await thread_call(fn, *args)
+
+
+def produce_on_thread(
+    fn: Callable[[Callable[[T], None]], object], *, stop: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
+    """Run ``fn(put)`` on a thread of its own; yield what it puts, from whatever thread, as it comes.
+
+    The thread starts with the first item that is asked for, and sees the context variables of the caller of this
+    function. It never waits for its consumer: what is not taken yet is kept. What ``fn`` raises is raised here, after
+    all that it had put. Leaving the iteration early calls ``stop()``, which should make ``fn`` end, and waits a moment
+    for that; a thread that goes on is left to itself, and what it puts is dropped. It is a daemon.
+
+    >>> def count(put):
+    ...     for number in range(3):
+    ...         put(number)
+    >>> list(produce_on_thread(count))
+    [0, 1, 2]
+    """
+    return produced(fn, stop)
+
+
+def produce_in_task(
+    afn: Callable[[Callable[[T], None]], Coroutine[Any, Any, object]], *, stop: Callable[[], None] | None = None
+) -> AsyncGenerator[T, None]:
+    """Run ``afn(put)`` in a task of its own; as `produce_on_thread`. The task is cancelled when the iteration is left.
+
+    After a ``break``, call ``aclose()`` (or use `contextlib.aclosing`), so that it is cancelled at once.
+
+    >>> async def count(put):
+    ...     for number in range(3):
+    ...         put(number)
+    >>> async def main():
+    ...     return [number async for number in produce_in_task(count)]
+    >>> run_blocking(main())
+    [0, 1, 2]
+    """
+    from dspex.execution.tasks import aproduced
+
+    return aproduced(afn, stop)
 
 
 async def _exhaust(afn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], options: dict[str, Any]) -> None:

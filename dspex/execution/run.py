@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dspex.data.usage import Usage
@@ -64,6 +66,7 @@ class Run:
     repeated executions of the same inputs apart; ``seed`` goes to models that take one. ``trial`` (its number) and
     ``example`` are what it belongs to, if anything, for the ledgers of `dspex.track_usage`. ``observers`` are told what
     goes on: the callbacks of its settings, and perhaps others. ``span`` is its outermost, once there is one.
+    ``sink`` is where predictors show their answers while these are written, or ``None`` (see `dspex.Module.stream`).
 
     Threads may share a run. It lives in one process: pickle a program without its run.
 
@@ -79,6 +82,7 @@ class Run:
     """
 
     __slots__ = (
+        "_hooks",
         "_lock",
         "_reason",
         "_wake",
@@ -90,6 +94,7 @@ class Run:
         "rollout_id",
         "seed",
         "settings",
+        "sink",
         "span",
         "started",
         "trace",
@@ -110,6 +115,7 @@ class Run:
     example: Any
     observers: tuple[Callback, ...]
     span: Span | None
+    sink: Any
 
     def __init__(
         self,
@@ -133,7 +139,9 @@ class Run:
         self.example = None
         self.observers = settings.callbacks
         self.span = None
+        self.sink = None
         self._reason = ""
+        self._hooks: list[Callable[[], object]] | None = None
         self._wake: threading.Event | None = None
         self._lock = threading.Lock()
 
@@ -174,6 +182,57 @@ class Run:
                 self.cancelled = True
             if self._wake is not None:
                 self._wake.set()
+            hooks, self._hooks = self._hooks, None
+        for hook in hooks or ():
+            hook()
+
+    def on_cancel(self, hook: Callable[[], object]) -> Callable[[], None]:
+        """Have ``hook`` called when it is cancelled, at once if it is already; returns what takes the hook back.
+
+        It is called on the thread that cancels, so it must not take long, and must not raise.
+        """
+        with self._lock:
+            cancelled = self.cancelled
+            if not cancelled:
+                if self._hooks is None:
+                    self._hooks = []
+                self._hooks.append(hook)
+        if cancelled:
+            hook()
+
+        def release() -> None:
+            with self._lock, suppress(ValueError):
+                if self._hooks is not None:
+                    self._hooks.remove(hook)
+
+        return release
+
+    @contextmanager
+    def branch(self) -> Iterator[Run]:
+        """A part of it that can be cancelled by itself: it counts into this one's usage and trace, has its limits,
+        and is cancelled with it.
+
+        >>> run = Run()
+        >>> with run.branch() as part:
+        ...     part.account(Usage(calls=1))
+        ...     part.cancel()
+        >>> run.usage.calls, run.cancelled
+        (1, False)
+        """
+        part = Run(
+            settings=self.settings,
+            deadline=self.deadline,
+            budget=self.budget,
+            rollout_id=self.rollout_id,
+            seed=self.seed,
+        )
+        for name in ("_lock", "example", "observers", "sink", "span", "trace", "trial", "usage"):
+            setattr(part, name, getattr(self, name))
+        release = self.on_cancel(lambda: part.cancel(self._reason))
+        try:
+            yield part
+        finally:
+            release()
 
     def pause(self, seconds: float) -> None:
         """Sleep, but not past a `cancel`; then `check`."""

@@ -1,4 +1,5 @@
-"""Many items at once on asyncio: bounded, with a deadline for each; and the ways between the two worlds."""
+"""Many items at once on asyncio: bounded, with a deadline for each; the ways between the two worlds; and what one
+task puts out while it runs."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
-from dspex.execution.outcome import Outcome, grace
+from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
 
-__all__ = ["Tasks", "block_on", "thread_call"]
+__all__ = ["Tasks", "aproduced", "block_on", "thread_call"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -229,3 +231,55 @@ async def thread_call(fn: Callable[..., R], *args: Any) -> R:
 
     threading.Thread(target=work, name="dspex-call", daemon=True).start()
     return await future
+
+
+def aproduced(
+    afn: Callable[[Callable[[T], None]], Coroutine[Any, Any, object]], stop: Callable[[], None] | None
+) -> AsyncGenerator[T, None]:
+    """What ``afn`` puts out; `dspex.execution.produce_in_task` says more."""
+    context = contextvars.copy_context()
+
+    async def items() -> AsyncGenerator[T, None]:
+        loop = asyncio.get_running_loop()
+        home = threading.get_ident()
+        ready: deque[T] = deque()
+        waiter: asyncio.Future[None] | None = None
+
+        def wake(_: object = None) -> None:
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+        def put(item: T) -> None:
+            ready.append(item)
+            if threading.get_ident() == home:
+                wake()
+            else:
+                with suppress(RuntimeError):  # the loop has ended in the meantime, so nobody waits
+                    loop.call_soon_threadsafe(wake)
+
+        task = loop.create_task(afn(put), context=context)
+        task.add_done_callback(wake)
+        try:
+            while True:
+                while ready:
+                    yield ready.popleft()
+                if task.done():
+                    break
+                waiter = loop.create_future()
+                await waiter
+        finally:
+            if not task.done():
+                if stop is not None:
+                    stop()
+                task.cancel()
+                task.add_done_callback(_looked_at)
+                await asyncio.wait([task], timeout=LONGEST_GRACE)
+        task.result()
+
+    return items()
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    # An exception that nobody looks at is reported as lost.
+    if not task.cancelled():
+        task.exception()

@@ -1,18 +1,18 @@
-"""Many items at once on threads: bounded, with a deadline for each."""
+"""Many items at once on threads: bounded, with a deadline for each; and what one puts out while it runs."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
-from dspex.execution.outcome import Outcome, grace
+from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "produced"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -210,3 +210,50 @@ class Threads(Generic[T, R]):
             error = raised
         seconds = time.monotonic() - job.started
         return Outcome(job.index, job.item, value=value, error=error, seconds=seconds)
+
+
+class _Ended:
+    """The producer has returned, or raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def produced(fn: Callable[[Callable[[T], None]], object], stop: Callable[[], None] | None) -> Generator[T, None, None]:
+    """What ``fn`` puts out; `dspex.execution.produce_on_thread` says more."""
+    context = contextvars.copy_context()
+    queue: SimpleQueue[T | _Ended] = SimpleQueue()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            context.run(fn, queue.put)
+        except BaseException as raised:
+            error = raised
+        queue.put(_Ended(error))
+
+    def items() -> Generator[T, None, None]:
+        thread = threading.Thread(target=work, name="dspex-stream", daemon=True)
+        thread.start()
+        ended = False
+        try:
+            while True:
+                item = queue.get()
+                if isinstance(item, _Ended):
+                    ended = True
+                    break
+                yield item
+        finally:
+            if not ended:
+                if stop is not None:
+                    stop()
+                thread.join(LONGEST_GRACE)
+        if item.error is not None:
+            try:
+                raise item.error
+            finally:
+                del item  # or the error would hold itself by its traceback
+
+    return items()

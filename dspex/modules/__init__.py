@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dspex.modules.chain_of_thought import ChainOfThought
 from dspex.modules.choice import ModuleChoice
+from dspex.modules.events import FieldDelta, Final, Restart, Status, StreamEvent
 from dspex.modules.flow import Call, Gather, Generate, Invoke
 from dspex.modules.module import Module
 from dspex.modules.predict import Predict
@@ -13,6 +14,8 @@ from dspex.modules.render import Rendering
 __all__ = [
     "Call",
     "ChainOfThought",
+    "FieldDelta",
+    "Final",
     "Gather",
     "Generate",
     "Invoke",
@@ -21,4 +24,7 @@ __all__ = [
     "Predict",
     "ReAct",
     "Rendering",
+    "Restart",
+    "Status",
+    "StreamEvent",
 ]

@@ -15,13 +15,16 @@ flow means the same on both sides. There are no twin implementations to keep in 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dspex.execution import map_async, map_threads
+from dspex.lm import LMResponse
 
 if TYPE_CHECKING:
     from dspex.execution import Run
     from dspex.lm import BaseLM, LMRequest
+    from dspex.modules.listening import Reader
     from dspex.tools import Tool
 
 __all__ = ["Call", "Flow", "Gather", "Generate", "Invoke", "Need", "adrive", "drive"]
@@ -42,21 +45,51 @@ Flow: TypeAlias = Generator[Need, Any, Any]
 class Generate:
     """A completion: ``response = yield Generate(lm, request)`` gives an `LMResponse`.
 
-    ``path`` is the asking module's, for ledgers of usage.
+    ``path`` is the asking module's, for ledgers of usage. With a ``reader``, which `Run.sink` gives, the answer is
+    shown while it is being written.
     """
 
-    __slots__ = ("lm", "path", "request")
+    __slots__ = ("lm", "path", "reader", "request")
 
-    def __init__(self, lm: BaseLM, request: LMRequest, path: str = "") -> None:
+    def __init__(self, lm: BaseLM, request: LMRequest, path: str = "", reader: Reader | None = None) -> None:
         self.lm = lm
         self.request = request
         self.path = path
+        self.reader = reader
 
     def perform(self, run: Run) -> Any:
-        return self.lm.generate(self.request, run, self.path)
+        if self.reader is None:
+            return self.lm.generate(self.request, run, self.path)
+        return self._shown(run, self.reader)
 
     def aperform(self, run: Run) -> Awaitable[Any]:
-        return self.lm.agenerate(self.request, run, self.path)
+        if self.reader is None:
+            return self.lm.agenerate(self.request, run, self.path)
+        return self._ashown(run, self.reader)
+
+    def _shown(self, run: Run, reader: Reader) -> LMResponse:
+        reader.begin()
+        with closing(self.lm.stream(self.request, run, self.path)) as events:
+            for event in events:
+                if isinstance(event, LMResponse):
+                    response = event  # the last
+                else:
+                    run.check()
+                    reader.take(event)
+        reader.end()
+        return response
+
+    async def _ashown(self, run: Run, reader: Reader) -> LMResponse:
+        reader.begin()
+        async with aclosing(self.lm.astream(self.request, run, self.path)) as events:
+            async for event in events:
+                if isinstance(event, LMResponse):
+                    response = event  # the last
+                else:
+                    run.check()
+                    reader.take(event)
+        reader.end()
+        return response
 
 
 class Invoke:

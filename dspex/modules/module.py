@@ -19,7 +19,7 @@ import inspect
 import itertools
 import time
 import weakref
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from dspex.errors import DefinitionError, StateError
@@ -28,9 +28,11 @@ from dspex.execution.active import activate, deactivate
 from dspex.modules.display import describe, tree
 from dspex.modules.flow import adrive, drive
 from dspex.modules.layout import INTERNAL, Layout, discover
+from dspex.modules.listening import joined_path
 from dspex.modules.observing import aobserved, measured, observed
 from dspex.modules.render import Rendering, RenderRun
 from dspex.modules.saving import load_program, save_program
+from dspex.modules.streaming import Streaming
 from dspex.modules.wiring import Wiring, enclosing_value
 from dspex.variables import (
     Condition,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
+    from dspex.modules.events import StreamEvent
     from dspex.modules.predict import Predict
 
 __all__ = ["Module"]
@@ -311,6 +314,73 @@ class Module:
         awaitable: Awaitable[Any] = self.forward(*args, **inputs)
         return awaitable
 
+    def stream(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        listen: str | Iterable[str] | None = None,
+        fields: str | Iterable[str] | None = None,
+        status: bool = True,
+        run: Run | None = None,
+        **named: Any,
+    ) -> Generator[StreamEvent, None, None]:
+        """Run the program, and yield what happens as it happens; the last event is the `Final` prediction.
+
+        `FieldDelta` is more of an output's text, from any predictor of the run, whatever calls it, on any thread or
+        task; `Restart` says that a predictor's answer comes anew; `Status` that a module, a tool or a model starts,
+        ends or fails. The deltas of an output that is text, since the last restart, add up to its value; of another
+        type they are what the model wrote for it. Answers from the cache stream too. Of several completions (``n``) the
+        first is shown, which is the one that the prediction's fields are of.
+
+        The program runs on a thread of its own, from the first event that is asked for, in the context (and under the
+        settings) of this call. An error of the program is raised after what came before it. Closing the generator, as
+        leaving a loop over it does, cancels the run. Within another run it is a part of that: it counts there, ends
+        with it, and can be left by itself.
+
+        Args:
+            inputs: inputs by name, for those that are called as an option below is.
+            listen: paths of predictors, or of modules that hold some, or globs of them; None is all. What nobody
+                listens to is not streamed by its model.
+            fields: names of outputs; None is all.
+            status: whether there are `Status` events.
+            run: the run to stream, with a deadline, a budget or a trace of one's own.
+            named: inputs.
+
+        Raises:
+            DefinitionError: ``listen`` or ``fields`` names what the program does not have.
+
+        Example:
+            >>> import dspex
+            >>> program = dspex.ChainOfThought("question -> answer")
+            >>> lm = dspex.MockLM([{"reasoning": "France, so Paris.", "answer": "Paris"}])
+            >>> with dspex.context(lm=lm):
+            ...     *deltas, last = program.stream(question="Capital of France?", status=False)
+            >>> "|".join(event.delta for event in deltas if event.field == "reasoning")
+            'France,| so| Paris.'
+            >>> last.prediction.answer
+            'Paris'
+        """
+        return Streaming(self, inputs, named, listen=listen, fields=fields, status=status, run=run).events()
+
+    def astream(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        listen: str | Iterable[str] | None = None,
+        fields: str | Iterable[str] | None = None,
+        status: bool = True,
+        run: Run | None = None,
+        **named: Any,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """`stream`, for ``async for``; the program runs in a task of its own.
+
+        After leaving a loop over it early, ``await`` its ``aclose()`` (or use `contextlib.aclosing`), so that the run
+        is cancelled at once.
+        """
+        return Streaming(self, inputs, named, listen=listen, fields=fields, status=status, run=run).aevents()
+
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """What the program does; subclasses write it (sync or async), or a ``flow``."""
         if hasattr(self, "flow"):  # super().forward(...) of a module whose flow is inherited
@@ -413,6 +483,15 @@ class Module:
                 return _twin(self, run, "")
         wiring, things = self._wiring()
         copy: Self = self._copy(wiring, things, run, {})[0]
+        return copy
+
+    def _moved_to(self, run: Run) -> Self:
+        """A copy of this part of a running program within another run, at the same path."""
+        wiring, things = self._wiring()
+        copies = self._copy(wiring, things, run, {})
+        for index, path in wiring.layout.places:
+            copies[index].__dict__["_path"] = joined_path(self._path, path)
+        copy: Self = copies[0]
         return copy
 
     def _resolve_link(self, variable: Handle) -> Any:

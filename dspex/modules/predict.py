@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dspex.data import Usage
     from dspex.execution import Run, Settings
     from dspex.lm import LMRequest, LMResponse
+    from dspex.modules.listening import Reader
 
 __all__ = ["Predict"]
 
@@ -193,16 +194,23 @@ class Predict(Module):
                 span.outputs = request = self._request(lm, adapter, inputs, run)
         else:
             request = self._request(lm, adapter, inputs, run)
-        response = yield Generate(lm, request, self._path)
+        asked = Generate(lm, request, self._path)
+        reader: Reader | None = None
+        if run.sink is not None:
+            reader = run.sink.reader(self._path, adapter, signature)
+            if isinstance(lm, BaseLM) and not adapter.follows_up:  # when it does, the first answer has no fields
+                asked.reader = reader
+        response = yield asked
         reasks = self._value("reasks")
         spent = [response]
         try:
-            completions = []
+            completions: list[dict[str, Any]] = []
             for one in response.completions:  # a comprehension would make cells, which every read here goes through
                 if reasks or adapter.follows_up or run.observers:
                     steps = adapter.reading(signature, request, one, lm=lm, reasks=reasks)
                     with _adapting(adapter, "read", run, self._path, {"completion": one}) as span:
-                        span.outputs = values = yield from _followed(steps, run, spent, self._path)
+                        first = None if completions else reader  # the others are not shown
+                        span.outputs = values = yield from _followed(steps, run, spent, self._path, first)
                     completions.append(values)
                 else:
                     completions.append(adapter.read(signature, one, request))
@@ -218,6 +226,8 @@ class Predict(Module):
                 )
             )
             raise
+        if reader is not None:
+            reader.settle(completions[0])
         usage, latency = response.usage, response.latency
         if len(spent) > 1:
             usage, latency = _usage(spent), sum(one.latency for one in spent)
@@ -339,13 +349,13 @@ def _adapting(adapter: Adapter, step: str, run: Run, path: str, inputs: dict[str
     return Observed(run.observers, "adapter", name, path=path, inputs=inputs, root=run.span)
 
 
-def _followed(steps: Reading, run: Run, spent: list[LMResponse], path: str) -> Flow:
-    """The outputs that ``steps`` lead to; the responses on the way are added to ``spent``."""
+def _followed(steps: Reading, run: Run, spent: list[LMResponse], path: str, reader: Reader | None) -> Flow:
+    """The outputs that ``steps`` lead to; the responses on the way are added to ``spent``, and shown by ``reader``."""
     try:
         ask = next(steps)
         while True:
             request = ask.request if run.seed is None else seeded(ask.lm, ask.request, run.seed)
-            response = yield Generate(ask.lm, request, path)
+            response = yield Generate(ask.lm, request, path, reader)
             spent.append(response)
             ask = steps.send(response.completions[0])
     except StopIteration as stop:

@@ -14,6 +14,7 @@ import json
 import pickle
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -23,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from pydantic import BaseModel
 
-from dspex.adapters import Adapter, adapter_from_json
+from dspex.adapters import Adapter, AnswerStream, adapter_from_json
 from dspex.errors import DataError, DefinitionError, ParseError
 from dspex.signatures import OutputField, Signature, make_signature
 from dspex.types import Citations, Code, Reasoning, ToolCalls
@@ -253,22 +254,31 @@ class AdapterSuite(ABC):
 
     @given(
         text=st.lists(st.sampled_from([*HOSTILE, "so", " ", "\n"]), max_size=4).map("".join),
-        size=st.integers(1, 30),
+        places=st.lists(st.integers(0, 1000), max_size=40),
     )
     @quickly
-    def test_a_stream_says_what_the_whole_says(self, text: str, size: int) -> None:
+    def test_a_stream_says_what_the_whole_says(self, text: str, places: list[int]) -> None:
         adapter = self.make()
         held = {"reasoning": text.strip(), "answer": 4}
         answer = adapter.render_answer(QA, held)
-        seen: dict[str, str] = defaultdict(str)
+        ends = [*sorted(place % (len(answer) + 1) for place in places), len(answer)]
+        pieces = [answer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         stream = adapter.stream(QA)
-        deltas = [delta for at in range(0, len(answer), size) for delta in stream.feed(answer[at : at + size])]
-        for field, delta in [*deltas, *stream.flush()]:
-            seen[field] += delta
+        seen = _joined(stream, pieces)
         assert stream.close() == adapter.parse(QA, answer) == held
         if seen:  # a format that can only be read as a whole has no deltas
-            assert seen["reasoning"] == held["reasoning"]
+            assert seen.get("reasoning", "") == held["reasoning"]
             assert int(seen["answer"]) == 4
+        assert seen == _joined(adapter.stream(QA), answer), "what is given depends on where the pieces end"
+
+    def test_thoughts_beside_the_answer_stream_in_place_of_those_in_it(self) -> None:
+        adapter = self.make()
+        signature = make_signature({"thoughts": (Reasoning, OutputField()), "answer": (int, OutputField())})
+        answer = adapter.render_answer(signature, {"thoughts": Reasoning("In the text."), "answer": 4})
+        stream = adapter.stream(signature)
+        assert [*stream.think("Let me "), *stream.think("see.")] == [("thoughts", "Let me "), ("thoughts", "see.")]
+        assert _joined(stream, answer).keys() <= {"answer"}
+        assert adapter.stream(QA).think("Let me see.") == []
 
     # -- identity ------------------------------------------------------------------------------------------
 
@@ -279,3 +289,11 @@ class AdapterSuite(ABC):
         assert pickle.loads(pickle.dumps(adapter)) == adapter
         assert adapter_from_json(json.loads(json.dumps(adapter.to_json()))) == adapter
         assert type(adapter)({"user": "{{ inputs[0].value }}"}) != adapter
+
+
+def _joined(stream: AnswerStream, pieces: Iterable[str]) -> dict[str, str]:
+    """The text of each field that ``stream`` gives for an answer in ``pieces``."""
+    seen: dict[str, str] = defaultdict(str)
+    for field, delta in [*(delta for piece in pieces for delta in stream.feed(piece)), *stream.flush()]:
+        seen[field] += delta
+    return dict(seen)

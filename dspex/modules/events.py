@@ -1,0 +1,56 @@
+"""What a streamed run says, event by event."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+__all__ = ["FieldDelta", "Final", "Restart", "Status", "StreamEvent"]
+
+
+class FieldDelta(NamedTuple):
+    """More of the text of an output, while the model writes it.
+
+    ``path`` is the predictor's in the program (``""`` when it is the program, and when it is no part of it) and
+    ``call`` the number of its call in this run, from 0, which tells the turns of a loop and parallel calls apart.
+    """
+
+    path: str
+    field: str
+    delta: str
+    call: int = 0
+
+
+class Restart(NamedTuple):
+    """All deltas so far of this call of this predictor are void: its answer comes anew.
+
+    Because the model was asked again (after a failure, by a fallback, or since its answer could not be read), or
+    because the answer turned out to mean something else than what was shown; ``reason`` says which.
+    """
+
+    path: str
+    reason: str
+    call: int = 0
+
+
+class Status(NamedTuple):
+    """A module, a tool or a model starts, ends or fails.
+
+    ``path`` is that of the module, or of the module that called; ``name`` the module's class, the tool's or the
+    model's name; ``detail`` the inputs at the start, what came out at the end, and the error of a failure.
+    """
+
+    kind: Literal["module", "tool", "lm"]
+    path: str
+    name: str
+    state: Literal["start", "end", "error"]
+    detail: Any = None
+
+
+class Final(NamedTuple):
+    """The last event: what a call of the program would have returned."""
+
+    prediction: Any
+
+
+StreamEvent: TypeAlias = FieldDelta | Restart | Status | Final
+"""What `dspex.Module.stream` and `dspex.Module.astream` yield."""
