@@ -77,10 +77,10 @@ class Adapter(Requesting):
             return self.parse(signature, completion.text)
         native, text = layout.native, completion.text
         beside: dict[str, Any] = {}
-        if thoughts := getattr(completion, "reasoning", None):
+        if thoughts := completion.reasoning:
             beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
         asked = signature
-        calls = getattr(completion, "tool_calls", ())
+        calls = completion.tool_calls
         if native.calls and (calls or "tools" in request.params):
             beside.update(dict.fromkeys(native.calls, called(calls)))
             if native.answered is None:
