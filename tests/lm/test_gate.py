@@ -94,6 +94,17 @@ def test_a_refusal_now_and_then_slows_nobody_down() -> None:
     assert pace.requests.rate == math.inf
 
 
+def test_a_single_refusal_early_on_is_no_limit_met() -> None:
+    pace = Pace()
+    for refused in [False] * 5 + [True] + [False] * 5 + [True]:
+        pace.take(10.0)
+        if refused:
+            pace.refused(10.0, taken=time.monotonic(), retry_after=None)
+        else:
+            pace.answered(10.0, 10.0)
+    assert pace.requests.rate == math.inf
+
+
 def test_what_was_on_its_way_at_a_refusal_does_not_count_again() -> None:
     pace = Pace()
     taken = time.monotonic()
