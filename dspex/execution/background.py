@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from dspex.execution.active import active_run
+
 __all__ = ["await_in_background", "iterate_in_background"]
 
 R = TypeVar("R")
@@ -30,7 +32,8 @@ _loop: asyncio.AbstractEventLoop | None = None
 def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
     """The result of ``main``, awaited on the background loop in the caller's context; blocks.
 
-    After ``timeout`` seconds, and when the caller is interrupted, it is cancelled. Raises `TimeoutError`.
+    After ``timeout`` seconds, when the caller is interrupted, and when the run that is active here is cancelled, so is
+    it. Raises `TimeoutError`, or for the run `DeadlineExceeded`.
 
     >>> async def answer():
     ...     return 42
@@ -60,14 +63,21 @@ def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = No
             result.set_result(task.result())
 
     loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+    run = active_run()
+    if run is not None:
+        run.on_cancel(result.cancel)
     try:
         return result.result(timeout)
     except BaseException:
-        if not result.done():
-            result.cancel()
+        if result.cancel():  # or it was, with its run
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             finished.wait(_GRACE)
+            if run is not None:
+                run.check()
         raise
+    finally:
+        if run is not None:
+            run.off_cancel(result.cancel)
 
 
 def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None = None) -> Generator[R, None, None]:

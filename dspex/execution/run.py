@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dspex.data.usage import Usage
@@ -77,7 +78,7 @@ class Run:
     __slots__ = (
         "_lock",
         "_reason",
-        "_wake",
+        "_waking",
         "budget",
         "cancelled",
         "deadline",
@@ -124,7 +125,7 @@ class Run:
         self.trial = None
         self.example = None
         self._reason = ""
-        self._wake: threading.Event | None = None
+        self._waking: set[Callable[[], object]] | None = None
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -157,24 +158,49 @@ class Run:
             self.deadline = deadline
 
     def cancel(self, reason: str = "cancelled by its caller") -> None:
-        """End it at its next boundary, from any thread; a pause of it ends at once."""
+        """End it, from any thread: a call of a model and a pause that it waits in end at once, all else at its next
+        boundary."""
+        with self._lock:
+            if self.cancelled:
+                return
+            self._reason = reason
+            self.cancelled = True
+            waking, self._waking = self._waking, None
+        for wake in waking or ():
+            wake()
+
+    def on_cancel(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the run is cancelled (by the thread that does, or now if it was): for what waits.
+
+        >>> run, woken = Run(), threading.Event()
+        >>> run.on_cancel(woken.set)
+        >>> run.cancel()
+        >>> woken.is_set()
+        True
+        """
         with self._lock:
             if not self.cancelled:
-                self._reason = reason
-                self.cancelled = True
-            if self._wake is not None:
-                self._wake.set()
+                if self._waking is None:
+                    self._waking = set()
+                self._waking.add(wake)
+                return
+        wake()
+
+    def off_cancel(self, wake: Callable[[], object]) -> None:
+        """Forget ``wake``, which waits no longer."""
+        with self._lock:
+            if self._waking is not None:
+                self._waking.discard(wake)
 
     def pause(self, seconds: float) -> None:
         """Sleep, but not past a `cancel`; then `check`."""
-        with self._lock:
-            if self._wake is None:
-                self._wake = threading.Event()
-                if self.cancelled:
-                    self._wake.set()
-            wake = self._wake
+        cancelled = threading.Event()
         left = self.remaining()
-        wake.wait(seconds if left is None else min(seconds, left))
+        self.on_cancel(cancelled.set)
+        try:
+            cancelled.wait(seconds if left is None else min(seconds, left))
+        finally:
+            self.off_cancel(cancelled.set)
         self.check()
 
     def account(self, usage: Usage) -> None:

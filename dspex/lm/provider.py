@@ -105,7 +105,7 @@ def _without_second_requests() -> None:
     """
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-    AsyncHTTPHandler.single_connection_post_request = _not_again
+    AsyncHTTPHandler.single_connection_post_request = _not_again  # type: ignore[method-assign]  # on purpose
 
 
 async def _not_again(*_: Any, **__: Any) -> Any:
