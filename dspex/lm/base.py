@@ -288,7 +288,7 @@ class BaseLM(ABC):
     @property
     def capabilities(self) -> frozenset[str]:
         """What it can do, some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``, ``tools``,
-        ``reasoning``, ``vision``, ``audio``, ``pdf``, ``prompt_caching``."""
+        ``reasoning``, ``vision``, ``audio``, ``pdf``, ``documents`` (it cites), ``prompt_caching``."""
         return frozenset()
 
     @property

@@ -166,6 +166,8 @@ def capabilities_of(model: str) -> frozenset[str]:
         found.add("json_schema")
     info = _info(model)
     found |= {name for name, known_as in _KNOWN_AS.items() if info.get(f"supports_{known_as}")}
+    if "pdf" in found and _provider_of(model) == "anthropic":
+        found.add("documents")  # whoever of them reads files cites them, which litellm's list does not say
     return frozenset(found)
 
 
