@@ -1,18 +1,20 @@
 """Cached answers per second, against DSPy 3.4 in the same process; and two processes that share one file.
 
-A row is a whole call of the model (its key, the lookup, the accounts), without a module around it: a hit in memory, a
-hit on disk (nothing of it in memory), and a miss, whose answer is written. Prompts are about 1,000 characters, answers
-200.
+A row is a whole call of the model (its key, the lookup, the accounts), without a module around it: a hit in memory; a
+hit on disk (nothing of it in memory when the round begins), asked for in the order in which the answers were kept, as a
+run that is repeated does, and in any order; and a miss, whose answer is written. Prompts are about 1,000 characters,
+answers 200.
 """
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from dspex.lm import Cache, LMRequest, MockLM
 ENTRIES = 500 if QUICK else 2000
 DISK_HITS = 25_000.0
 FASTER = 10.0
+IN_ORDER = range(ENTRIES)
+ANY_ORDER = random.Random(0).sample(IN_ORDER, ENTRIES)
 ANSWER = "Paris is the capital of France. " * 6
 PROMPT = "Answer the question in one word, and nothing else. " * 20
 
@@ -57,14 +61,15 @@ def ours(folder: Path) -> Asks:
 
     misses: MockLM = memory
 
-    def hit(lm: MockLM) -> float:
-        found = rate(lambda number: lm.generate(requests[number]))
+    def hit(lm: MockLM, order: Sequence[int] = IN_ORDER) -> float:
+        found = rate(lambda number: lm.generate(requests[order[number]]))
         assert not lm.calls, "this should have come from the cache"
         return found
 
     return {
         "hit in memory": lambda: hit(memory),
-        "hit on disk": lambda: hit(disk),
+        "hit on disk, in order": lambda: hit(disk),
+        "hit on disk, any order": lambda: hit(disk, ANY_ORDER),
         "miss, written": lambda: rate(lambda number: misses.generate(requests[number]), fresh),
     }
 
@@ -84,16 +89,17 @@ def theirs(folder: Path) -> Asks:
         if disk and warm:
             dspy.cache.reset_memory_cache()
 
-    def measured(name: str, *, disk: bool, warm: bool) -> float:
+    def measured(name: str, *, disk: bool, warm: bool, order: Sequence[int] = IN_ORDER) -> float:
         setup(name, disk=disk, warm=warm)
         before = counter.asked
-        found = rate(ask)
+        found = rate(lambda number: ask(order[number]))
         assert (counter.asked == before) is warm
         return found
 
     return {
         "hit in memory": lambda: measured("dspy-memory", disk=False, warm=True),
-        "hit on disk": lambda: measured("dspy-disk", disk=True, warm=True),
+        "hit on disk, in order": lambda: measured("dspy-disk", disk=True, warm=True),
+        "hit on disk, any order": lambda: measured("dspy-disk", disk=True, warm=True, order=ANY_ORDER),
         "miss, written": lambda: measured(f"dspy-{next(rounds)}", disk=True, warm=False),
     }
 
@@ -149,8 +155,8 @@ def main() -> int:
             ratio = one.median / other.median
             rows.append([name, f"{one.median:,.0f}", f"{one.best:,.0f}", f"{other.median:,.0f}", f"{ratio:.1f}"])
             claims[f"{name}: at least {FASTER:g} x as many a second as DSPy"] = ratio >= FASTER
-            if name == "hit on disk":
-                claims[f"hits on disk, undisturbed: at least {DISK_HITS:,.0f} a second"] = one.best >= DISK_HITS
+            if name.startswith("hit on disk"):
+                claims[f"{name}, undisturbed: at least {DISK_HITS:,.0f} a second"] = one.best >= DISK_HITS
         table(
             f"Calls a second of processor time, {ENTRIES:,} entries (DSPy {dspy.__version__})",
             ["call", "dspex", "its best", "DSPy", "x"],

@@ -3,12 +3,12 @@
 The provider is `tests/lm/faults.py` in a process of its own: it refuses (with and without Retry-After), fails, resets
 connections, sends broken JSON, broken-off bodies and streams, bodies that never end, and refuses some calls for good. A
 third of the calls are streamed. What is claimed is no speed: each call ends in the right answer or in a typed error,
-none is lost, none is paid for twice, and tokens, attempts and unknown bills are those in the provider's books.
+none is lost, none is paid for twice, and each attempt that we count is one that the provider saw once, with the outcome
+that it had there, or one that found no connection; so are tokens and unknown bills.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dspex.lm import LMResponse  # noqa: E402 - from this checkout
-from tests.lm.books import CountingLM, ask_all, discrepancies  # noqa: E402 - as above
+from tests.lm.books import NumberedLM, ask_all, discrepancies  # noqa: E402 - as above
 
 CALLS = 500 if QUICK else 10_000
 CONCURRENCY = 200
@@ -38,32 +38,32 @@ def main() -> int:
     assert provider.stdout is not None
     try:
         url = provider.stdout.readline().strip()
-        lm = CountingLM(
+        lm = NumberedLM(
             "openai/served", api_base=url, api_key="none", cache=False, retries=8, timeout=PATIENCE, price=(1, 2)
         )
         began = time.perf_counter()
-        endings, usage, total = asyncio.run(ask_all(lm, CALLS, concurrency=CONCURRENCY, streamed=STREAMED))
+        endings, usage, total = ask_all(lm, CALLS, concurrency=CONCURRENCY, streamed=STREAMED)
         seconds = time.perf_counter() - began
         with urllib.request.urlopen(url) as answer:
-            books = json.load(answer)
+            requests = json.load(answer)
     finally:
         provider.terminate()
-    wrong = discrepancies(endings, usage, total, books, lm)
-    faults = sum((Counter(outcomes) for outcomes in books["outcomes"].values()), Counter())
-    requests = faults.total()
+    wrong = discrepancies(endings, usage, total, [tuple(request) for request in requests], lm)
+    faults = Counter(outcome for _, _, outcome in requests)
     answered = sum(isinstance(ending, LMResponse) for ending in endings.values())
     table(
         f"{CALLS:,} calls, {CONCURRENCY} at once, {STREAMED:.0%} streamed, in {seconds:.0f} s",
         ["what the provider did", "requests", "share"],
-        [[name, f"{count:,}", f"{count / requests:.1%}"] for name, count in faults.most_common()],
+        [[name, f"{count:,}", f"{count / len(requests):.1%}"] for name, count in faults.most_common()],
     )
     print(f"  {answered:,} answered, {CALLS - answered:,} typed as failed; {usage}")
-    print(f"  {lm.unsent} further attempts found no connection\n")
+    print(f"  {len(lm.attempts):,} attempts, {len(lm.attempts) - len(requests):,} of them never came to the provider")
+    print(f"  tried again for: {Counter(type(error).__name__ for error in lm.attempts.values() if error)}\n")
     for what in wrong[:20]:
         print(f"  wrong: {what}")
     if len(endings) != CALLS:
         wrong.append(f"{CALLS - len(endings)} calls are lost")
-    failed = 1 - faults["answered"] / requests
+    failed = 1 - faults["answered"] / len(requests)
     return verdict(
         {
             f"{CALLS:,} calls with {failed:.0%} of the requests failing: right or typed, none lost, none paid twice, "

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dspex.adapters.native import called
+from dspex.adapters.native import called, cites
 from dspex.adapters.recovery import recovered
 from dspex.adapters.requesting import Requesting
 from dspex.adapters.steps import FollowUp, Reading
 from dspex.adapters.streaming import AnswerStream, WholeStream
 from dspex.adapters.templating import TEMPLATE_VARIABLES
 from dspex.errors import ParseError
-from dspex.types import Reasoning
+from dspex.types import Citations, Reasoning
 
 if TYPE_CHECKING:
     from dspex.adapters.layout import Layout
@@ -68,7 +68,7 @@ class Adapter(Requesting):
 
     def read(self, signature: type[Signature], completion: Completion, request: LMRequest) -> dict[str, Any]:
         """The outputs that ``completion``, an answer to ``request``, holds: in its text, as `parse` reads them, and
-        beside it: the model's own thoughts for a `Reasoning`, its calls for a `ToolCalls`.
+        beside it: the model's own thoughts for a `Reasoning`, its calls for `ToolCalls`, its citations for `Citations`.
 
         With calls, what the text does not say of the other outputs is None. Raises `ParseError`.
         """
@@ -77,15 +77,18 @@ class Adapter(Requesting):
             return self.parse(signature, completion.text)
         native, text = layout.native, completion.text
         beside: dict[str, Any] = {}
-        if thoughts := getattr(completion, "reasoning", None):
+        if thoughts := completion.reasoning:
             beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
-        asked = signature
-        calls = getattr(completion, "tool_calls", ())
-        if native.calls and (calls or "tools" in request.params):
+        calls = completion.tool_calls
+        by_call = bool(native.calls) and bool(calls or "tools" in request.params)
+        if by_call:
             beside.update(dict.fromkeys(native.calls, called(calls)))
-            if native.answered is None:
-                return beside
-            asked = native.answered
+        citing = bool(native.cited) and cites(request)
+        if citing:
+            beside.update(dict.fromkeys(native.cited, Citations.model_validate(list(completion.citations))))
+        asked = native.asking(calls=by_call, citing=citing)
+        if asked is None:
+            return {name: beside.get(name) for name in signature.output_fields}
         try:
             values = self.parse(asked, text) if text.strip() or not calls else {}
         except ParseError as error:

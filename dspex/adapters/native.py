@@ -17,12 +17,27 @@ from dspex.adapters.types import bare_type, record_fields
 from dspex.adapters.values import input_text, json_text
 from dspex.data.plain import plain_data
 from dspex.errors import DataError
-from dspex.types import History, Part, Reasoning, ToolCalls
+from dspex.types import Citations, History, Part, Reasoning, ToolCalls
 
 if TYPE_CHECKING:
+    from dspex.lm.types import LMRequest
     from dspex.signatures import Field, Signature
 
-__all__ = ["Native", "called", "is_tool", "merged", "native_of", "rich_value", "segments", "tool_schema"]
+__all__ = [
+    "CITING",
+    "Native",
+    "called",
+    "cites",
+    "is_tool",
+    "merged",
+    "native_of",
+    "rich_value",
+    "segments",
+    "tool_schema",
+]
+
+CITING: Final = "documents, cited"
+"""Among the capabilities: documents go out to be cited."""
 
 Segment = str | dict[str, Any]
 _MAX_DEPTH: Final = 6
@@ -30,13 +45,11 @@ _MAX_DEPTH: Final = 6
 
 class Native:
     """What is special about a signature: ``rich`` are its inputs that may hold parts, ``history`` and ``tools``
-    inputs that are no text of the question, ``thoughts`` and ``calls`` outputs that a model may give beside its text.
-
-    ``asked`` is the signature without the history, ``answered`` that without tools and calls too, for models that
-    call tools by themselves; None when no output is left.
+    inputs that are no text of the question, ``thoughts``, ``calls`` and ``cited`` outputs that a model may give beside
+    its text. ``asked`` is the signature without the history.
     """
 
-    __slots__ = ("answered", "asked", "calls", "history", "rich", "signature", "thoughts", "tools")
+    __slots__ = ("_asking", "asked", "calls", "cited", "history", "rich", "signature", "thoughts", "tools")
 
     def __init__(self, signature: type[Signature]) -> None:
         inputs, outputs = signature.input_fields, signature.output_fields
@@ -47,19 +60,25 @@ class Native:
         self.calls = tuple(name for name, field in outputs.items() if _is(field, ToolCalls))
         self.tools = tuple(name for name, field in inputs.items() if _is_tools(field.annotation))
         self.asked = signature if self.history is None else signature.delete(self.history)
-        self.answered: type[Signature] | None = self.asked
-        if self.calls and self.tools:
-            left = self.asked
-            for name in self.tools:
-                left = left.delete(name)
-            self.answered = None
-            if len(self.calls) < len(outputs):
-                for name in self.calls:
+        self.cited = tuple(name for name, field in outputs.items() if _is(field, Citations))
+        self._asking: dict[tuple[bool, bool], type[Signature] | None] = {(False, False): self.asked}
+
+    def asking(self, *, calls: bool, citing: bool) -> type[Signature] | None:
+        """What is asked of a model that makes its ``calls``, or is ``citing``, by itself, and so is not asked to write
+        them; None when nothing else is asked."""
+        calls = calls and bool(self.calls and self.tools)
+        if (calls, citing) not in self._asking:
+            beside = (self.calls if calls else ()) + (self.cited if citing else ())
+            left: type[Signature] | None = None
+            if len(beside) < len(self.asked.output_fields):
+                left = self.asked
+                for name in (*(self.tools if calls else ()), *beside):
                     left = left.delete(name)
-                self.answered = left
+            self._asking[calls, citing] = left
+        return self._asking[calls, citing]
 
     def __bool__(self) -> bool:
-        return bool(self.rich or self.history or self.thoughts or self.calls or self.tools)
+        return bool(self.rich or self.history or self.thoughts or self.calls or self.tools or self.cited)
 
 
 def native_of(signature: type[Signature]) -> Native | None:
@@ -89,6 +108,12 @@ def called(calls: Sequence[Mapping[str, Any]]) -> ToolCalls:
     return ToolCalls.model_validate(found)
 
 
+def cites(request: LMRequest) -> bool:
+    """Whether ``request`` has documents that the answer is to cite."""
+    contents = [message.get("content") for message in request.tail]
+    return any("citations" in part for content in contents if isinstance(content, list) for part in content)
+
+
 def rich_value(field: Field, value: Any) -> Any:
     """``value`` with its parts as objects, also when it comes from JSON; raises `DataError` naming the input."""
     try:
@@ -101,7 +126,9 @@ def rich_value(field: Field, value: Any) -> Any:
 def segments(value: Any, name: str, capabilities: frozenset[str]) -> list[Segment]:
     """An input as text and content parts, in order."""
     if isinstance(value, Part):
-        return [value.part() if value.capability in capabilities else value.text()]
+        if value.capability not in capabilities:
+            return [value.text()]
+        return [value.cited() if CITING in capabilities else value.part()]
     if isinstance(value, list | tuple) and any(isinstance(item, Part) for item in value):
         found: list[Segment] = []
         for item in value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dspex.adapters.layout import Layout
 from dspex.adapters.lru import LRU
-from dspex.adapters.native import Native, merged, rich_value, segments, tool_schema
+from dspex.adapters.native import CITING, Native, cites, merged, rich_value, segments, tool_schema
 from dspex.adapters.rendering import Head, Rendering, completed
 from dspex.adapters.values import RichValue
 from dspex.errors import DataError
@@ -110,25 +110,46 @@ class Requesting(Rendering):
         rollout_id: int,
     ) -> LMRequest:
         """The request of a signature with media, earlier turns or tools, planned by what the model can do."""
+        if native.cited and "documents" in capabilities:
+            citing = capabilities | {CITING}
+            request = self._planned(native, instructions, demos, inputs, citing, params, rollout_id)
+            if cites(request):
+                return request
+        return self._planned(native, instructions, demos, inputs, capabilities, params, rollout_id)
+
+    def _planned(
+        self,
+        native: Native,
+        instructions: str,
+        demos: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        capabilities: frozenset[str],
+        params: Mapping[str, Any],
+        rollout_id: int,
+    ) -> LMRequest:
         inputs = dict(inputs)
-        signature: type[Signature] | None = native.asked
+        calls, citing = bool(native.calls and native.tools and "tools" in capabilities), CITING in capabilities
+        signature = native.asking(calls=calls, citing=citing)
+        if signature is not None and instructions == native.signature.instructions:
+            instructions = signature.instructions  # those that name the fields, when there are no others
         turns: list[dict[str, Any]] = []
         if native.history is not None and (given := inputs.pop(native.history, None)) is not None:
             history: History = rich_value(native.signature.fields[native.history], given)
             turns = self._turns(self._layout(native.asked), history, capabilities)
-        if native.calls and native.tools and "tools" in capabilities:
-            signature = native.answered
+        if calls:
             tools = [tool for name in native.tools for tool in _listed(inputs.pop(name, ()))]
             params = {**params, "tools": [tool_schema(tool) for tool in tools]}
-        if signature is None:  # all that is asked for is calls, which need no format
-            asked = native.asked.delete(native.tools[0]) if len(native.tools) == 1 else native.asked
+        if signature is None:  # all that is asked for is beside the text, and needs no format
+            asked = native.asked.delete(native.tools[0]) if calls and len(native.tools) == 1 else native.asked
             layout = self._layout(asked)
             head = MessageBlock([{"role": "system", "content": instructions}])
         else:
             layout = self._layout(signature)
             head = self._native_head(signature, instructions, demos, capabilities)
         content = self._content(layout, inputs, capabilities, remind=signature is not None and len(head) == 1)
-        schema = self.schema(layout) if signature is not None and "json_schema" in capabilities else None
+        # A model that cites cannot be held to a schema at the same time.
+        held = signature is not None and "json_schema" in capabilities and not citing
+        schema = self.schema(layout) if held else None
         return LMRequest(head, (*turns, {"role": "user", "content": content}), params, schema, None, rollout_id)
 
     def _native_head(

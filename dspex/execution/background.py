@@ -21,6 +21,7 @@ from dspex.execution.active import active_run
 if TYPE_CHECKING:
     from dspex.execution.run import Run
 
+
 __all__ = ["await_in_background", "iterate_in_background"]
 
 R = TypeVar("R")
@@ -35,8 +36,8 @@ _loop: asyncio.AbstractEventLoop | None = None
 def await_in_background(main: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
     """The result of ``main``, awaited on the background loop in the caller's context; blocks.
 
-    After ``timeout`` seconds, when the caller is interrupted, and when the run that is going on here is cancelled, it
-    is cancelled. Raises `TimeoutError`, and `DeadlineExceeded` for a cancelled run.
+    After ``timeout`` seconds, when the caller is interrupted, and when the run that is active here is cancelled, so is
+    it. Raises `TimeoutError`, or for the run `DeadlineExceeded`.
 
     >>> async def answer():
     ...     return 42
@@ -70,20 +71,20 @@ def _awaited(main: Coroutine[Any, Any, R], timeout: float | None = None, run: Ru
             result.set_result(task.result())
 
     loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-    release = None if run is None else run.on_cancel(result.cancel)
+    if run is not None:
+        run.on_cancel(result.cancel)
     try:
         return result.result(timeout)
     except BaseException:
-        if not finished.is_set():
-            result.cancel()
+        if result.cancel():  # or it was, with its run
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             finished.wait(_GRACE)
-        if run is not None and result.cancelled():
-            run.check()
+            if run is not None:
+                run.check()
         raise
     finally:
-        if release is not None:
-            release()
+        if run is not None:
+            run.off_cancel(result.cancel)
 
 
 def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None = None) -> Generator[R, None, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dspex.data.usage import Usage
@@ -82,10 +82,9 @@ class Run:
     """
 
     __slots__ = (
-        "_hooks",
         "_lock",
         "_reason",
-        "_wake",
+        "_waking",
         "budget",
         "cancelled",
         "deadline",
@@ -141,8 +140,7 @@ class Run:
         self.span = None
         self.sink = None
         self._reason = ""
-        self._hooks: list[Callable[[], object]] | None = None
-        self._wake: threading.Event | None = None
+        self._waking: set[Callable[[], object]] | None = None
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -175,37 +173,39 @@ class Run:
             self.deadline = deadline
 
     def cancel(self, reason: str = "cancelled by its caller") -> None:
-        """End it at its next boundary, from any thread; a pause of it ends at once."""
+        """End it, from any thread: a call of a model and a pause that it waits in end at once, all else at its next
+        boundary."""
         with self._lock:
-            if not self.cancelled:
-                self._reason = reason
-                self.cancelled = True
-            if self._wake is not None:
-                self._wake.set()
-            hooks, self._hooks = self._hooks, None
-        for hook in hooks or ():
-            hook()
+            if self.cancelled:
+                return
+            self._reason = reason
+            self.cancelled = True
+            waking, self._waking = self._waking, None
+        for wake in waking or ():
+            wake()
 
-    def on_cancel(self, hook: Callable[[], object]) -> Callable[[], None]:
-        """Have ``hook`` called when it is cancelled, at once if it is already; returns what takes the hook back.
+    def on_cancel(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the run is cancelled (by the thread that does, or now if it was): for what waits.
 
-        It is called on the thread that cancels, so it must not take long, and must not raise.
+        >>> run, woken = Run(), threading.Event()
+        >>> run.on_cancel(woken.set)
+        >>> run.cancel()
+        >>> woken.is_set()
+        True
         """
         with self._lock:
-            cancelled = self.cancelled
-            if not cancelled:
-                if self._hooks is None:
-                    self._hooks = []
-                self._hooks.append(hook)
-        if cancelled:
-            hook()
+            if not self.cancelled:
+                if self._waking is None:
+                    self._waking = set()
+                self._waking.add(wake)
+                return
+        wake()
 
-        def release() -> None:
-            with self._lock, suppress(ValueError):
-                if self._hooks is not None:
-                    self._hooks.remove(hook)
-
-        return release
+    def off_cancel(self, wake: Callable[[], object]) -> None:
+        """Forget ``wake``, which waits no longer."""
+        with self._lock:
+            if self._waking is not None:
+                self._waking.discard(wake)
 
     @contextmanager
     def branch(self) -> Iterator[Run]:
@@ -228,22 +228,25 @@ class Run:
         )
         for name in ("_lock", "example", "observers", "sink", "span", "trace", "trial", "usage"):
             setattr(part, name, getattr(self, name))
-        release = self.on_cancel(lambda: part.cancel(self._reason))
+
+        def wake() -> None:
+            part.cancel(self._reason)
+
+        self.on_cancel(wake)
         try:
             yield part
         finally:
-            release()
+            self.off_cancel(wake)
 
     def pause(self, seconds: float) -> None:
         """Sleep, but not past a `cancel`; then `check`."""
-        with self._lock:
-            if self._wake is None:
-                self._wake = threading.Event()
-                if self.cancelled:
-                    self._wake.set()
-            wake = self._wake
+        cancelled = threading.Event()
         left = self.remaining()
-        wake.wait(seconds if left is None else min(seconds, left))
+        self.on_cancel(cancelled.set)
+        try:
+            cancelled.wait(seconds if left is None else min(seconds, left))
+        finally:
+            self.off_cancel(cancelled.set)
         self.check()
 
     def account(self, usage: Usage) -> None:

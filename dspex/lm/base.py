@@ -93,6 +93,10 @@ class BaseLM(ABC):
     keeps_time: ClassVar[bool] = False
     """Whether `_asend` itself ends with `LMTimeoutError` in time, so that no timer is put around it."""
 
+    ends_with_run: bool = False
+    """Whether `_send` and `_stream` themselves end when the active run is cancelled. Those of others are called on a
+    thread of its own where there is a run, which is left to them when it is cancelled."""
+
     ready: bool = True
     """Whether `prepare` has nothing to do."""
 
@@ -284,7 +288,7 @@ class BaseLM(ABC):
     @property
     def capabilities(self) -> frozenset[str]:
         """What it can do, some of ``json_schema``, ``grammar``, ``seed``, ``n``, ``logprobs``, ``stop``, ``tools``,
-        ``reasoning``, ``vision``, ``audio``, ``pdf``, ``prompt_caching``."""
+        ``reasoning``, ``vision``, ``audio``, ``pdf``, ``documents`` (it cites), ``prompt_caching``."""
         return frozenset()
 
     @property

@@ -30,7 +30,12 @@ __all__ = ["Cache", "default_cache"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
+_AHEAD = 32
+"""Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does."""
+_READ = "SELECT response, created, rowid FROM answers WHERE key = ?"
+_READ_AHEAD = f"SELECT key, response, created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT {_AHEAD}"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode  # of text without blanks around it
 _PUT = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
     "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
@@ -120,11 +125,15 @@ class Cache:
         cache.max_age = cache.max_bytes = None
         cache._memory = OrderedDict()
         cache._unchecked = 0.0
+        cache._ahead = {}
+        cache._last = 0
         cache._reset()
         return cache
 
     _memory: OrderedDict[str, tuple[LMResponse, float]]  # with the moment each was kept
     _unchecked: float  # bytes written since the file's size was looked at
+    _ahead: dict[str, tuple[str, float]]  # answers as the file has them, read before they were asked for
+    _last: int  # the row that was read last
     _lock: threading.Lock
     _file: threading.Lock
     _connection: sqlite3.Connection | None
@@ -149,23 +158,41 @@ class Cache:
                     memory.move_to_end(key)
                     return kept[0]
                 del memory[key]
-        if self.path is None:
+            if self.path is None:
+                return None
+            row = self._ahead.pop(key, None)
+        if row is None and (row := self._read(key)) is None:
             return None
+        text, created = row
+        if self.max_age is not None and created <= time.time() - self.max_age:
+            return None
+        try:
+            found = LMResponse.from_json(_decode(text)[0])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
+        self._remember(key, found, created)
+        return found
+
+    def _read(self, key: str) -> tuple[str, float] | None:
+        """The row of ``key``; and when the row read last was a little before it, those after it too."""
         import sqlite3
 
         try:
             with self._file:
-                row = self._open().execute("SELECT response, created FROM answers WHERE key = ?", (key,)).fetchone()
+                connection = self._connection or self._open()
+                row = connection.execute(_READ, (key,)).fetchone()
+                if row is None:
+                    return None
+                text, created, number = row
+                if 0 < number - self._last <= _AHEAD:
+                    rows = connection.execute(_READ_AHEAD, (number,)).fetchall()
+                    with self._lock:
+                        self._ahead = {kept: (later, at) for kept, later, at, _ in rows if kept not in self._memory}
+                    number = rows[-1][3] if rows else number
+                self._last = number
         except sqlite3.Error as error:
             raise self._damaged(error) from error
-        if row is None or (self.max_age is not None and row[1] <= time.time() - self.max_age):
-            return None
-        try:
-            found = LMResponse.from_json(json.loads(row[0]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
-        self._remember(key, found, row[1])
-        return found
+        return text, created
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
@@ -186,6 +213,7 @@ class Cache:
             with self._file:
                 connection = self._open()
                 connection.execute(_PUT, (key, kept.model, text, now, stale))
+                self._ahead.pop(key, None)
                 if self.max_bytes is not None:
                     self._unchecked += len(text)
                     if self._unchecked > self.max_bytes / 16:
@@ -218,6 +246,7 @@ class Cache:
                 count = connection.execute(
                     "DELETE FROM answers WHERE created < ? AND (? IS NULL OR model = ?)", (before, model, model)
                 ).rowcount
+                self._ahead.clear()
                 if count and connection.execute("PRAGMA freelist_count").fetchone()[0]:
                     connection.execute("VACUUM")
                 return int(count)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, closing
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from contextlib import aclosing, closing, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from dspex.errors import LMServerError
+from dspex.execution.active import activate, deactivate
+from dspex.execution.giving_up import give_up_on_cancel
 from dspex.execution.run import Run
 from dspex.lm.flow import Flow
 from dspex.lm.streams import Delta, Restart, StreamEvent, deltas_of
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from dspex.lm.base import BaseLM
 
 __all__ = ["adrive", "adrive_stream", "drive", "drive_stream"]
+
+R = TypeVar("R")
 
 
 def drive(steps: Flow, run: Run | None) -> LMResponse:
@@ -28,7 +32,7 @@ def drive(steps: Flow, run: Run | None) -> LMResponse:
             try:
                 if type(step) is tuple:
                     lm, request, timeout = step
-                    answer = lm._send(request, timeout)
+                    answer = lm._send(request, timeout) if run is None else _sent(run, lm, request, timeout)
                 else:
                     step.block(run)  # type: ignore[union-attr]  # what is no tuple is a wait
             except BaseException as error:
@@ -49,10 +53,10 @@ async def adrive(steps: Flow, run: Run | None) -> LMResponse:
             try:
                 if type(step) is tuple:
                     lm, request, timeout = step
-                    if timeout is None or lm.keeps_time:
-                        answer = await lm._asend(request, timeout)
-                    else:
-                        answer = await _timed(lm, request, timeout)
+                    sending = lm._asend(request, timeout)
+                    if timeout is not None and not lm.keeps_time:
+                        sending = _timed(lm, sending, timeout)
+                    answer = await (sending if run is None else _ended(run, sending))
                 else:
                     await step.wait(run)  # type: ignore[union-attr]  # what is no tuple is a wait
             except BaseException as error:
@@ -74,7 +78,7 @@ def drive_stream(steps: Flow, run: Run | None) -> Generator[StreamEvent, None, N
             try:
                 if type(step) is tuple:
                     lm, request, timeout = step
-                    with closing(lm._stream(request, timeout)) as stream:
+                    with closing(_events(run, lm, request, timeout)) as stream:
                         for event in stream:
                             if isinstance(event, LMResponse):
                                 answer = event
@@ -111,7 +115,7 @@ async def adrive_stream(steps: Flow, run: Run | None) -> AsyncGenerator[StreamEv
             try:
                 if type(step) is tuple:
                     lm, request, timeout = step
-                    async with aclosing(_timed_stream(lm, request, timeout)) as stream:
+                    async with aclosing(_timed_stream(run, lm, request, timeout)) as stream:
                         async for event in stream:
                             if isinstance(event, LMResponse):
                                 answer = event
@@ -139,13 +143,81 @@ async def adrive_stream(steps: Flow, run: Run | None) -> AsyncGenerator[StreamEv
     yield response
 
 
-async def _timed(lm: BaseLM, request: LMRequest, timeout: float) -> LMResponse:
+def _sent(run: Run, lm: BaseLM, request: LMRequest, timeout: float | None) -> LMResponse:
+    """``lm``'s answer, not waited for when ``run`` is cancelled."""
+    if not lm.ends_with_run:
+        return give_up_on_cancel(run, lm._send, request, timeout)
+    token = activate(run)
+    try:
+        return lm._send(request, timeout)
+    finally:
+        deactivate(token)
+
+
+def _events(
+    run: Run | None, lm: BaseLM, request: LMRequest, timeout: float | None
+) -> Generator[Delta | LMResponse, None, None]:
+    """What ``lm`` streams, not waited for when ``run`` is cancelled."""
+    stream = lm._stream(request, timeout)
+    try:
+        while True:
+            if run is None:
+                event = next(stream, None)
+            elif lm.ends_with_run:
+                token = activate(run)
+                try:
+                    event = next(stream, None)
+                finally:
+                    deactivate(token)
+            else:
+                event = give_up_on_cancel(run, next, stream, None)
+            if event is None:
+                return
+            yield event
+    finally:
+        with suppress(ValueError):  # it was given up in the middle of what it does, and ends with that
+            stream.close()
+
+
+async def _ended(run: Run, main: Awaitable[R]) -> R:
+    """What ``main`` comes to; it is cancelled when ``run`` is, from any thread."""
+    import asyncio
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    waiting, woken = True, False
+
+    def wake() -> None:
+        nonlocal woken
+        if waiting:
+            woken = True
+            task.cancel()
+
+    def wake_from_anywhere() -> None:
+        with suppress(RuntimeError):  # the loop has ended, and all that waited with it
+            loop.call_soon_threadsafe(wake)
+
+    run.on_cancel(wake_from_anywhere)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if woken and task.cancelling() == 1:  # and nobody else wants it cancelled
+            run.check()
+        raise
+    finally:
+        waiting = False
+        run.off_cancel(wake_from_anywhere)
+        if woken:
+            task.uncancel()
+
+
+async def _timed(lm: BaseLM, sending: Awaitable[R], timeout: float | None) -> R:
     import asyncio
 
     scope = asyncio.timeout(timeout)
     try:
         async with scope:
-            return await lm._asend(request, timeout)
+            return await sending
     except TimeoutError as error:
         if not scope.expired():
             raise
@@ -153,25 +225,18 @@ async def _timed(lm: BaseLM, request: LMRequest, timeout: float) -> LMResponse:
 
 
 async def _timed_stream(
-    lm: BaseLM, request: LMRequest, timeout: float | None
+    run: Run | None, lm: BaseLM, request: LMRequest, timeout: float | None
 ) -> AsyncGenerator[Delta | LMResponse, None]:
     """What ``lm`` streams; only the time spent waiting for it counts, not what the consumer does in between."""
-    import asyncio
-
     left = timeout
     async with aclosing(lm._astream(request, timeout)) as stream:
         while True:
             began = time.monotonic()
-            scope = asyncio.timeout(left)
+            coming = _timed(lm, anext(stream), left)
             try:
-                async with scope:
-                    event = await anext(stream)
+                event = await (coming if run is None else _ended(run, coming))
             except StopAsyncIteration:
                 return
-            except TimeoutError as error:
-                if not scope.expired():
-                    raise
-                raise lm._late(timeout) from error
             if left is not None:
                 left = max(0.0, left - (time.monotonic() - began))
             yield event

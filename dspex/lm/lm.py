@@ -150,7 +150,10 @@ class LM(BaseLM):
             self._capabilities = provider.capabilities_of(self.model)
         return self._capabilities
 
-    # Blocking calls are awaited on the process's background loop: so a deadline holds, whatever the provider does.
+    # Blocking calls are awaited on the process's background loop: so a deadline holds, whatever the provider does, and
+    # a run that is cancelled ends them.
+
+    ends_with_run = True
 
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
         from dspex.execution.background import await_in_background

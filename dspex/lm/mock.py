@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mappi
 from typing import Any
 
 from dspex.errors import DefinitionError, LMTimeoutError, StateError
+from dspex.execution.active import active_run
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.options import saved_options
@@ -108,6 +109,7 @@ class MockLM(BaseLM):
         self._failures = failures
         self._seed = seed
         self._player = script_of(script, repeat=repeat)
+        self.ends_with_run = not _has_functions(script)
         self._failure = failure_plan(failures, seed, model)
         self._numbers = Counter()
         self.calls = []
@@ -125,7 +127,7 @@ class MockLM(BaseLM):
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
         number, seconds, late = self._begin(request, timeout)
         if seconds:
-            time.sleep(seconds)
+            _sleep(seconds)
         return self._end(request, number, late)
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
@@ -139,10 +141,10 @@ class MockLM(BaseLM):
     def _stream(self, request: LMRequest, timeout: float | None) -> Generator[Delta | LMResponse, None, None]:
         number, seconds, late = self._begin(request, timeout)
         if late:
-            time.sleep(seconds)
+            _sleep(seconds)
         *pieces, response = self._pieces(request, number, late)
         for piece in pieces:
-            time.sleep(seconds / len(pieces))
+            _sleep(seconds / len(pieces))
             yield piece
         yield response
 
@@ -210,9 +212,9 @@ class MockLM(BaseLM):
 
     def to_json(self) -> dict[str, Any]:
         """As of every model, with the script when it is plain data (a function is left out)."""
-        script = None if callable(self._script) else self._script
+        script = None if _has_functions(self._script) else self._script
         if isinstance(script, Mapping):
-            script = None if any(callable(answer) for answer in script.values()) else dict(script)
+            script = dict(script)
         return {**super().to_json(), "script": script, "repeat": self._repeat}
 
     @classmethod
@@ -235,6 +237,18 @@ class MockLM(BaseLM):
         super().__setstate__(state)
         self.calls = []
         self._failure = failure_plan(self._failures, self._seed, self.model)
+
+
+def _has_functions(script: Script) -> bool:
+    return callable(script) or (isinstance(script, Mapping) and any(map(callable, script.values())))
+
+
+def _sleep(seconds: float) -> None:
+    run = active_run()
+    if run is None:
+        time.sleep(seconds)
+    else:
+        run.pause(seconds)
 
 
 def _completion(text: str, longest: int) -> Completion:

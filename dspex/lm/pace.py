@@ -209,7 +209,10 @@ class Pace:
                 return
             self._outcomes = _OUTCOMES * self._outcomes + 1.0
             self._refusals = _OUTCOMES * self._refusals + 1.0
-            many = self._outcomes >= _FEWEST and self._refusals > TOLERATED * self._outcomes
+            # More than chance makes of the tolerated share (by its standard deviation), lest a single unlucky one at
+            # the start of each count slow all down again and again.
+            chance = math.sqrt(TOLERATED * (1.0 - TOLERATED) * self._outcomes)
+            many = self._outcomes >= _FEWEST and self._refusals > TOLERATED * self._outcomes + chance
             if many and self._empty < taken:
                 self._refused = now
                 self._outcomes = self._refusals = 0.0

@@ -64,6 +64,7 @@ def load() -> Any:
                     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
                 litellm.telemetry = False  # of older versions
                 _without_gateway()
+                _without_second_requests()
                 _loaded = litellm
     return _loaded
 
@@ -95,6 +96,22 @@ class _NoGateway:
     @staticmethod
     def should_use_litellm_mcp_gateway(tools: Any = None) -> bool:
         return False
+
+
+def _without_second_requests() -> None:
+    """Keep litellm from sending a request again, untold, after its connection was reset: it may be paid for twice.
+
+    What is sent again is decided, counted and held to the budget in one place, which is ours.
+    """
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    AsyncHTTPHandler.single_connection_post_request = _not_again  # type: ignore[method-assign]  # on purpose
+
+
+async def _not_again(*_: Any, **__: Any) -> Any:
+    lost = sys.exc_info()[1]  # it is called where that was caught
+    assert lost is not None
+    raise lost
 
 
 def stream_end(stream: Any) -> tuple[bool, Any]:
@@ -149,6 +166,8 @@ def capabilities_of(model: str) -> frozenset[str]:
         found.add("json_schema")
     info = _info(model)
     found |= {name for name, known_as in _KNOWN_AS.items() if info.get(f"supports_{known_as}")}
+    if "pdf" in found and _provider_of(model) == "anthropic":
+        found.add("documents")  # whoever of them reads files cites them, which litellm's list does not say
     return frozenset(found)
 
 
@@ -238,7 +257,8 @@ def typed(
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
     if isinstance(error, litellm.ContentPolicyViolationError) or "content_policy_violation" in everything:
         return LMContentFilterError(f"the content filter of {model} stopped the call: {detail}", model=model)
-    unsent = any(name in _NEVER_SENT for name in names)
+    # litellm calls it a failure to connect, too, when a connection is reset that had carried the request.
+    unsent = any(name in _NEVER_SENT for name in names) and "ClientOSError" not in names
     if not unsent and (isinstance(error, litellm.Timeout) or any("Timeout" in name for name in names)):
         patience = "" if timeout is None else f" in {timeout:.3g} s"
         return LMTimeoutError(

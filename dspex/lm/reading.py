@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dspex.data.usage import Usage
@@ -54,6 +54,7 @@ class Assembly:
                 yield Delta(text, "text", index)
             for call in getattr(delta, "tool_calls", None) or ():
                 parts.add_call(call)
+            parts.citations.extend(_cited([_beside(delta).get("citation")]))
             if logprobs := (_plain(getattr(choice, "logprobs", None)) or {}).get("content"):
                 parts.logprobs.extend(logprobs)
             parts.finish_reason = getattr(choice, "finish_reason", None) or parts.finish_reason
@@ -90,6 +91,7 @@ class _Parts:
         self.reasoning: list[str] = []
         self.logprobs: list[Any] = []
         self.calls: dict[int, dict[str, str]] = {}
+        self.citations: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
 
     def add_call(self, piece: Any) -> None:
@@ -105,6 +107,7 @@ class _Parts:
             {"content": self.logprobs} if self.logprobs else None,
             "".join(self.reasoning) or None,
             tuple(call for _, call in sorted(self.calls.items())),
+            tuple(self.citations),
         )
 
 
@@ -133,7 +136,24 @@ def _completion_of_choice(choice: Any) -> Completion:
         _plain(getattr(choice, "logprobs", None)),
         getattr(message, "reasoning_content", None) or None,
         calls,
+        tuple(_cited(_beside(message).get("citations"))),
     )
+
+
+def _beside(holder: Any) -> Mapping[str, Any]:
+    """What only this provider has."""
+    fields = getattr(holder, "provider_specific_fields", None)
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _cited(found: Any) -> Iterator[dict[str, Any]]:
+    """Passages of documents, at any depth of lists (there is one for each block of an answer)."""
+    if isinstance(found, list):
+        for one in found:
+            yield from _cited(one)
+    elif isinstance(found, Mapping) and isinstance(found.get("cited_text"), str):
+        names = ("cited_text", "document_index", "document_title")
+        yield {name: found[name] for name in names if found.get(name) is not None}
 
 
 def _completion_of_output(raw: Any) -> Completion:

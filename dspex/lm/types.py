@@ -273,18 +273,21 @@ class Completion:
 
     ``reasoning`` is what the model says it thought, when it says so. ``tool_calls`` are the calls it wants made, each
     ``{"id", "name", "arguments"}`` with the arguments as the text the model wrote (JSON, when it did well).
+    ``citations`` are passages of the request's documents that the answer rests on, each ``{"cited_text",
+    "document_index", "document_title"}`` as far as the model says.
 
     >>> Completion("Paris", finish_reason="stop").text
     'Paris'
     """
 
-    __slots__ = ("finish_reason", "logprobs", "reasoning", "text", "tool_calls")
+    __slots__ = ("citations", "finish_reason", "logprobs", "reasoning", "text", "tool_calls")
 
     text: str
     finish_reason: str | None
     logprobs: Any
     reasoning: str | None
     tool_calls: tuple[dict[str, str], ...]
+    citations: tuple[dict[str, Any], ...]
 
     def __init__(
         self,
@@ -293,7 +296,9 @@ class Completion:
         logprobs: Any = None,
         reasoning: str | None = None,
         tool_calls: tuple[dict[str, str], ...] = (),
+        citations: tuple[dict[str, Any], ...] = (),
     ) -> None:
+        self.citations = citations
         self.text = text
         self.finish_reason = finish_reason
         self.logprobs = logprobs
@@ -308,6 +313,8 @@ class Completion:
                 plain[name] = value
         if self.tool_calls:
             plain["tool_calls"] = list(self.tool_calls)
+        if self.citations:
+            plain["citations"] = list(self.citations)
         return plain
 
     @classmethod
@@ -321,6 +328,7 @@ class Completion:
             data.get("logprobs"),
             data.get("reasoning"),
             tuple(data.get("tool_calls", ())),
+            tuple(data.get("citations", ())),
         )
 
     def __eq__(self, other: object) -> bool:

@@ -14,6 +14,7 @@ __all__ = ["Citation", "Citations", "Document"]
 
 class Document(Part):
     """A text with a title. Models that cite (``documents``) get it as a document; others read it under its title.
+    With a `Citations` among the outputs, a model that cites is told to.
 
     >>> print(Document(title="Tides", data="The moon pulls the sea.").text())
     Document "Tides":
@@ -35,7 +36,10 @@ class Document(Part):
     def part(self) -> dict[str, Any]:
         extra = {name: value for name in ("title", "context") if (value := getattr(self, name))}
         source = {"type": "text", "media_type": "text/plain", "data": self.data}
-        return {"type": "document", "source": source, "citations": {"enabled": True}, **extra}
+        return {"type": "document", "source": source, **extra}
+
+    def cited(self) -> dict[str, Any]:
+        return {**self.part(), "citations": {"enabled": True}}
 
     def text(self) -> str:
         """Title, context and text."""
@@ -54,7 +58,8 @@ class Citation(BaseModel):
 
 
 class Citations(RootModel[list[Citation]]):
-    """The passages that an answer rests on, an output; a sequence of `Citation`.
+    """The passages that an answer rests on, an output; a sequence of `Citation`. A model that cites by itself
+    (``documents``) is not asked to write them when it is given a `Document` or a PDF `File`; any other writes them.
 
     >>> found = Citations.model_validate([{"cited_text": "The moon pulls the sea.", "document_title": "Tides"}])
     >>> len(found), found[0].document_title

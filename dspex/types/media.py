@@ -175,6 +175,17 @@ class File(_Media):
         key = "file_id" if self.media_type is None else "file_data"
         return {"type": "file", "file": {key: self.url, **named}}
 
+    def cited(self) -> dict[str, Any]:
+        """A PDF as a document, which alone can be cited; `part` for any other file."""
+        if self.media_type == "application/pdf":
+            source = {"type": "base64", "media_type": self.media_type, "data": self._base64}
+        elif self.media_type is None:
+            source = {"type": "url", "url": self.url}
+        else:
+            return self.part()
+        titled = {"title": self.filename} if self.filename else {}
+        return {"type": "document", "source": source, **titled, "citations": {"enabled": True}}
+
     def text(self) -> str:
         """The name with the address, or with the type and size."""
         return " ".join(part for part in (self.filename, super().text()) if part)

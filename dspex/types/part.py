@@ -26,6 +26,10 @@ class Part(BaseModel):
     def part(self) -> dict[str, Any]:
         """The content part, in the form of OpenAI's chat API, which litellm translates for other providers."""
 
+    def cited(self) -> dict[str, Any]:
+        """The content part for a model that is to say which passages it rests its answer on; `part`, if it cannot."""
+        return self.part()
+
     @abstractmethod
     def text(self) -> str:
         """What stands for it where only text can."""

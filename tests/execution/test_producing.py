@@ -151,19 +151,6 @@ def test_a_part_of_a_run_counts_into_it_and_ends_with_it() -> None:
         part.check()  # made of a run that was over
 
 
-def test_hooks_are_called_once_and_can_be_taken_back() -> None:
-    run = Run()
-    seen: list[str] = []
-    run.on_cancel(lambda: seen.append("kept"))
-    release = run.on_cancel(lambda: seen.append("released"))
-    release()
-    run.cancel()
-    run.cancel()
-    run.on_cancel(lambda: seen.append("late"))
-    release()
-    assert seen == ["kept", "late"]
-
-
 def test_cancelling_a_run_ends_what_its_threads_wait_for_in_the_background() -> None:
     run = Run()
     cancelled: list[str] = []

@@ -1,8 +1,9 @@
-"""A provider that fails at random and keeps books: what it answered, what it broke off, what it would bill.
+"""A provider that fails at random and keeps books: what it did with each request, and what it would bill.
 
 It speaks OpenAI's chat protocol over real HTTP, one event loop in a thread of its own, or in a process
 (``python -m tests.lm.faults``). What happens to a request is decided by the seed, the request's text and how often that
-text was asked, so that a run can be repeated. Texts are the ids of calls: each call has to have one of its own.
+text was asked, so that a run can be repeated. Texts are the ids of calls: each call has to have one of its own. The
+header ``X-Attempt`` tells the attempts apart that a client makes at a call.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import struct
 import sys
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 SLOW = 300.0
@@ -24,7 +27,8 @@ MIX = {
     "limit with Retry-After": (0.03, False),
     "error 500": (0.04, False),
     "error 503": (0.02, False),
-    "reset": (0.03, True),
+    "reset": (0.015, True),
+    "drop": (0.015, True),
     "malformed": (0.02, True),
     "truncated": (0.02, True),
     "slow": (0.002, True),
@@ -39,21 +43,24 @@ def expected(text: str) -> tuple[str, int, int]:
 
 
 class Books:
-    """What was done for each text."""
+    """What was done: of each request in order, the text, the attempt's number (None without) and the outcome."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
-        self.outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.requests: list[tuple[str, int | None, str]] = []
 
-    def to_json(self) -> dict[str, Any]:
-        """By text, how often each outcome; and the sums."""
-        return {"outcomes": {text: dict(found) for text, found in self.outcomes.items()}}
+    def enter(self, text: str, attempt: str | None, outcome: str) -> None:
+        self.asked[text] += 1
+        self.requests.append((text, None if attempt is None else int(attempt), outcome))
 
 
 class FaultServer:
-    """``with FaultServer(seed=0, share=1.0) as server:``; ``share`` scales how often it fails."""
+    """``with FaultServer(seed=0, share=1.0) as server:``; ``share`` scales how often it fails, never ``without``."""
 
-    def __init__(self, *, seed: int = 0, share: float = 1.0, latency: float = 0.002, port: int = 0) -> None:
+    def __init__(
+        self, *, seed: int = 0, share: float = 1.0, without: str = "", latency: float = 0.002, port: int = 0
+    ) -> None:
+        self.mix = {name: part for name, (part, _) in MIX.items() if name != without}
         self.seed = seed
         self.share = share
         self.latency = latency
@@ -69,7 +76,7 @@ class FaultServer:
             if (chance := chance - part * self.share) < 0:
                 return name
         chance = random.Random(f"{self.seed} {text} {self.books.asked[text]}").random()
-        for name, (part, _) in MIX.items():
+        for name, part in self.mix.items():
             if (chance := chance - part * self.share) < 0:
                 return name
         return "answered"
@@ -78,8 +85,8 @@ class FaultServer:
         try:
             while await self._exchange(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client is gone, or the server ends
         finally:
             writer.close()
 
@@ -89,14 +96,13 @@ class FaultServer:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         if lines[0].startswith("GET"):
-            self._send(writer, 200, json.dumps(self.books.to_json()).encode())
+            self._send(writer, 200, json.dumps(self.books.requests).encode())
             await writer.drain()
             return True
         request = json.loads(body)
         text = request["messages"][-1]["content"]
         fate = self.fate(text)
-        self.books.asked[text] += 1
-        self.books.outcomes[text][fate] += 1
+        self.books.enter(text, headers.get("x-attempt"), fate)
         await asyncio.sleep(self.latency)
         stay = await getattr(self, f"_do_{fate.partition(' ')[0]}")(writer, request, fate, text)
         await writer.drain()
@@ -126,7 +132,12 @@ class FaultServer:
         return self._refuse(writer, 400, "maximum context length is 10 tokens", "context_length_exceeded")
 
     async def _do_reset(self, writer: Any, request: Any, fate: str, text: str) -> bool:
+        # To linger for no time is to reset; else it would be a polite end.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
+        return False
+
+    async def _do_drop(self, writer: Any, request: Any, fate: str, text: str) -> bool:
         return False
 
     async def _do_malformed(self, writer: Any, request: Any, fate: str, text: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -109,6 +111,13 @@ def drop(handler: Handler) -> None:
     """The connection closed without a response."""
     handler.close_connection = True
     handler.connection.close()
+
+
+def reset(handler: Handler) -> None:
+    """The connection reset without a response."""
+    linger = struct.pack("ii", 1, 0)  # for no time: then closing is resetting
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    drop(handler)
 
 
 class Handler(BaseHTTPRequestHandler):

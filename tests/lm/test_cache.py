@@ -12,6 +12,7 @@ import pickle
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -500,3 +501,56 @@ def test_a_busy_file_is_waited_for(path: Path) -> None:
     forget(cache)
     assert cache.get("later") == response("y")
     other.close()
+
+
+# Reading ahead.
+
+
+def kept_in_order(path: Path, number: int) -> list[str]:
+    keys = [f"key {index}" for index in range(number)]
+    cache = Cache(path)
+    for key in keys:
+        cache.put(key, LMResponse((Completion(f"answer to {key}", "stop"),), Usage(calls=1), "mock/mock"))
+    return keys
+
+
+def forgetful(path: Path) -> Cache:
+    """The cache of ``path`` as another process would open it."""
+    Cache._shared.pop(str(path))
+    return Cache(path, memory_entries=1)
+
+
+def test_answers_asked_for_in_order_are_read_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = kept_in_order(tmp_path / "a.db", 200)
+    cache, reads = forgetful(tmp_path / "a.db"), []
+    read = Cache._read
+    monkeypatch.setattr(Cache, "_read", lambda self, key: reads.append(key) or read(self, key))
+    for _ in range(2):
+        assert [cache.get(key).text for key in keys] == [f"answer to {key}" for key in keys]
+    assert len(reads) < 40
+    reads.clear()
+    order = keys[::-1]
+    assert [cache.get(key).text for key in order] == [f"answer to {key}" for key in order]
+    assert len(reads) == 200 - 1  # the last of the keys is in memory still
+
+
+def test_what_was_read_ahead_is_not_older_than_what_was_done_since(tmp_path: Path) -> None:
+    keys = kept_in_order(tmp_path / "a.db", 20)
+    cache = forgetful(tmp_path / "a.db")
+    assert all(cache.get(key) for key in keys[:2])  # and so the others have been read
+    cache.put(keys[5], LMResponse((Completion("new", "stop"),), Usage(calls=1), "mock/mock"), replace=True)
+    cache.put("another", LMResponse((Completion("x", "stop"),), Usage(calls=1), "mock/mock"))
+    assert cache.get(keys[5]).text == "new"
+    assert cache.get(keys[6]).text == f"answer to {keys[6]}"
+    cache.clear()
+    assert [cache.get(key) for key in keys[7:]] == [None] * 13
+
+
+def test_what_was_read_ahead_grows_old_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = kept_in_order(tmp_path / "a.db", 20)
+    cache = forgetful(tmp_path / "a.db")
+    assert all(cache.get(key) for key in keys[:2])
+    cache.max_age = 100.0
+    now = time.time()
+    monkeypatch.setattr("dspex.lm.cache.time.time", lambda: now + 200.0)
+    assert cache.get(keys[3]) is None

@@ -23,30 +23,7 @@ from dspex.errors import (
 from dspex.execution import Activation, Budget, Run, context, map_async, run_many
 from dspex.lm import BaseLM, Completion, LMRequest, LMResponse, MockLM, inspect_history, lm_named, register_lm
 from dspex.lm.retry import LONGEST_WAIT, wait_before_retry
-
-ASK = LMRequest.of("Capital of France?")
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.001)
-
-
-def blocking(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return lm.generate(request, run)
-
-
-def awaiting(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return asyncio.run(lm.agenerate(request, run))
-
-
-Caller = Callable[..., LMResponse]
-
-
-@pytest.fixture(params=[blocking, awaiting])
-def call(request: pytest.FixtureRequest) -> Caller:
-    caller: Caller = request.param
-    return caller
+from tests.lm.callers import ASK, Caller
 
 
 class Plain(BaseLM):

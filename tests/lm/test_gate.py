@@ -8,7 +8,6 @@ import math
 import pickle
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,31 +33,7 @@ from dspex.execution import Budget, Run, map_threads, run_many
 from dspex.lm import LM, BaseLM, Cache, Completion, LMRequest, LMResponse, MockLM
 from dspex.lm.gate import Breaker, Places, breaker_and_pace
 from dspex.lm.pace import TOLERATED, Account, Bucket, Pace, account_of
-
-ASK = LMRequest.of("Capital of France?")
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.001)
-
-
-def blocking(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return lm.generate(request, run)
-
-
-def awaiting(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return asyncio.run(lm.agenerate(request, run))
-
-
-Caller = Callable[..., LMResponse]
-
-
-@pytest.fixture(params=[blocking, awaiting])
-def call(request: pytest.FixtureRequest) -> Caller:
-    caller: Caller = request.param
-    return caller
-
+from tests.lm.callers import ASK, Caller
 
 # The pace.
 
@@ -113,6 +88,17 @@ def test_a_refusal_now_and_then_slows_nobody_down() -> None:
     for number in range(2000):
         pace.take(10.0)
         if number % 12 == 11:
+            pace.refused(10.0, taken=time.monotonic(), retry_after=None)
+        else:
+            pace.answered(10.0, 10.0)
+    assert pace.requests.rate == math.inf
+
+
+def test_a_single_refusal_early_on_is_no_limit_met() -> None:
+    pace = Pace()
+    for refused in [False] * 5 + [True] + [False] * 5 + [True]:
+        pace.take(10.0)
+        if refused:
             pace.refused(10.0, taken=time.monotonic(), retry_after=None)
         else:
             pace.answered(10.0, 10.0)

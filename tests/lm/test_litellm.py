@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,38 +33,16 @@ from dspex.errors import (
     StateError,
 )
 from dspex.execution import Budget, Run, map_async
-from dspex.lm import LM, BaseLM, LMRequest, LMResponse, MockLM, provider
+from dspex.lm import LM, BaseLM, LMRequest, MockLM, provider
+from tests.lm.callers import ASK, Caller
 from tests.lm.server import Server, answer, drop, refuse, send, slow
 
 KEY = "sk-secret-0123456789"
-ASK = LMRequest.of("Capital of France?")
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.01)
 
 
 def served(server: Server, name: str = "served", **options: Any) -> LM:
     options = {"cache": False, "api_key": KEY, **options}
     return LM(f"openai/{name}", api_base=server.url, **options)
-
-
-def blocking(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return lm.generate(request, run)
-
-
-def awaiting(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> LMResponse:
-    return asyncio.run(lm.agenerate(request, run))
-
-
-Caller = Callable[..., LMResponse]
-
-
-@pytest.fixture(params=[blocking, awaiting])
-def call(request: pytest.FixtureRequest) -> Caller:
-    caller: Caller = request.param
-    return caller
 
 
 def test_an_answer_with_its_usage(call: Caller) -> None:

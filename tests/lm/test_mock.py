@@ -27,11 +27,6 @@ from dspex.execution import Run, map_threads
 from dspex.lm import BaseLM, LMRequest, MessageBlock, MockLM
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.001)
-
-
 def shout(messages: list[dict[str, Any]], **params: Any) -> str:
     """A script that pickles."""
     return f"{messages[-1]['content'].upper()} {params.get('temperature', '')}".strip()

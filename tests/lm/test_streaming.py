@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,33 +13,7 @@ from dspex.data import Usage
 from dspex.errors import DeadlineExceeded, LMAuthError, LMServerError, LMTimeoutError
 from dspex.execution import Budget, Run, track_usage
 from dspex.lm import BaseLM, Cache, Completion, Delta, LMRequest, LMResponse, MockLM, Restart
-
-ASK = LMRequest.of("Capital of France?")
-
-
-def blocking(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
-    return list(lm.stream(request, run))
-
-
-def awaiting(lm: BaseLM, request: LMRequest = ASK, run: Run | None = None) -> list[Any]:
-    async def main() -> list[Any]:
-        return [event async for event in lm.astream(request, run)]
-
-    return asyncio.run(main())
-
-
-Streamer = Callable[..., list[Any]]
-
-
-@pytest.fixture(params=[blocking, awaiting])
-def stream(request: pytest.FixtureRequest) -> Streamer:
-    streamer: Streamer = request.param
-    return streamer
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.lm.retry.FIRST_WAIT", 0.001)
+from tests.lm.callers import ASK, STREAMERS, Streamer
 
 
 class Piecewise(BaseLM):
@@ -86,7 +59,7 @@ def texts(events: list[Any], kind: str = "text", completion: int = 0) -> str:
     pieces=st.lists(st.text(min_size=1, max_size=5), max_size=8),
     breaks=st.integers(0, 2),
     after=st.integers(0, 4),
-    side=st.sampled_from([blocking, awaiting]),
+    side=st.sampled_from(STREAMERS),
 )
 def test_a_stream_is_the_whole_answer_however_it_is_cut(
     pieces: list[str], breaks: int, after: int, side: Streamer
