@@ -93,6 +93,9 @@ class BaseLM(ABC):
     keeps_time: ClassVar[bool] = False
     """Whether `_asend` itself ends with `LMTimeoutError` in time, so that no timer is put around it."""
 
+    at_once: ClassVar[float] = 0
+    """How many calls it would have at once, where that serves it better than the usual number."""
+
     ready: bool = True
     """Whether `prepare` has nothing to do."""
 
