@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -289,6 +288,8 @@ class BatchLM(BaseLM):
             raise self._late(timeout) from error
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        import asyncio
+
         from dspex.lm.batch_wire import Sent, client_of, posting
         from dspex.lm.reading import read
 

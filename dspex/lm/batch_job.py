@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -107,7 +106,7 @@ class Job:
                     return None
                 self._store.submitted(self.name, id)
                 return id
-            await asyncio.sleep(self._poll)
+            await _sleep(self._poll)
 
     def _is_submitting(self, job: BatchJob) -> bool:
         if job.owner == this_process():
@@ -154,7 +153,7 @@ class Job:
                 self._store.forget(self.name)
                 raise failed
             attempt += 1
-            await asyncio.sleep(pause)
+            await _sleep(pause)
 
     async def _found(self, desk: Desk, since: float) -> str | None:
         """The id of this job at the provider, if it has got there."""
@@ -162,7 +161,7 @@ class Job:
         known = {job.id for job in self._store.jobs()}
         for look in range(2):
             if look:
-                await asyncio.sleep(self._poll)  # what was submitted a moment ago may not be listed yet
+                await _sleep(self._poll)  # what was submitted a moment ago may not be listed yet
             attempt = 0
             while True:
                 try:
@@ -180,7 +179,7 @@ class Job:
                 if pause is None:
                     raise failed
                 attempt += 1
-                await asyncio.sleep(pause)
+                await _sleep(pause)
         return None
 
     async def _is_ours(self, desk: Desk, id: str, requests: set[str]) -> bool:
@@ -230,7 +229,7 @@ class Job:
                 _log.warning("batch %s: %s", id, self._illegible(error))
             if whole is not None:
                 raise whole
-            await asyncio.sleep(pause)
+            await _sleep(pause)
             if not (self.tickets if is_waited_for is None else is_waited_for()):
                 raise _Left
 
@@ -288,6 +287,12 @@ class Job:
 
 class _Left(Exception):  # noqa: N818 - says what happened
     """Nobody waits for the job any more. It goes on at the provider, and is found by who asks again."""
+
+
+async def _sleep(seconds: float) -> None:
+    import asyncio  # slow to load
+
+    await asyncio.sleep(seconds)
 
 
 def _without_result(state: State) -> dict[str, Any]:

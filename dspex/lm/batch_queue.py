@@ -7,18 +7,16 @@ outside of an evaluation, until nobody has asked for a while.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DspexError, LMError
-from dspex.execution.background import start_in_background
 from dspex.execution.crew import Crew
 from dspex.execution.processes import this_process
 from dspex.execution.run import Run
@@ -139,7 +137,7 @@ class BatchQueue:
                 self._arrived = time.monotonic()
                 if not self._collecting:
                     self._collecting = True
-                    start_in_background(self._collect())
+                    _start(self._collect())
 
     def withdraw(self, ticket: Ticket) -> None:
         """Its caller has gone. What is in a job stays there, for whoever asks the same again."""
@@ -175,6 +173,8 @@ class BatchQueue:
 
     async def _collect(self) -> None:
         """Look every now and then whether what waits should go out; ends when nothing waits."""
+        import asyncio
+
         seen = -1
         while True:
             await asyncio.sleep(self.pacing.settle)
@@ -247,7 +247,7 @@ class BatchQueue:
 
     def _start(self, job: Job) -> Job:
         self._jobs[job.name] = job
-        start_in_background(job.run())
+        _start(job.run())
         return job
 
     def finish(self, job: Job, act: Callable[[], None]) -> None:
@@ -298,3 +298,9 @@ class BatchQueue:
             waiting, self._waiting = self._waiting, []
         for ticket in waiting:
             ticket.fail(error)
+
+
+def _start(main: Coroutine[Any, Any, None]) -> None:
+    from dspex.execution.background import start_in_background  # loads asyncio
+
+    start_in_background(main)

@@ -7,11 +7,13 @@ are told by their digests.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,9 @@ _APPLICATION_ID = 0x64737062  # "dspb"
 _SCHEMA_VERSION = 1
 _KEPT = 90 * 86_400.0
 """Seconds for which a job that has ended is remembered; no provider keeps results for longer."""
+
+_AT_ONCE = 500
+_SOON = 0.2
 
 _SCHEMA = """
 BEGIN IMMEDIATE;
@@ -84,6 +89,7 @@ class BatchStore:
     _connection: sqlite3.Connection | None
     _process: int
     _claimed: set[Place]
+    _taken: list[Place]
     submitting: set[str]
     """Names of the jobs that somebody in this process is submitting."""
 
@@ -102,6 +108,7 @@ class BatchStore:
         self._connection = None
         self._process = os.getpid()
         self.submitting = set()
+        self._taken = []
         self._claimed = set()  # by somebody in this process who waits for it
 
     # Jobs.
@@ -187,6 +194,7 @@ class BatchStore:
 
     def jobs(self, *, name: str | None = None, id: str | None = None) -> list[BatchJob]:
         """All jobs, or the one of this name or id; oldest first."""
+        self._flush()
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT id, name, shape, model, status, requests, "
@@ -221,10 +229,34 @@ class BatchStore:
             self._claimed.discard(place)
 
     def take(self, place: Place) -> None:
-        """Its result has got to where it is needed: nobody else gets it."""
-        with self._writing() as connection:
-            connection.execute("UPDATE requests SET taken = 1, result = NULL WHERE job = ? AND id = ?", place)
-        self.release(place)
+        """Its result has got to where it is needed: nobody else gets it.
+
+        Written down many at a time and a moment later; a process that is killed before gets the same answer again.
+        """
+        from dspex.execution.background import start_in_background  # loads asyncio
+
+        with self._lock:
+            self._taken.append(place)
+            if len(self._taken) == 1:
+                start_in_background(self._flush_soon())
+            elif len(self._taken) >= _AT_ONCE:
+                self._flush()
+
+    async def _flush_soon(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(_SOON)
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            taken, self._taken = self._taken, []
+            if taken:
+                with self._writing() as connection:
+                    connection.executemany(
+                        "UPDATE requests SET taken = 1, result = NULL WHERE job = ? AND id = ?", taken
+                    )
+                self._claimed.difference_update(taken)
 
     # The file.
 
@@ -309,6 +341,13 @@ def _damaged(store: BatchStore, reason: object) -> StorageError:
         f"the record of batch jobs {store.path} cannot be used: {reason}. Name another folder, "
         "dspex.BatchLM(lm, folder=...); jobs that are under way can be taken up by their ids, resume=[...]"
     )
+
+
+@atexit.register
+def _flush_all() -> None:
+    for store in list(BatchStore._shared.values()):
+        with suppress(StorageError):  # then the answers that were taken are given once more
+            store._flush()
 
 
 def _after_fork() -> None:

@@ -1,7 +1,6 @@
 """A provider's batch endpoints on this machine, in OpenAI's and Anthropic's shape, with faults on demand.
 
 It keeps files and jobs, answers each request of a job as the live endpoint would, and counts what it would bill.
-``python -m tests.lm.batch_server`` lets it run in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -59,6 +59,26 @@ def cut_short(handler: Handler) -> bool:
     """The body ends in the middle, and says that it is whole."""
     handler.cut = "silently"
     return True
+
+
+class Hold:
+    """Holds a request up, before anything is done for it or after all is, until it is let go; then it proceeds."""
+
+    def __init__(self, *, after: bool) -> None:
+        self.after = after
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+
+    def __call__(self, handler: Handler) -> bool:
+        if self.after:
+            handler.held = self
+        else:
+            self.wait()
+        return True
+
+    def wait(self) -> None:
+        self.reached.set()
+        self.let_go.wait()
 
 
 class Job:
@@ -233,6 +253,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     lost = False
     cut = ""
+    held: Hold | None = None
 
     @property
     def owner(self) -> BatchServer:
@@ -245,7 +266,7 @@ class Handler(BaseHTTPRequestHandler):
         self._serve("GET")
 
     def _serve(self, method: str) -> None:
-        self.lost, self.cut = False, ""
+        self.lost, self.cut, self.held = False, "", None
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -259,10 +280,13 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and not fault(self):
             return
         status, body = work()
+        if self.held is not None:
+            self.held.wait()
         if self.lost:
             self.drop()
             return
-        self.reply(status, body if isinstance(body, bytes) else json.dumps(body).encode())
+        with suppress(ConnectionError):  # whoever asked may have been killed
+            self.reply(status, body if isinstance(body, bytes) else json.dumps(body).encode())
 
     def _route(self, method: str, path: str, data: bytes, query: Body) -> tuple[str, Callable[[], tuple[int, Any]]]:
         owner = self.owner

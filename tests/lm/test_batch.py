@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +26,14 @@ from dspex.errors import (
     LMServerError,
     LMTimeoutError,
 )
+from dspex.execution import Crew
 from dspex.lm import BaseLM, LMRequest, MockLM
 from tests.lm.batch_server import BatchServer, cut_off, cut_short, good, refuse, reset, reset_after, rows_of, text_of
 
 LONG = 3600.0
 FAST: dict[str, Any] = {"settle": 0.01, "quiet": 0.05, "poll": 0.01}
+CREW: dict[str, Any] = {"settle": 0.01, "quiet": LONG, "max_wait": LONG, "poll": 0.01}
+"""Only that everybody waits lets a job go out."""
 
 
 def batched(server: BatchServer, *, shape: str = "openai", fast: dict[str, Any] = FAST, **options: Any) -> BatchLM:
@@ -43,12 +47,16 @@ def live(server: BatchServer, *, shape: str = "openai", **options: Any) -> LM:
     return LM("openai/gpt-4o-mini", api_base=f"{server.url}/v1", **options)
 
 
-def ask_all(lm: BaseLM, *texts: str, **params: Any) -> list[Any]:
+def ask_all(lm: BaseLM, *texts: str) -> list[Any]:
     """Ask side by side; answers or errors."""
+    crew = Crew(len(texts), len(texts))
+
+    async def ask(text: str) -> Any:
+        with crew.member():
+            return await lm.agenerate(LMRequest.of(text))
 
     async def main() -> list[Any]:
-        calls = [lm.agenerate(LMRequest.of(text, **params)) for text in texts]
-        return await asyncio.gather(*calls, return_exceptions=True)
+        return await asyncio.gather(*map(ask, texts), return_exceptions=True)
 
     return asyncio.run(main())
 
@@ -75,7 +83,7 @@ class TestOneJob:
     ) -> None:
         server.shuffles = True
         texts = [f"question {number}" for number in range(20)]
-        answers = ask_all(batched(server, shape=shape, fast={**FAST, "quiet": 0.5}), *texts)
+        answers = ask_all(batched(server, shape=shape, fast=CREW), *texts)
         assert [answer.text for answer in answers] == [f"answer to {text}" for text in texts]
         assert len(server.jobs) == 1
         assert server.live == 0
@@ -107,25 +115,35 @@ class TestOneJob:
     @pytest.mark.parametrize("kind", ["chat", "text", "responses"])
     def test_every_interface(self, server: BatchServer, kind: Any) -> None:
         response = batched(server, model_type=kind).generate(LMRequest.of("Hm?"))
-        assert (response.text, response.usage.prompt_tokens, response.usage.completion_tokens) == ("answer to Hm?", 12, 3)
+        assert (response.text, response.usage.prompt_tokens, response.usage.completion_tokens) == (
+            "answer to Hm?",
+            12,
+            3,
+        )
         (job,) = server.jobs.values()
         assert job.endpoint == ("/v1/responses" if kind == "responses" else "/v1/chat/completions")
 
     def test_jobs_are_split_by_number_and_size(self, server: BatchServer) -> None:
-        lm = batched(server, fast={**FAST, "quiet": 0.5, "max_requests": 8})
+        lm = batched(server, fast={**CREW, "max_requests": 8})
         assert all(not isinstance(one, Exception) for one in ask_all(lm, *map(str, range(20))))
         assert sorted(len(job.rows) for job in server.jobs.values()) == [4, 8, 8]
         server.jobs.clear()
-        lm = batched(server, fast={**FAST, "quiet": 0.5, "max_bytes": 2000})
+        lm = batched(server, fast={**CREW, "max_bytes": 2000})
         assert all(not isinstance(one, Exception) for one in ask_all(lm, *("x" * 600 + str(n) for n in range(5))))
         assert len(server.jobs) == 3
 
     def test_models_of_one_kind_share_a_job_and_others_have_their_own(self, server: BatchServer) -> None:
-        lm = batched(server, fast={**FAST, "quiet": 0.5})
+        lm = batched(server, fast=CREW)
         other = lm.copy(temperature=0.1)
 
+        crew = Crew(2, 2)
+
+        async def ask(model: BaseLM, text: str) -> Any:
+            with crew.member():
+                return await model.acall(text)
+
         async def main() -> Any:
-            return await asyncio.gather(lm.acall("a"), other.acall("b"))
+            return await asyncio.gather(ask(lm, "a"), ask(other, "b"))
 
         assert asyncio.run(main()) == [["answer to a"], ["answer to b"]]
         (job,) = server.jobs.values()
@@ -214,7 +232,10 @@ class TestFailures:
             ((500, {"error": {"message": "broke", "code": None}}), LMServerError),
             ((400, {"error": {"message": "bad", "code": None}}), LMRequestError),
             ((400, {"error": {"message": "long", "code": "context_length_exceeded"}}), LMContextWindowError),
-            ((400, {"error": {"message": "content_policy_violation", "code": "content_policy_violation"}}), LMContentFilterError),
+            (
+                (400, {"error": {"message": "content_policy_violation", "code": "content_policy_violation"}}),
+                LMContentFilterError,
+            ),
             ((402, {"error": {"message": "insufficient_quota", "code": "insufficient_quota"}}), LMBillingError),
             ("missing", LMServerError),
         ],
@@ -256,7 +277,9 @@ class TestFailures:
         assert len(server.jobs) == 2
 
     @both
-    @pytest.mark.parametrize("fault", [refuse(429, retry_after="0.01"), refuse(500), reset], ids=["429", "500", "reset"])
+    @pytest.mark.parametrize(
+        "fault", [refuse(429, retry_after="0.01"), refuse(500), reset], ids=["429", "500", "reset"]
+    )
     def test_a_submission_that_fails_is_made_again(self, server: BatchServer, shape: str, fault: Any) -> None:
         server.fault("submit", fault, fault)
         if shape == "openai":
@@ -265,7 +288,9 @@ class TestFailures:
         assert server.billed == {"a": 1}
 
     @both
-    def test_a_submission_whose_answer_is_lost_is_found_and_not_paid_twice(self, server: BatchServer, shape: str) -> None:
+    def test_a_submission_whose_answer_is_lost_is_found_and_not_paid_twice(
+        self, server: BatchServer, shape: str
+    ) -> None:
         ask_all(batched(server, shape=shape), "x")  # an older job of the same size
         server.fault("submit", reset_after)
         assert batched(server, shape=shape)("a") == ["answer to a"]
@@ -296,7 +321,11 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         ("code", "expected"),
-        [("invalid_model", LMRequestError), ("token_limit_exceeded", LMRateLimitError), ("billing_hard_limit_reached", LMBillingError)],
+        [
+            ("invalid_model", LMRequestError),
+            ("token_limit_exceeded", LMRateLimitError),
+            ("billing_hard_limit_reached", LMBillingError),
+        ],
     )
     def test_a_job_that_fails_as_a_whole_says_so(self, server: BatchServer, code: str, expected: type[LMError]) -> None:
         server.fails = [{"code": code, "message": "not this way"}]
@@ -310,11 +339,13 @@ class TestFailures:
         assert lm("a") == ["answer to a"]
 
     @both
-    def test_a_job_that_vanished_says_so_and_is_asked_anew_by_the_next_call(self, server: BatchServer, shape: str) -> None:
+    def test_a_job_that_vanished_says_so_and_is_asked_anew_by_the_next_call(
+        self, server: BatchServer, shape: str
+    ) -> None:
         server.polls = LONG
         server.fault("poll", *[refuse(404)] * 5)
         lm = batched(server, shape=shape)
-        with pytest.raises(LMError, match="batch_1 of .* has vanished") as caught:
+        with pytest.raises(LMError, match=r"batch_1 of .* has vanished") as caught:
             lm("a")
         assert caught.value.billed
         assert lm.jobs()[0].status == "vanished"
@@ -343,10 +374,10 @@ class Blocking(Module):
 
 
 def say(body: dict[str, Any]) -> Any:
-    """An answer in the format of the chat adapter, in all fields that may be asked for."""
-    field = "draft" if "draft" in str(body["messages"][0]) and "`draft`" in str(body["messages"][-1]) else "answer"
-    text = "\n\n".join(f"[[ ## {name} ## ]]\nyes" for name in ("draft", "answer")) if field else ""
-    return 200, good(f"{text}\n\n[[ ## completed ## ]]")
+    """An answer in the format of the chat adapter, with all fields that are asked for; the draft is the question."""
+    question = re.findall(r"q[0-9]+", text_of(body))
+    fields = {"draft": question[0] if question else "", "answer": "yes", "verdict": "yes"}
+    return 200, good("\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()))
 
 
 DEVSET = [Example(question=f"q{number}", answer="yes").with_inputs("question") for number in range(24)]
@@ -357,12 +388,9 @@ def exact(example: Any, prediction: Any) -> bool:
 
 
 class TestEvaluate:
-    slow: dict[str, Any] = {"settle": 0.01, "quiet": LONG, "max_wait": LONG, "poll": 0.01}
-    """Only that everybody waits lets a job go out."""
-
     def test_all_examples_at_once_and_one_job(self, server: BatchServer) -> None:
         server.answer = say
-        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=self.slow))
+        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=CREW))
         assert (result.score, result.failed) == (1.0, 0)
         assert [len(job.rows) for job in server.jobs.values()] == [24]
         assert result.usage.calls == 24
@@ -370,14 +398,13 @@ class TestEvaluate:
 
     def test_a_program_of_two_steps_makes_two_jobs(self, server: BatchServer) -> None:
         server.answer = say
-        result = Evaluate(DEVSET, exact)(Two(), lm=batched(server, fast=self.slow))
+        result = Evaluate(DEVSET, exact)(Two(), lm=batched(server, fast=CREW))
         assert (result.score, result.usage.calls) == (1.0, 48)
-        # The second step's prompts are the same, so it is asked once.
-        assert [len(job.rows) for job in server.jobs.values()][0] == 24
+        assert [len(job.rows) for job in server.jobs.values()] == [24, 24]
 
     def test_a_blocking_program_runs_on_as_many_threads(self, server: BatchServer) -> None:
         server.answer = say
-        lm = batched(server, fast=self.slow)
+        lm = batched(server, fast=CREW)
         result = Evaluate(DEVSET, exact, concurrency=2)(Blocking(), lm=lm)
         assert (result.score, result.usage.calls) == (1.0, 24)
         assert len(server.jobs) == 1
@@ -385,13 +412,13 @@ class TestEvaluate:
     def test_threads_are_bounded(self, server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("dspex.evaluate.evaluate._MOST_THREADS", 10)
         server.answer = say
-        result = Evaluate(DEVSET, exact)(Blocking(), lm=batched(server, fast=self.slow))
+        result = Evaluate(DEVSET, exact)(Blocking(), lm=batched(server, fast=CREW))
         assert result.score == 1.0
         assert [len(job.rows) for job in server.jobs.values()] == [10, 10, 4]
 
     def test_the_model_of_a_predictor_counts_too(self, server: BatchServer) -> None:
         server.answer = say
-        program = Predict("question -> answer", lm=batched(server, fast=self.slow))
+        program = Predict("question -> answer", lm=batched(server, fast=CREW))
         assert Evaluate(DEVSET, exact, concurrency=1)(program).score == 1.0
         assert len(server.jobs) == 1
 
@@ -403,45 +430,39 @@ class TestEvaluate:
             most[0] = max(most[0], now[0])
             await asyncio.sleep(0)
             now[0] -= 1
-            return {"answer": "yes"}
+            return dspex.Prediction(answer="yes")
 
         Evaluate(DEVSET, exact, concurrency=3)(slow, lm=MockLM(["x"]))
         assert most[0] == 3
 
     def test_a_metric_that_asks_waits_too(self, server: BatchServer) -> None:
         server.answer = say
-        judge = Predict("question, answer -> answer")
+        judge = Predict("question, answer -> verdict")
 
         def metric(example: Any, prediction: Any) -> bool:
-            return bool(judge(question=example.question, answer=prediction.answer).answer == "yes")
+            return bool(judge(question=example.question, answer=prediction.answer).verdict == "yes")
 
-        result = Evaluate(DEVSET, metric)(Blocking(), lm=(lm := batched(server)))
-        assert result.score == 1.0 or lm
-        with dspex.context(lm=batched(server, fast=self.slow, temperature=0.3)):
+        with dspex.context(lm=batched(server, fast=CREW)):
             result = Evaluate(DEVSET, metric)(Blocking())
-        assert (result.score, result.metric_usage.calls) == (1.0, 24)
-        assert [len(job.rows) for job in server.jobs.values()][-2:] == [24, 24]
+        assert (result.score, result.usage.calls, result.metric_usage.calls) == (1.0, 24, 24)
+        assert [len(job.rows) for job in server.jobs.values()] == [24, 24]
 
     def test_failures_are_no_zeros(self, server: BatchServer) -> None:
-        def answer(body: Any) -> Any:
-            return "errored" if "q3\n" in text_of(body) + "\n" and "q3" in text_of(body).split() else say(body)
-
-        server.answer = answer
-        lm = batched(server, fast=self.slow, retries=0)
+        server.answer = lambda body: "errored" if re.search(r"q3\b", text_of(body)) else say(body)
+        lm = batched(server, fast=CREW, retries=0)
         result = Evaluate(DEVSET, exact, retries=0)(Predict("question -> answer"), lm=lm)
         assert (result.failed, result.score) == (1, 1.0)
 
     def test_a_deadline_ends_the_waiting_and_the_job_is_found_again(self, server: BatchServer) -> None:
         server.answer = say
         server.polls = LONG
-        lm = batched(server, fast=self.slow)
-        result = Evaluate(DEVSET, exact, deadline=1.0, retries=0)(Predict("question -> answer"), lm=lm)
+        lm = batched(server, fast=CREW)
+        result = Evaluate(DEVSET, exact, deadline=0.5, retries=0)(Predict("question -> answer"), lm=lm)
         assert result.failed == 24
-        assert server.submitted.is_set()
         server.polls = 1
-        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=self.slow))
+        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=CREW))
         assert (result.score, result.usage.calls) == (1.0, 24)
-        assert len(server.jobs) == 1
+        assert set(server.billed.values()) == {1}
 
 
 class TestTheModelItself:
