@@ -465,6 +465,32 @@ class TestEvaluate:
         assert set(server.billed.values()) == {1}
 
 
+class TestStudies:
+    def test_a_search_through_the_batch_endpoint(self, server: BatchServer) -> None:
+        server.answer = say
+        with dspex.context(lm=batched(server)):
+            result = dspex.optimize(
+                Predict("question -> answer", temperature=dspex.Float(0.0, 1.0)),
+                DEVSET,
+                exact,
+                budget=Budget(calls=40),
+            )
+        assert result.usage.calls <= 40
+        assert server.live == 0
+        assert max(len(job.rows) for job in server.jobs.values()) > 1
+
+    def test_an_objective_of_ones_own(self, server: BatchServer) -> None:
+        lm = batched(server)
+        study = dspex.create_study(direction="maximize")
+        study.optimize(
+            lambda trial: float(len(lm(f"a {trial.suggest_int('n', 1, 3)}", temperature=0.0)[0])),
+            n_trials=4,
+            n_jobs=2,
+        )
+        assert study.best_value == len("answer to a 1")
+        assert set(server.billed.values()) == {1}
+
+
 class TestTheModelItself:
     def test_it_is_saved_without_secrets_and_made_again(self) -> None:
         lm = BatchLM("openai/gpt-4o-mini", temperature=0.5, api_key="sk-very-secret")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex import BatchLM
+from dspex import BatchLM, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
 from dspex.execution import Run
 from dspex.lm.batch_store import BatchStore
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
-from tests.lm.test_batch import CREW, FAST, LONG, ask_all, batched, hurry, live, server
+from tests.lm.test_batch import CREW, DEVSET, FAST, LONG, ask_all, batched, exact, hurry, live, say, server
 
 __all__ = ["hurry", "server"]
 
@@ -28,7 +28,7 @@ both = pytest.mark.parametrize("shape", ["openai", "anthropic"])
 
 CLIENT = """
 import sys
-from dspex import LM, BatchLM
+from dspex import BatchLM, Evaluate, Predict
 model, address, *texts = sys.argv[1:]
 lm = BatchLM(LM(model, api_base=address, api_key="sk-very-secret", max_tokens=50), settle=0.01, quiet=0.05, poll=0.01)
 print([lm(text) for text in texts])
@@ -73,15 +73,14 @@ def held(server: BatchServer) -> Iterator[Any]:
 
 
 class TestKilled:
-    @both
-    def test_while_the_job_is_under_way(self, server: BatchServer, held: Any, shape: str) -> None:
+    def test_while_the_job_is_under_way(self, server: BatchServer, held: Any) -> None:
         server.polls = LONG
         polled = held("poll")
-        client = Client(server, shape, "a")
+        client = Client(server, "openai", "a")
         polled.reached.wait()
         client.kill()
         polled.let_go.set()
-        lm = batched(server, shape=shape)
+        lm = batched(server)
         assert [(job.status, job.open) for job in lm.jobs()] == [("submitted", 1)]
         server.polls = 1
         assert lm("a") == ["answer to a"]
@@ -105,7 +104,6 @@ class TestKilled:
     @both
     def test_before_the_submission_got_there(self, server: BatchServer, held: Any, shape: str) -> None:
         upload = held("upload" if shape == "openai" else "submit")
-        upload.refused = True
         client = Client(server, shape, "a")
         upload.reached.wait()
         client.kill()
@@ -197,6 +195,25 @@ class TestCancelled:
         server.polls = 1
         assert batched(server)("a") == ["answer to a"]
         assert server.billed == {"a": 1}
+
+    def test_ctrl_c_in_an_evaluation_and_the_same_line_again(self, server: BatchServer) -> None:
+        server.polls = LONG
+        server.answer = say
+        main = threading.main_thread().ident
+        assert main is not None
+
+        def interrupt(handler: Any) -> bool:
+            signal.pthread_kill(main, signal.SIGINT)
+            return True
+
+        server.fault("poll", interrupt)
+        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=CREW))
+        assert (result.stopped, result.rows) == ("interrupted", ())
+        server.polls = 1
+        result = Evaluate(DEVSET, exact)(Predict("question -> answer"), lm=batched(server, fast=CREW))
+        assert (result.score, result.usage.calls) == (1.0, 24)
+        assert set(server.billed.values()) == {1}
+        assert len(server.jobs) == 1
 
 
 class TestFound:
