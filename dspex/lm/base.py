@@ -96,6 +96,9 @@ class BaseLM(ABC):
     at_once: ClassVar[float] = 0
     """How many calls it would have at once, where that serves it better than the usual number."""
 
+    settles_within: ClassVar[float] = 0.05
+    """Seconds between two looks whether a budget has room, at most: what is in flight ends no sooner."""
+
     ready: bool = True
     """Whether `prepare` has nothing to do."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,8 @@ from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Turn
 
 __all__ = ["BatchLM"]
+
+_log = logging.getLogger("dspex.lm.batch")
 
 
 class BatchLM(BaseLM):
@@ -93,8 +96,8 @@ class BatchLM(BaseLM):
     dspex.errors.DefinitionError: BatchLM asks through the batch endpoint of openai or anthropic, ...
     """
 
-    keeps_time = False
     at_once = math.inf
+    settles_within = 2.0
 
     def __init__(
         self,
@@ -290,7 +293,7 @@ class BatchLM(BaseLM):
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
         import asyncio
 
-        from dspex.lm.batch_wire import Sent, client_of, posting
+        from dspex.lm.batch_wire import Sent, batched_client, client_of, posting
         from dspex.lm.reading import read
 
         if self._client is None:
@@ -320,10 +323,14 @@ class BatchLM(BaseLM):
                 raise failed[0]
             return result
 
-        token = posting.set(post)
+        tokens = posting.set(post), batched_client.set(self._client)
         try:
             raw = await self.lm._called(request, None, client=self._client)
-            response = read(raw, model=self.model, price=self.price, batched=True)
+            if not tickets:
+                # litellm found a way around the client that it was given.
+                _log.warning("%s was asked live, at the full price, as its request has no batched form", self.model)
+            price = self.price if tickets else self.lm.price
+            response = read(raw, model=self.model, price=price, batched=bool(tickets))
         except BaseException as error:
             for ticket in tickets:
                 if ticket.answered and ticket.place is not None:
@@ -334,7 +341,8 @@ class BatchLM(BaseLM):
                 raise failed[0] from None
             raise
         finally:
-            posting.reset(token)
+            posting.reset(tokens[0])
+            batched_client.reset(tokens[1])
         places = [ticket.place for ticket in tickets if ticket.place is not None]
         if call is not None:
             call.places += places

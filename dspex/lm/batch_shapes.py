@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
+from urllib.parse import quote
 
 import attrs
 
@@ -146,7 +147,7 @@ class OpenAIShape(Shape):
             query["after"] = jobs[-1]["id"]
 
     async def state(self, desk: Desk, id: str) -> State:
-        job = json.loads(await desk.send("GET", f"/batches/{id}"))
+        job = json.loads(await desk.send("GET", f"/batches/{quote(id, safe='')}"))
         status = job.get("status")
         counts = job.get("request_counts") or {}
         if status == "failed":
@@ -156,11 +157,9 @@ class OpenAIShape(Shape):
         if status not in ("completed", "expired", "cancelled"):
             return State(kind="running")
         files = [job.get("output_file_id"), job.get("error_file_id")]
-        done = [counts.get("completed") or 0, counts.get("failed") or 0]
-        if status == "completed" and any(many and not file for file, many in zip(files, done, strict=True)):
-            return State(kind="running")  # a job may be called completed a moment before its files are there
-        paths = tuple(f"/files/{file}/content" for file in files if file)
-        return State(kind="ended", note=status, files=paths, expected=sum(done) if status == "completed" else None)
+        done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
+        paths = tuple(f"/files/{quote(file, safe='')}/content" for file in files if file)
+        return State(kind="ended", note=status, files=paths, expected=done if status == "completed" else None)
 
     def _result(self, row: dict[str, Any]) -> dict[str, Any]:
         if response := row.get("response"):
@@ -213,13 +212,13 @@ class AnthropicShape(Shape):
             query["after_id"] = jobs[-1]["id"]
 
     async def state(self, desk: Desk, id: str) -> State:
-        job = json.loads(await desk.send("GET", f"/messages/batches/{id}"))
+        job = json.loads(await desk.send("GET", f"/messages/batches/{quote(id, safe='')}"))
         if job.get("processing_status") != "ended":
             return State(kind="running")
         if job.get("archived_at"):
             return State(kind="failed", note="its results are no longer kept")
         # Not `results_url`: credentials go where they always go, whatever a response says.
-        path = f"/messages/batches/{id}/results"
+        path = f"/messages/batches/{quote(id, safe='')}/results"
         return State(kind="ended", files=(path,), expected=sum((job.get("request_counts") or {}).values()))
 
     def _result(self, row: dict[str, Any]) -> dict[str, Any]:

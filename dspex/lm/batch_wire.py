@@ -56,6 +56,29 @@ posting: ContextVar[Callable[[Sent], Awaitable[Mapping[str, Any]]]] = ContextVar
 """What becomes of a request that this task's call sends: gives ``{"status", "body"}``."""
 
 
+batched_client: ContextVar[Any] = ContextVar("dspex_batched_client", default=None)
+"""The client of the batched call that this task makes."""
+
+
+def _keep_from_the_network() -> None:
+    """Let what litellm asks in the course of a batched call end at the letterbox, also where it forgets the client.
+
+    It decides only as it goes which interface a request needs (for some models the responses interface serves a
+    chat request), and then takes a client of its own: the request would go out live, at the full price.
+    """
+    from litellm.llms.custom_httpx import llm_http_handler
+
+    module: Any = llm_http_handler
+    usual = module.get_async_httpx_client
+    if not hasattr(usual, "dspex"):
+
+        def found(*args: Any, **keywords: Any) -> Any:
+            return batched_client.get() or usual(*args, **keywords)
+
+        found.dspex = True  # type: ignore[attr-defined]  # marks it as done
+        module.get_async_httpx_client = found
+
+
 class Letterbox(httpx.AsyncBaseTransport):
     """Takes requests where the network would, and gives what `posting` makes of them."""
 
@@ -68,19 +91,24 @@ class Letterbox(httpx.AsyncBaseTransport):
 def client_of(lm: LM) -> Any:
     """The client that litellm is to use for ``lm``; its requests end at a letterbox. Raises `LMAuthError`."""
     litellm, arguments = lm._prepared(LMRequest.of("-"), None)
-    letterbox = httpx.AsyncClient(transport=Letterbox())
-    if lm.model.startswith("anthropic/") or lm.model_type == "responses":
-        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-
-        handler = AsyncHTTPHandler()
-        handler.client = letterbox
-        return handler
     import openai
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+    class Client(AsyncHTTPHandler):
+        """Of both kinds that litellm takes: one of its own, and OpenAI's."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sdk, name)
+
+    letterbox = httpx.AsyncClient(transport=Letterbox())
     # A client that is given is used as it is, so it must know what litellm would have found out.
     environ = os.environ.get
-    return openai.AsyncOpenAI(
-        api_key=arguments.get("api_key") or litellm.api_key or litellm.openai_key or environ("OPENAI_API_KEY"),
+    sdk = openai.AsyncOpenAI(
+        api_key=arguments.get("api_key")
+        or litellm.api_key
+        or litellm.openai_key
+        or environ("OPENAI_API_KEY")
+        or "none",
         base_url=arguments.get("api_base")
         or litellm.api_base
         or environ("OPENAI_BASE_URL")
@@ -88,6 +116,10 @@ def client_of(lm: LM) -> Any:
         http_client=letterbox,
         max_retries=0,
     )
+    _keep_from_the_network()
+    client = Client()
+    client.client = letterbox
+    return client
 
 
 class HTTPDesk:

@@ -123,6 +123,13 @@ class TestOneJob:
         (job,) = server.jobs.values()
         assert job.endpoint == ("/v1/responses" if kind == "responses" else "/v1/chat/completions")
 
+    def test_what_litellm_asks_through_another_interface_is_batched_too(self, server: BatchServer) -> None:
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+        lm = BatchLM(LM("openai/gpt-5.4", api_base=f"{server.url}/v1", api_key="sk-x", reasoning_effort="low"), **FAST)
+        assert lm.generate(LMRequest.of("Hm?", tools=[tool])).text == "answer to Hm?"
+        assert server.live == 0
+        assert [job.endpoint for job in server.jobs.values()] == ["/v1/responses"]
+
     def test_jobs_are_split_by_number_and_size(self, server: BatchServer) -> None:
         lm = batched(server, fast={**CREW, "max_requests": 8})
         assert all(not isinstance(one, Exception) for one in ask_all(lm, *map(str, range(20))))
