@@ -28,7 +28,7 @@ both = pytest.mark.parametrize("shape", ["openai", "anthropic"])
 
 CLIENT = """
 import sys
-from dspex import BatchLM, Evaluate, Predict
+from dspex import LM, BatchLM
 model, address, *texts = sys.argv[1:]
 lm = BatchLM(LM(model, api_base=address, api_key="sk-very-secret", max_tokens=50), settle=0.01, quiet=0.05, poll=0.01)
 print([lm(text) for text in texts])
@@ -46,6 +46,11 @@ class Client:
             text=True,
             cwd=Path(dspex.__file__).parents[1],
         )
+
+    def reaches(self, hold: Hold) -> None:
+        """Wait until its request is held up there."""
+        while not hold.reached.wait(0.05):
+            assert self.process.poll() is None, "the client has ended"
 
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
@@ -77,7 +82,7 @@ class TestKilled:
         server.polls = LONG
         polled = held("poll")
         client = Client(server, "openai", "a")
-        polled.reached.wait()
+        client.reaches(polled)
         client.kill()
         polled.let_go.set()
         lm = batched(server)
@@ -92,7 +97,7 @@ class TestKilled:
         ask_all(batched(server, shape=shape), "older")
         submitted = held("submit", after=True)
         client = Client(server, shape, "a")
-        submitted.reached.wait()
+        client.reaches(submitted)
         client.kill()
         submitted.let_go.set()
         lm = batched(server, shape=shape)
@@ -105,7 +110,7 @@ class TestKilled:
     def test_before_the_submission_got_there(self, server: BatchServer, held: Any, shape: str) -> None:
         upload = held("upload" if shape == "openai" else "submit")
         client = Client(server, shape, "a")
-        upload.reached.wait()
+        client.reaches(upload)
         client.kill()
         lm = batched(server, shape=shape)
         assert lm("a") == ["answer to a"]
@@ -115,7 +120,7 @@ class TestKilled:
     def test_another_process_waits_for_the_one_that_is_submitting(self, server: BatchServer, held: Any) -> None:
         submitting = held("submit")
         client = Client(server, "openai", "a")
-        submitting.reached.wait()
+        client.reaches(submitting)
         answers: list[Any] = []
         lm = batched(server)
         other = threading.Thread(target=lambda: answers.append(lm("a")))
