@@ -26,7 +26,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "dspex.errors": ("TrialPruned",),
     "dspex.evaluate": ("Evaluate", "EvaluationResult"),
     "dspex.execution": ("Budget", "UsageLedger", "configure", "context", "settings", "track_usage"),
-    "dspex.lm": ("LM", "BaseLM", "Cache", "MockLM", "inspect_history"),
+    "dspex.lm": ("LM", "BaseLM", "BatchLM", "Cache", "MockLM", "inspect_history"),
     "dspex.modules": (
         "ChainOfThought",
         "FieldDelta",
@@ -172,6 +172,7 @@ if TYPE_CHECKING:
     from dspex.lm import (
         LM as LM,
         BaseLM as BaseLM,
+        BatchLM as BatchLM,
         Cache as Cache,
         MockLM as MockLM,
         inspect_history as inspect_history,

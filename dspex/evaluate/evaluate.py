@@ -11,13 +11,14 @@ from dspex.data import Evaluation, Example, Usage, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
-from dspex.evaluate.program import Program, as_program, prepare
+from dspex.evaluate.program import Program, as_program, at_once, prepare
 from dspex.evaluate.progress import progress_for
 from dspex.evaluate.result import EvaluationResult
 from dspex.evaluate.scoring import Metric, Scorer
 from dspex.evaluate.terms import Terms
 from dspex.execution import (
     Budget,
+    Crew,
     Outcome,
     Settings,
     current,
@@ -30,6 +31,9 @@ from dspex.variables.messages import counted
 
 __all__ = ["Evaluate"]
 
+_MOST_THREADS = 512
+"""Threads, at most, for a program that blocks and a model that would have all calls at once."""
+
 
 class Evaluate:
     """Runs programs on a devset and scores them: ``Evaluate(devset, metric)(program)``.
@@ -41,7 +45,8 @@ class Evaluate:
     Args:
         devset: examples that say which of their fields are inputs.
         metric: what a prediction is worth.
-        concurrency: how many examples run at once, at most.
+        concurrency: how many examples run at once, at most. With a `dspex.BatchLM` all of them do, for they wait for
+            one another: as tasks, or on 512 threads when the program blocks.
         deadline: seconds that one example may take, retries included. It is cancelled then: its model calls
             end, and a thread that hangs elsewhere is abandoned and replaced.
         retries: further tries of an example after an infrastructure error that may pass.
@@ -134,13 +139,14 @@ class Evaluate:
         settings = current() if lm is None else current().replace(lm=lm)
         prepare(program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
+        places = self._places(program, settings, collector)
         cancelled = threading.Event()
         with self._observed(program, collector, settings, trial) as span:
             try:
                 if program.natively_async:
-                    run_blocking(self._tasks(collector, cancelled))
+                    run_blocking(self._tasks(collector, cancelled, places))
                 else:
-                    self._threads(collector, cancelled)
+                    self._threads(collector, cancelled, places)
             except KeyboardInterrupt:
                 collector.cancel("interrupted")
             finally:
@@ -167,13 +173,14 @@ class Evaluate:
         settings = current() if lm is None else current().replace(lm=lm)
         await in_thread(prepare, program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
+        places = self._places(program, settings, collector)
         cancelled = threading.Event()
         with self._observed(program, collector, settings, trial) as span:
             try:
                 if program.natively_async:
-                    await self._tasks(collector, cancelled)
+                    await self._tasks(collector, cancelled, places)
                 else:
-                    await in_thread(self._threads, collector, cancelled)
+                    await in_thread(self._threads, collector, cancelled, places)
             finally:
                 cancelled.set()
                 collector.report_rest()
@@ -209,20 +216,29 @@ class Evaluate:
             progress=progress_for(self.progress, len(self.devset) * self.rollouts),
         )
 
-    async def _tasks(self, collector: Collector, cancelled: threading.Event) -> None:
+    def _places(self, program: Program, settings: Settings, collector: Collector) -> int:
+        """How many examples run at once: more than ``concurrency`` where a model answers all at once, or not at all."""
+        wanted = at_once(program, settings)
+        if not program.natively_async:
+            wanted = min(wanted, _MOST_THREADS)
+        return int(min(max(self.concurrency, wanted), collector.planned))
+
+    async def _tasks(self, collector: Collector, cancelled: threading.Event, places: int) -> None:
         work = collector.work()
+        crew = Crew(places, collector.planned)
 
         async def worker(_: int) -> None:
             # A task for each worker rather than each example: starting one costs as much as all else here.
             for run in work:
                 try:
-                    result = await run.aperform()
+                    with crew.member():
+                        result = await run.aperform()
                 except Exception as error:
                     collector.fail(run, error)
                 else:
                     collector.finish(run, result)
 
-        workers = range(min(self.concurrency, collector.planned))
+        workers = range(places)
         with collector:
             async for _ in stream_async(
                 worker,
@@ -233,7 +249,13 @@ class Evaluate:
             ):
                 pass
 
-    def _threads(self, collector: Collector, cancelled: threading.Event) -> None:
+    def _threads(self, collector: Collector, cancelled: threading.Event, places: int) -> None:
+        crew = Crew(places, collector.planned)
+
+        def perform(run: ExampleRun) -> ExampleResult:
+            with crew.member():
+                return run.perform()
+
         def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
             if outcome.error is not None:
                 collector.fail(outcome.item, outcome.error)
@@ -242,9 +264,9 @@ class Evaluate:
 
         with collector:
             for _ in stream_threads(
-                ExampleRun.perform,
+                perform,
                 collector.work(),
-                concurrency=min(self.concurrency, collector.planned),
+                concurrency=places,
                 deadline=self._terms["deadline"],
                 cancel=ExampleRun.cancel,
                 on_result=keep,

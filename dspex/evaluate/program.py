@@ -11,9 +11,9 @@ from dspex.errors import DefinitionError
 from dspex.execution import Activation, Run, Settings, run_blocking
 from dspex.lm import BaseLM
 from dspex.modules import Module
-from dspex.modules.preparing import prepare as prepare_module
+from dspex.modules.preparing import models_of, prepare as prepare_module
 
-__all__ = ["FunctionProgram", "Program", "as_program", "prepare"]
+__all__ = ["FunctionProgram", "Program", "as_program", "at_once", "prepare"]
 
 
 class Program(Protocol):
@@ -70,6 +70,12 @@ def prepare(program: Program, settings: Settings) -> None:
     elif isinstance(settings.lm, BaseLM):
         with suppress(Exception):
             settings.lm.prepare()
+
+
+def at_once(program: Program, settings: Settings) -> float:
+    """How many calls the models of ``program`` would have at once; 0 when the usual number is right for them."""
+    models = models_of(program, settings) if isinstance(program, Module) else [settings.lm]
+    return max((lm.at_once for lm in models if isinstance(lm, BaseLM)), default=0)
 
 
 def as_program(program: Program | Callable[..., Any]) -> Program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dspex.execution.active import Activation, active_run
 from dspex.execution.budget import Amounts, Budget, Reservation
+from dspex.execution.crew import Crew
 from dspex.execution.deadline import Deadline
 from dspex.execution.executor import (
     in_thread,
@@ -25,6 +26,7 @@ __all__ = [
     "Activation",
     "Amounts",
     "Budget",
+    "Crew",
     "Deadline",
     "Outcome",
     "Outcomes",

@@ -21,8 +21,7 @@ from dspex.execution.active import active_run
 if TYPE_CHECKING:
     from dspex.execution.run import Run
 
-
-__all__ = ["await_in_background", "iterate_in_background"]
+__all__ = ["await_in_background", "iterate_in_background", "start_in_background"]
 
 R = TypeVar("R")
 
@@ -106,6 +105,22 @@ def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None
     finally:
         with suppress(RuntimeError):  # it is still running, if it took longer to cancel than it was waited for
             _awaited(stream.aclose())  # also when the run is cancelled
+
+
+def start_in_background(main: Coroutine[Any, Any, None]) -> None:
+    """Let ``main`` run on the background loop, in a context of its own; nobody waits for it."""
+    loop = _running()
+
+    def start() -> None:
+        task = loop.create_task(main)
+        _started.add(task)
+        task.add_done_callback(_started.discard)
+
+    loop.call_soon_threadsafe(start, context=contextvars.Context())
+
+
+_started: set[asyncio.Task[None]] = set()
+"""A loop keeps no task alive."""
 
 
 async def _next(stream: AsyncGenerator[R, None]) -> R:

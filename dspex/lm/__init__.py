@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dspex.lm.base import BaseLM
+from dspex.lm.batch import BatchLM
+from dspex.lm.batch_store import BatchJob
 from dspex.lm.cache import Cache
 from dspex.lm.lm import LM
 from dspex.lm.mock import MockLM
@@ -14,6 +16,8 @@ from dspex.lm.types import Completion, LMRequest, LMResponse, Message, MessageBl
 __all__ = [
     "LM",
     "BaseLM",
+    "BatchJob",
+    "BatchLM",
     "Cache",
     "Completion",
     "Delta",

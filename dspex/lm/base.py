@@ -97,6 +97,12 @@ class BaseLM(ABC):
     """Whether `_send` and `_stream` themselves end when the active run is cancelled. Those of others are called on a
     thread of its own where there is a run, which is left to them when it is cancelled."""
 
+    at_once: ClassVar[float] = 0
+    """How many calls it would have at once, where that serves it better than the usual number."""
+
+    settles_within: ClassVar[float] = 0.05
+    """Seconds between two looks whether a budget has room, at most: what is in flight ends no sooner."""
+
     ready: bool = True
     """Whether `prepare` has nothing to do."""
 

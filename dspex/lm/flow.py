@@ -234,7 +234,7 @@ def _hold(lm: BaseLM, budget: Budget, request: LMRequest, run: Run | None) -> Ge
     while (hold := budget.try_reserve(bound)) is None:
         # What is in flight holds more than it will take; when it settles there may be room.
         yield Pause(wait)
-        wait = min(wait * 2, 0.05)
+        wait = min(wait * 2, lm.settles_within)
         if run is not None:
             run.check()
     return hold

@@ -175,7 +175,7 @@ class LM(BaseLM):
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
         from dspex.lm.reading import read
 
-        raw = await self._called(request, timeout, stream=False)
+        raw = await self._called(request, timeout)
         return read(raw, model=self.model, price=self.price)
 
     async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
@@ -215,8 +215,12 @@ class LM(BaseLM):
         translated.billed = True  # the answer had begun
         raise translated
 
-    async def _called(self, request: LMRequest, timeout: float | None, *, stream: bool) -> Any:
+    async def _called(
+        self, request: LMRequest, timeout: float | None, *, stream: bool = False, client: Any = None
+    ) -> Any:
         litellm, arguments = self._prepared(request, timeout)
+        if client is not None:
+            arguments["client"] = client
         if stream:
             arguments["stream"] = True
             if self.model_type != "responses":

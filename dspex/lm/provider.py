@@ -31,6 +31,8 @@ from dspex.errors import (
 from dspex.lm.secrets import scrub
 
 __all__ = [
+    "batch_cost_of",
+    "batch_price_bound",
     "capabilities_of",
     "cost_of",
     "headers_of",
@@ -234,6 +236,39 @@ def cost_of(model: str, usage: Any) -> float | None:
     except Exception:  # not in its list
         return None
     return float(prompt + completion)
+
+
+_PER_TOKEN = ("input_cost_per_token", "output_cost_per_token")
+
+
+def batch_price_bound(model: str) -> tuple[float, float] | None:
+    """As `price_bound`, through the batch endpoint: what litellm knows of it, and half of the price at least."""
+    bound = price_bound(model)
+    if bound is None:
+        return None
+    info = _info(model)
+    known = [info.get(f"{side}_batches") for side in _PER_TOKEN]
+    return (max(bound[0] / 2, 1e6 * (known[0] or 0.0)), max(bound[1] / 2, 1e6 * (known[1] or 0.0)))
+
+
+def batch_cost_of(model: str, usage: Any) -> float | None:
+    """As `cost_of`, through the batch endpoint: by litellm's prices for it, or half of the price where it has none."""
+    full = cost_of(model, usage)
+    if full is None:
+        return None
+    info = _info(model)
+    if any(info.get(f"{side}_batches") is None for side in _PER_TOKEN):
+        return full / 2
+    litellm = load()
+    name, maker = litellm.get_llm_provider(model)[:2]
+    if hasattr(usage, "input_tokens") and not hasattr(usage, "prompt_tokens"):
+        usage = litellm.Usage(
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            prompt_tokens_details=getattr(getattr(usage, "input_tokens_details", None), "model_dump", dict)(),
+        )
+    parts = litellm.cost_calculator.batch_cost_calculator(usage=usage, model=name, custom_llm_provider=maker)
+    return float(sum(parts))
 
 
 def typed(

@@ -16,14 +16,21 @@ __all__ = ["Assembly", "read"]
 Price = tuple[float, float] | None
 
 
-def read(raw: Any, *, model: str, price: Price) -> LMResponse:
-    """litellm's response as ours; raises an `LMError` when there is no answer in it."""
+def read(raw: Any, *, model: str, price: Price, batched: bool = False) -> LMResponse:
+    """litellm's response as ours; raises an `LMError` when there is no answer in it.
+
+    ``batched`` answers cost what litellm knows of batch prices, or half.
+    """
     if getattr(raw, "object", None) == "response":
         completions = [_completion_of_output(raw)]
     else:
         completions = [_completion_of_choice(choice) for choice in getattr(raw, "choices", None) or ()]
-    cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
-    return _checked(completions, _account(getattr(raw, "usage", None), price, cost), model)
+    usage = getattr(raw, "usage", None)
+    if batched:
+        cost = provider.batch_cost_of(model, usage)
+    else:
+        cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
+    return _checked(completions, _account(usage, price, cost), model)
 
 
 class Assembly:

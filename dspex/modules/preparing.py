@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from dspex.execution import Settings
+from dspex.lm.base import BaseLM
 from dspex.modules.module import Module
 
-__all__ = ["prepare"]
+__all__ = ["models_of", "prepare"]
+
+
+def models_of(program: Module, settings: Settings) -> list[BaseLM]:
+    """The models that the predictors of ``program`` ask, one for each; what is wrong with one is left for its call."""
+    found: list[BaseLM] = []
+    for predictor in _predictors(program):
+        with suppress(Exception):
+            lm: Any = predictor._lm(settings)
+            if isinstance(lm, BaseLM):
+                found.append(lm)
+    return found
 
 
 def prepare(program: Module, settings: Settings) -> None:
@@ -15,8 +28,12 @@ def prepare(program: Module, settings: Settings) -> None:
 
     No model is called and no network is used. What is wrong with a predictor is left for its call to say.
     """
+    for predictor in _predictors(program):
+        with suppress(Exception):  # an adapter or a model of the user's own may raise anything
+            predictor.prepare(settings)
+
+
+def _predictors(program: Module) -> list[Any]:
     active = {variable.rpartition(".")[0] for variable in program.state().active()}
-    for path, predictor in program.named_predictors():
-        if path in active:  # not in a branch that is not chosen
-            with suppress(Exception):  # an adapter or a model of the user's own may raise anything
-                predictor.prepare(settings)
+    # Not those of a branch that is not chosen.
+    return [predictor for path, predictor in program.named_predictors() if path in active]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DspexError
+from dspex.execution.processes import this_process
 from dspex.samplers.branches import domain_of
 from dspex.study import telling
-from dspex.study.owners import this_process
 from dspex.study.pools import given_param
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, TrialState

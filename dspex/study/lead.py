@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import StudyError
+from dspex.execution.processes import this_process
 from dspex.storage import Storage
-from dspex.study.owners import is_alive, this_process
+from dspex.study.owners import is_alive
 
 if TYPE_CHECKING:
     from dspex.study.study import Study

@@ -8,66 +8,28 @@ when the process's heartbeat has stopped for `GRACE` seconds.
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
-import uuid
 import weakref
 
+from dspex.execution.processes import is_here, this_process
 from dspex.storage import Storage
 
-__all__ = ["GRACE", "Heartbeat", "is_alive", "this_process"]
+__all__ = ["GRACE", "Heartbeat", "is_alive"]
 
 GRACE = 120.0
 """Seconds without a heartbeat after which a process on another machine counts as dead."""
 
 _BEAT_EVERY = 15.0
 
-_here: tuple[int, str] | None = None
-
-
-def this_process() -> str:
-    """A name for this process that no other one has: ``host/pid/start/random``."""
-    global _here
-    pid = os.getpid()
-    if _here is None or _here[0] != pid:  # a forked child is another process
-        _here = (pid, f"{socket.gethostname()}/{pid}/{_started(pid)}/{uuid.uuid4().hex[:8]}")
-    return _here[1]
-
 
 def is_alive(owner: str, storage: Storage) -> bool:
     """Whether the process that calls itself ``owner`` is still there."""
-    if owner == this_process():
-        return True
-    host, _, rest = owner.partition("/")
-    pid, _, rest = rest.partition("/")
-    started, _, _ = rest.partition("/")
-    # Elsewhere than on POSIX, asking whether a process exists may end it.
-    if os.name == "posix" and host == socket.gethostname() and pid.isdigit():
-        return _exists(int(pid)) and _started(int(pid)) == started
+    here = is_here(owner)
+    if here is not None:
+        return here
     seen = storage.last_beat(owner)
     return seen is not None and time.time() - seen < GRACE
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it exists and is somebody else's
-    return True
-
-
-def _started(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; empty where the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            # The second field is the program's name in brackets, and it may hold spaces and brackets.
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
 
 
 class Heartbeat:

@@ -14,10 +14,11 @@ import pytest
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
+from dspex.execution.processes import this_process
 from dspex.samplers import RandomSampler, TPESampler
 from dspex.storage import InMemoryStorage
 from dspex.study import Study, Trial, create_study, load_study
-from dspex.study.owners import GRACE, Heartbeat, is_alive, this_process
+from dspex.study.owners import GRACE, Heartbeat, is_alive
 from dspex.trials import TrialState
 from dspex.variables import Float, Int, Prompt, Space
 

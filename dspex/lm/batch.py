@@ -1,0 +1,415 @@
+"""`BatchLM`: a provider's model through its batch endpoint, at half the price."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, cast
+
+from dspex.errors import (
+    DefinitionError,
+    DspexError,
+    LMError,
+    LMServerError,
+    LMTimeoutError,
+)
+from dspex.execution.active import active_run
+from dspex.execution.crew import crew_here, waiting
+from dspex.execution.run import Run
+from dspex.execution.settings import current
+from dspex.lm import provider
+from dspex.lm.base import BaseLM
+from dspex.lm.batch_job import Pacing
+from dspex.lm.batch_queue import BatchQueue, Ticket
+from dspex.lm.batch_shapes import SHAPES
+from dspex.lm.batch_store import BatchJob, BatchStore, Place
+from dspex.lm.cache import default_cache
+from dspex.lm.flow import seeded
+from dspex.lm.lm import LM
+from dspex.lm.types import LMRequest, LMResponse
+from dspex.lm.waits import Turn
+
+__all__ = ["BatchLM"]
+
+_log = logging.getLogger("dspex.lm.batch")
+
+
+class BatchLM(BaseLM):
+    """``lm`` through its provider's batch endpoint: half the price, answers within a day.
+
+    Programs run unchanged. Their requests wait for one another and go out as one job; a program of several steps
+    makes a job for each. ``Evaluate(devset, metric)(program, lm=BatchLM(lm))`` runs all examples at once for that, and
+    hands in a job as soon as all of them wait::
+
+        lm = dspex.BatchLM(dspex.LM("openai/gpt-4o-mini"))
+        result = dspex.Evaluate(devset, metric)(program, lm=lm)
+
+    A job belongs to who paid for it, not to the process that waits: it is written down, in a file beside the cache,
+    before it is submitted. After Ctrl-C, a deadline or ``kill -9``, the same line finds its requests in the jobs that
+    are under way or done, waits for those, and pays for nothing twice. Each request has the body of a live one and
+    each answer is read as a live one; answers are cached as ``lm``'s own, so that a later live run is free.
+
+    ``lm``
+        an `LM` of OpenAI's or Anthropic's, or its name. With ``api_base=`` it may be any server that has their batch
+        endpoints. Fallbacks of ``lm`` that have such an endpoint are asked through it too.
+    ``quiet``
+        seconds without a new request after which what waits goes out, when not all that runs is waiting or it is not
+        known what runs (outside of `Evaluate`).
+    ``settle``
+        seconds without a new request after which it goes out when all examples wait.
+    ``max_wait``
+        seconds that a request waits at most before it goes out, though others keep coming.
+    ``max_requests``, ``max_bytes``
+        of one job; more makes several. The provider's limits (OpenAI: 50,000 and 200 MB, Anthropic: 100,000 and 256
+        MB) when not given.
+    ``poll``
+        seconds between two questions how a job stands.
+    ``resume``
+        ids of jobs that were submitted elsewhere, on another machine for example: their results are waited for first,
+        and answer the requests that they hold.
+    ``folder``
+        where jobs are written down (``batches.db``): by default where the cache is. Neither keys nor prompts are in it,
+        and answers only until they are taken.
+    ``retries``
+        how often a request that failed in a job is asked again in another; by default as often as ``lm`` does.
+    ``deadline``
+        seconds for a whole call, its waiting for the job included; ``None`` for no limit. What was submitted by then
+        goes on, is paid for, and is found by the same call again.
+
+    Errors are those of live calls. A request that expired in its job is an `LMTimeoutError`, one that was canceled in
+    it an `LMError`; a job that failed as a whole is an `LMRequestError`, `LMBillingError` or `LMRateLimitError`, one
+    that the provider no longer knows an `LMError`. `LMError.billed` says what may be on the bill. Calls of one process
+    that ask the same, with the cache on, are asked once.
+
+    Raises `DefinitionError` for a model without a batch endpoint.
+
+    >>> BatchLM("openai/gpt-4o-mini", temperature=0.0)
+    BatchLM('openai/gpt-4o-mini', temperature=0.0)
+    >>> BatchLM("local/smollm2-135m")
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DefinitionError: BatchLM asks through the batch endpoint of openai or anthropic, ...
+    """
+
+    at_once = math.inf
+    settles_within = 2.0
+
+    def __init__(
+        self,
+        lm: LM | str,
+        *,
+        quiet: float = 10.0,
+        settle: float = 0.25,
+        max_wait: float = 600.0,
+        max_requests: int | None = None,
+        max_bytes: int | None = None,
+        poll: float = 30.0,
+        resume: Iterable[str] = (),
+        folder: str | os.PathLike[str] | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **params: Any,
+    ) -> None:
+        self.lm = lm = _with_batches(lm, params)
+        shape = SHAPES[lm.model.partition("/")[0]]
+        pacing = Pacing(
+            settle=_seconds("settle", settle),
+            quiet=_seconds("quiet", quiet),
+            max_wait=_seconds("max_wait", max_wait),
+            poll=_seconds("poll", poll),
+            max_requests=min(_whole("max_requests", max_requests) or shape.max_requests, shape.max_requests),
+            max_bytes=min(_whole("max_bytes", max_bytes) or shape.max_bytes, shape.max_bytes),
+        )
+        ids = [resume] if isinstance(resume, str) else list(resume)
+        options: dict[str, Any] = {
+            "quiet": quiet,
+            "settle": settle,
+            "max_wait": max_wait,
+            "poll": poll,
+            "folder": folder,
+        }
+        options |= {"max_requests": max_requests, "max_bytes": max_bytes, "retries": retries}
+        super().__init__(
+            lm.model,
+            retries=lm.retries if retries is None else retries,
+            timeout=None,
+            deadline=deadline,
+            params={**lm._params, **lm._secrets},
+            price=None if lm.price is None else (lm.price[0] / 2, lm.price[1] / 2),
+            fallbacks=[BatchLM(cast(LM, one), **options) if _has_batches(one) else one for one in lm.fallbacks],
+        )
+        self._cache_choice, self.cache_policy = lm._cache_choice, lm.cache_policy
+        self._queue = BatchQueue(shape, BatchStore(self._place(folder)), pacing, ids)
+
+    def _place(self, folder: str | os.PathLike[str] | None) -> Path:
+        if folder is None:
+            path = None if self.lm.cache is None else self.lm.cache.path
+            path = default_cache().path if path is None else path
+            assert path is not None
+            folder = path.parent
+        return Path(folder) / "batches.db"
+
+    # What it has of the model it asks.
+
+    def _fresh(self) -> None:
+        super()._fresh()
+        self._client: Any = None
+        self.ready = False
+
+    def prepare(self) -> None:
+        self.lm.prepare()
+        self.ready = True
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model can do; asking loads litellm."""
+        return self.lm.capabilities
+
+    def _identify(self) -> dict[str, Any]:
+        return self.lm._identify()  # its answers are the model's own
+
+    def _output_bound(self) -> int | None:
+        return self.lm._output_bound()
+
+    def _price_bound(self) -> tuple[float, float] | None:
+        return self.price if self.price is not None else provider.batch_price_bound(self.model)
+
+    def copy(self, **params: Any) -> BaseLM:
+        """As of every model; its requests go into the same jobs."""
+        twin = super().copy(**params)
+        assert isinstance(twin, BatchLM)
+        twin.lm = cast(LM, self.lm.copy(**params))
+        twin._fresh()
+        return twin
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every model: ``lm`` is the one that is asked."""
+        return {"type": "BatchLM", "lm": self.lm.to_json()}
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any], **given: Any) -> BaseLM:
+        lm = BaseLM.from_json(data["lm"], **given)
+        return cls(lm)  # type: ignore[arg-type]  # checked there
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        queue = state.pop("_queue")
+        state["_made_of"] = (queue.shape.name, queue.store.path, queue.pacing, queue._resume)
+        state.pop("_client", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        name, path, pacing, resume = state.pop("_made_of")
+        super().__setstate__(state)
+        self._queue = BatchQueue(SHAPES[name], BatchStore(path), pacing, resume)
+
+    # Jobs.
+
+    def jobs(self) -> list[BatchJob]:
+        """The jobs that are remembered in its folder, oldest first, of all models."""
+        return self._queue.store.jobs()
+
+    # Calls.
+
+    def generate(self, request: LMRequest, run: Run | None = None, path: str = "") -> LMResponse:
+        """As of every model; blocks until the job has ended."""
+        run = active_run() if run is None else run
+        request = request if run is None or run.seed is None else seeded(self, request, run.seed)
+        with self._asking(run):
+            key = self._shared_key(request, run)
+            if key is None:
+                return super().generate(request, run, path)
+            while (turn := self._queue.follow(key)) is not None:
+                with waiting(), self._in_time(run):
+                    Turn(turn, self._left(run)).block(run)
+            try:
+                return super().generate(request, run, path)
+            finally:
+                self._queue.led(key)
+
+    async def agenerate(self, request: LMRequest, run: Run | None = None, path: str = "") -> LMResponse:
+        """`generate`, awaiting; cancelling the task ends the waiting, and not a job that was submitted."""
+        run = active_run() if run is None else run
+        request = request if run is None or run.seed is None else seeded(self, request, run.seed)
+        with self._asking(run):
+            key = self._shared_key(request, run)
+            if key is None:
+                return await super().agenerate(request, run, path)
+            while (turn := self._queue.follow(key)) is not None:
+                with waiting(), self._in_time(run):
+                    await Turn(turn, self._left(run)).wait(run)
+            try:
+                return await super().agenerate(request, run, path)
+            finally:
+                self._queue.led(key)
+
+    def _shared_key(self, request: LMRequest, run: Run | None) -> str | None:
+        """What is asked once by all who ask it, since the answer would be in the cache for whoever comes later."""
+        settings = current() if run is None else run.settings
+        policy = request.cache or settings.cache or self.cache_policy
+        return self.key(request) if policy == "on" and self.cache is not None else None
+
+    def _left(self, run: Run | None) -> float | None:
+        left = None if run is None else run.remaining()
+        return left if self.deadline is None else self.deadline if left is None else min(left, self.deadline)
+
+    @contextmanager
+    def _in_time(self, run: Run | None) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise self._late(self._left(run)) from error
+
+    @contextmanager
+    def _asking(self, run: Run | None) -> Iterator[None]:
+        """A call: results that it got are taken once its answer is kept, and left for others when it is not."""
+        call = _Call(run)
+        token = _call.set(call)
+        answered = False
+        try:
+            yield
+            answered = True
+        finally:
+            _call.reset(token)
+            for place in call.places:
+                if answered:
+                    self._queue.store.take(place)
+                else:
+                    self._queue.store.release(place)
+
+    def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        from dspex.execution.background import await_in_background
+
+        try:
+            return await_in_background(self._asend(request, timeout), timeout)
+        except TimeoutError as error:
+            raise self._late(timeout) from error
+
+    async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        import asyncio
+
+        from dspex.lm.batch_wire import Sent, batched_client, client_of, posting
+        from dspex.lm.reading import read
+
+        if self._client is None:
+            self._client = client_of(self.lm)
+        call = _call.get()
+        run = active_run() if call is None else call.run
+        queue = self._queue
+        key = self.key(request)
+        tickets: list[Ticket] = []
+        failed: list[DspexError] = []
+
+        async def post(sent: Sent) -> Mapping[str, Any]:
+            ticket = Ticket(self.lm, key, sent, run, crew_here())
+            tickets.append(ticket)
+            try:
+                with waiting():
+                    queue.put(ticket)
+                    result = await asyncio.wrap_future(ticket.future)
+            except DspexError as error:
+                failed.append(error)
+                raise
+            except BaseException:
+                queue.withdraw(ticket)
+                raise
+            if "failed" in result:
+                failed.append(self._typed(result))
+                raise failed[0]
+            return result
+
+        tokens = posting.set(post), batched_client.set(self._client)
+        try:
+            raw = await self.lm._called(request, None, client=self._client)
+            if not tickets:
+                # litellm found a way around the client that it was given.
+                _log.warning("%s was asked live, at the full price, as its request has no batched form", self.model)
+            price = self.price if tickets else self.lm.price
+            response = read(raw, model=self.model, price=price, batched=bool(tickets))
+        except BaseException as error:
+            for ticket in tickets:
+                if ticket.answered and ticket.place is not None:
+                    # A failure is told once: whoever asks again asks the model. An answer that nobody heard stays.
+                    use = queue.store.take if isinstance(error, Exception) else queue.store.release
+                    use(ticket.place)
+            if failed and isinstance(error, Exception):
+                raise failed[0] from None
+            raise
+        finally:
+            posting.reset(tokens[0])
+            batched_client.reset(tokens[1])
+        places = [ticket.place for ticket in tickets if ticket.place is not None]
+        if call is not None:
+            call.places += places
+        else:
+            for place in places:
+                queue.store.take(place)
+        return response
+
+    def _typed(self, result: Mapping[str, Any]) -> LMError:
+        kind, message = result["failed"], result["message"]
+        said = f"a request to {self.model} {_FAILED[kind]} in its batch: {message}"
+        if kind == "expired":
+            return LMTimeoutError(said, model=self.model, billed=False)
+        if kind == "canceled":
+            return LMError(said, model=self.model, billed=False)
+        return LMServerError(said, model=self.model, billed=kind == "lost")
+
+
+_FAILED = {"expired": "expired", "canceled": "was canceled", "lost": "was lost", "errored": "failed"}
+
+
+class _Call:
+    """One call: the run it belongs to, and where its results came from."""
+
+    __slots__ = ("places", "run")
+
+    def __init__(self, run: Run | None) -> None:
+        self.run = run
+        self.places: list[Place] = []
+
+
+_call: ContextVar[_Call | None] = ContextVar("dspex_batch_call", default=None)
+
+
+def _with_batches(lm: Any, params: dict[str, Any]) -> LM:
+    if isinstance(lm, str) and lm.partition("/")[0] in SHAPES:
+        return LM(lm, **params)
+    if not _has_batches(lm):
+        name = lm.model if isinstance(lm, BaseLM) else lm
+        raise DefinitionError(
+            f"BatchLM asks through the batch endpoint of {' or '.join(SHAPES)}, which {name!r} "
+            f"({type(lm).__name__}) has not.\n"
+            '  right:  dspex.BatchLM(dspex.LM("openai/gpt-4o-mini"))\n'
+            '  right:  dspex.BatchLM("anthropic/claude-haiku-4-5")'
+        )
+    if params:
+        raise DefinitionError(f"BatchLM takes no {next(iter(params))}= beside a model; write it into dspex.LM(...)")
+    return cast(LM, lm)
+
+
+def _has_batches(lm: Any) -> bool:
+    # The embedded model calls itself an `LM`, which it is not by inheritance.
+    return LM in type(lm).__mro__ and lm.model.partition("/")[0] in SHAPES
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise DefinitionError(
+            f"{name} must be a number of seconds from 0 on, not {value!r} ({type(value).__name__}); write {name}=10"
+        )
+    return float(value)
+
+
+def _whole(name: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise DefinitionError(
+            f"{name} must be a whole number, 1 or more, or None for the provider's limit, not {value!r} "
+            f"({type(value).__name__}); write {name}=1000"
+        )
+    return value
