@@ -5,6 +5,7 @@ from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.brute_force import BruteForceSampler
 from dspex.samplers.cmaes import CmaEsSampler
+from dspex.samplers.gp import GPSampler
 from dspex.samplers.grid import GridSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
@@ -35,6 +36,7 @@ __all__ = [
     "BranchSampler",
     "BruteForceSampler",
     "CmaEsSampler",
+    "GPSampler",
     "GridSampler",
     "NSGAIIISampler",
     "NSGAIISampler",
