@@ -1,5 +1,6 @@
 """Samplers: what chooses the values of the next trial."""
 
+from dspex.samplers.auto import AutoSampler
 from dspex.samplers.base import Sampler
 from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import BranchSampler
@@ -29,6 +30,7 @@ from dspex.samplers.variation import (
 )
 
 __all__ = [
+    "AutoSampler",
     "BLXAlphaCrossover",
     "BaseCrossover",
     "BaseMutation",
