@@ -186,11 +186,10 @@ class Process:
             )
             self._whole = inverse_of_lower(self._root(self._seen))
 
-    def _root(self, columns: Columns) -> Array:
+    def _root(self, columns: Columns) -> NDArray[Any]:
         covariance, _ = matern(columns.between(columns, self.relevance))
         covariance[np.diag_indices(len(columns))] = 1 + self._noise
-        root: Array = np.linalg.cholesky(covariance)
-        return root
+        return np.linalg.cholesky(covariance)
 
     def posterior(self, where: Columns) -> tuple[Array, Array]:
         """Mean and standard deviation of the function, without noise, at some configurations."""

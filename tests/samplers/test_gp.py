@@ -20,7 +20,7 @@ from dspex.variables import Bool, Choice, Condition, Constraint, Entry, Float, I
 
 class TestGPSampler(SamplerSuite):
     def make(self, seed: int) -> Sampler:
-        return GPSampler(seed=seed, n_startup_trials=24)
+        return GPSampler(seed=seed, n_startup_trials=30)
 
 
 def _best(sampler: Sampler, objective: Any, count: int, space: Space | None = None) -> float:
