@@ -98,7 +98,9 @@ class GPSampler(Sampler):
 
     Noise is estimated from the values, and what is to be improved on is the best expected value, not the best measured
     one. A process sees 256 trials at most (the best ones and those that say most about the rest), so that an ask costs
-    no more with many trials than with a few hundred: with ten mixed variables some 40 ms of a core.
+    no more with many trials than with a few hundred: with ten mixed variables some 40 ms of a core. Its matrices are
+    small; where the cores have other work, ``OPENBLAS_NUM_THREADS=1`` in the environment makes an ask several times
+    cheaper, because the threads of numpy's BLAS wait for each other by spinning.
 
     Args:
         seed: Makes the draws repeatable.

@@ -83,7 +83,7 @@ def log_improvement(z: Array) -> tuple[Array, Array]:
 
     >>> value, slope = log_improvement(np.array([0.0, -40.0]))
     >>> value.round(3).tolist(), slope.round(3).tolist()
-    ([-0.919, -808.298], [1.253, 40.05])
+    ([-0.919, -808.299], [1.253, 40.05])
     """
     size = np.abs(z)
     scaled = _erfcx(size / math.sqrt(2))

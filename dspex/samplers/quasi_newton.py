@@ -46,12 +46,13 @@ def minimize(
     pairs: list[tuple[Array, Array, float]] = []
     for _ in range(steps):
         free = ~(((point <= low) & (gradient > 0)) | ((point >= high) & (gradient < 0)))
-        if not free.any() or not np.isfinite(value):
+        downhill = np.where(free, -gradient, 0.0)
+        if not downhill.any() or not np.isfinite(value):
             break
-        direction = _direction(np.where(free, gradient, 0.0), pairs, free)
+        direction = _direction(-downhill, pairs, free)
         if direction @ gradient >= 0:
             pairs.clear()
-            direction = -np.where(free, gradient, 0.0)
+            direction = downhill
         if not pairs:
             direction *= min(1.0, longest / float(np.abs(direction).max()))
         moved = _search(function, point, value, gradient, direction, low, high)
