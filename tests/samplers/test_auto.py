@@ -27,7 +27,7 @@ class TestAutoSampler(SamplerSuite):
     def make(self, seed: int) -> Sampler:
         sampler = AutoSampler(seed=seed)
         # With a long start, because the processes themselves go through the suite elsewhere.
-        sampler._gp = GPSampler(seed=sampler.seed, n_startup_trials=36)
+        sampler._gp = GPSampler(seed=sampler.seed, n_startup_trials=45)
         return sampler
 
 
