@@ -1,10 +1,12 @@
 """Samplers: what chooses the values of the next trial."""
 
+from dspex.samplers.auto import AutoSampler
 from dspex.samplers.base import Sampler
 from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.brute_force import BruteForceSampler
 from dspex.samplers.cmaes import CmaEsSampler
+from dspex.samplers.gp import GPSampler
 from dspex.samplers.grid import GridSampler
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.nsgaiii import NSGAIIISampler
@@ -28,6 +30,7 @@ from dspex.samplers.variation import (
 )
 
 __all__ = [
+    "AutoSampler",
     "BLXAlphaCrossover",
     "BaseCrossover",
     "BaseMutation",
@@ -35,6 +38,7 @@ __all__ = [
     "BranchSampler",
     "BruteForceSampler",
     "CmaEsSampler",
+    "GPSampler",
     "GridSampler",
     "NSGAIIISampler",
     "NSGAIISampler",

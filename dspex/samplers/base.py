@@ -56,6 +56,10 @@ class Sampler(ABC):
             StudyError: when the pool of an open-ended variable is empty.
         """
 
+    def describe(self, view: StudyView) -> str:
+        """The sampler in a line, for reports: its repr, and what it makes of the study where that is more."""
+        return repr(self)
+
     def exhausted(self, view: StudyView, *, fixed: Mapping[str, Any] | None = None) -> bool:
         """Whether nothing new is left to try with the values of ``fixed``: then `Study.optimize` ends.
 

@@ -18,7 +18,16 @@ from dspex.errors import StateError
 from dspex.samplers.kernels import CategoryKernels, Kernels, OrderKernels, SubsetKernels
 from dspex.variables import Domain, Float, Int, Order, Pool, Subset, canonical_json
 
-__all__ = ["Dimension", "ListedDimension", "NumberDimension", "dimension_of"]
+__all__ = [
+    "CategoryDimension",
+    "Dimension",
+    "ListedDimension",
+    "NumberDimension",
+    "OrderDimension",
+    "PoolDimension",
+    "SubsetDimension",
+    "dimension_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -86,12 +95,21 @@ class NumberDimension(Dimension):
         """The middles of the cells that ``shares`` fall into."""
         if self.cells == 0 or self.cells > _COUNTABLE:
             return shares
+        if self.cells == 1:
+            return np.full_like(shares, 0.5)
         if not self._log:
             return (np.minimum(np.floor(shares * self.cells), self.cells - 1) + 0.5) / self.cells
         span = self._high - self._low
         numbers = np.rint(np.exp(self._low + shares * span))
         middles: Array = np.log(np.clip(numbers, self._domain.low, self._domain.high))
         return (middles - self._low) / span
+
+    def middles(self) -> Array:
+        """The middles of all cells, of which there have to be few."""
+        if self._log and self.cells > 1:
+            numbers = np.arange(int(self._domain.low), int(self._domain.high) + 1)
+            return (np.log(numbers) - self._low) / (self._high - self._low)
+        return (np.arange(self.cells) + 0.5) / self.cells
 
 
 class ListedDimension(Dimension):
@@ -111,6 +129,11 @@ class CategoryDimension(ListedDimension):
         self._has_none = any(option is None for option in options)
         self._positions = {self._key(option): float(index) for index, option in enumerate(options)}
 
+    @property
+    def size(self) -> int:
+        """How many options there are."""
+        return len(self._options)
+
     def _key(self, value: Any) -> str:
         return canonical_json(self._domain.encode(value))
 
@@ -127,7 +150,7 @@ class CategoryDimension(ListedDimension):
         return self._options[int(columns[0])]
 
     def kernels(self, points: Array) -> Kernels:
-        return CategoryKernels(points[:, 0], len(self._options))
+        return CategoryKernels(points[:, 0], self.size)
 
 
 class PoolDimension(ListedDimension):
@@ -135,6 +158,11 @@ class PoolDimension(ListedDimension):
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    @property
+    def size(self) -> int:
+        """How many candidates there are now."""
+        return len(self._pool)
 
     def encode(self, value: Any) -> Sequence[float] | None:
         item = self._pool.get(value)
@@ -144,7 +172,7 @@ class PoolDimension(ListedDimension):
         return self._pool[int(columns[0])].id
 
     def kernels(self, points: Array) -> Kernels:
-        return CategoryKernels(points[:, 0], len(self._pool))
+        return CategoryKernels(points[:, 0], self.size)
 
 
 class SubsetDimension(ListedDimension):
@@ -155,7 +183,7 @@ class SubsetDimension(ListedDimension):
         self._options = domain.options
         self.width = len(self._options)
         self._positions = _positions(domain, self._options)
-        self._sizes = (domain.min_size, self.width if domain.max_size is None else domain.max_size)
+        self.sizes = (domain.min_size, self.width if domain.max_size is None else domain.max_size)
 
     def encode(self, value: Any) -> Sequence[float] | None:
         if value is None:
@@ -169,7 +197,7 @@ class SubsetDimension(ListedDimension):
         return tuple(option for option, taken in zip(self._options, columns, strict=True) if taken > 0)
 
     def kernels(self, points: Array) -> Kernels:
-        return SubsetKernels(points, *self._sizes)
+        return SubsetKernels(points, *self.sizes)
 
 
 class OrderDimension(ListedDimension):

@@ -106,6 +106,18 @@ class ParetoRanking(Ranking):
             no_worse &= row <= value
         return no_better, no_worse
 
+    def _dominated(self, front: NDArray[np.intp]) -> NDArray[np.int64]:
+        """How many of a front dominate each trial."""
+        # Of those that are nowhere better than one of the front, only its equals are nowhere worse.
+        no_better = np.ones((len(front), len(self._numbers)), dtype=bool)
+        equal = np.ones_like(no_better)
+        for row in self._losses:
+            ahead = row[front][:, None]
+            no_better &= row >= ahead
+            equal &= row == ahead
+        found: NDArray[np.int64] = np.count_nonzero(no_better & ~equal, axis=0)
+        return found
+
     def best(self, count: int) -> list[int]:
         assert count <= self._most, "more trials than were kept"
         chosen: list[int] = []
@@ -119,9 +131,7 @@ class ParetoRanking(Ranking):
                 front = front[lonely[: count - len(chosen)]]
             chosen += self._numbers[front].tolist()
             if len(chosen) < count:
-                for index in front:
-                    no_better, no_worse = self._compare(self._losses[:, index])
-                    dominators -= no_better & ~no_worse
+                dominators -= self._dominated(front)
                 dominators[front] = -1
         return chosen + [number for _, number in self._others[: count - len(chosen)]]
 

@@ -91,7 +91,7 @@ def _summary(study: Study) -> str:
     rows: list[tuple[str, object]] = [
         ("objectives", ", ".join(map(" ".join, zip(study.directions, objective_names(study), strict=True)))),
         ("trials", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
-        ("sampler", repr(study.sampler)),
+        ("sampler", study.sampler.describe(study.view)),
         ("pruner", repr(study.pruner)),
     ]
     if starts and ends:
