@@ -24,7 +24,7 @@ _FRACTIONS = (np.arange(8) + 0.5) / 8  # of the largest bet that cannot be lost 
 _ROUNDING = 1e-9  # a sum this close to zero, per example, counts as zero
 
 
-def wealth(values: Floats, *, rooms: Floats, weights: Floats | None = None, before: Floats | None = None) -> Floats:
+def wealth(values: Floats, *, rooms: Floats, weights: Floats | None = None) -> Floats:
     """The wealth after each draw of one who bets that all values sum to less than zero; it begins at 1.
 
     Each example is drawn from those that are left, with a chance proportional to its weight. Then, where the sum is not
@@ -36,9 +36,6 @@ def wealth(values: Floats, *, rooms: Floats, weights: Floats | None = None, befo
         rooms: the largest value that each example can have, shape (N,): those drawn in their order, then the others.
         weights: of the examples in the same order, shape (N,), positive; None draws uniformly. They may not depend on
             values that were not known when they were chosen.
-        before: the sum of the values drawn before each draw, shape (n,). To be given where the bettor changes the set
-            he bets on between two draws (another opponent, say): then each draw's value and sum are those of its set,
-            which may depend on all draws before and on no later one.
 
     Returns:
         shape (n,).
@@ -51,8 +48,7 @@ def wealth(values: Floats, *, rooms: Floats, weights: Floats | None = None, befo
     count, size = len(values), len(rooms)
     if weights is None:
         weights = np.ones(size)
-    if before is None:
-        before = np.concatenate([[0.0], np.cumsum(values)[:-1]]) if count else np.zeros(0)
+    before = np.cumsum(values) - values
     left = np.cumsum(weights[::-1])[::-1][:count]  # the weight of what is left before each draw
     # An example that is drawn with the chance c counts 1/c times, which on average is the sum of what is left.
     most = np.maximum.accumulate((rooms / weights)[::-1])[::-1][:count] * left + before

@@ -70,20 +70,6 @@ def test_looking_after_each_draw_keeps_the_rate(count: int, alpha: float) -> Non
         assert wrong > 0, "a bound that nothing ever reaches shows nothing"
 
 
-def test_the_bettor_may_change_what_he_bets_on() -> None:
-    # Two opponents, the other one from the third draw on, whatever was drawn: each draw's value and sum are its own.
-    rng = np.random.default_rng(1)
-    one, other = rng.permutation([1.0, -1.0, 0.0, 0.0, 0.0, 0.0]), rng.permutation([1.0, 1.0, -1.0, -1.0, 0.0, 0.0])
-    total = 0.0
-    orders = [list(order) for order in itertools.permutations(range(6))]
-    for order in orders:
-        sums = np.array([np.concatenate([[0.0], np.cumsum(values[order])[:-1]]) for values in (one, other)])
-        which = np.where(np.arange(6) < 2, 0, np.where(sums[0] < sums[1], 0, 1))
-        values = np.where(which == 0, one[order], other[order])
-        total += wealth(values, rooms=np.ones(6), before=np.where(which == 0, sums[0], sums[1]))[-2]
-    assert total / len(orders) == pytest.approx(1.0)
-
-
 def test_what_cannot_be_made_up_for_any_more_is_certain() -> None:
     assert math.isinf(wealth(np.full(11, -1.0), rooms=np.ones(20))[-1])
     assert not math.isinf(wealth(np.full(10, -1.0), rooms=np.ones(20))[-1])
