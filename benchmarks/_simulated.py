@@ -32,6 +32,9 @@ class Program:
     def state(self) -> VariableState:
         return self._space.state()
 
+    def bind(self, state: VariableState) -> Program:
+        return self  # what a configuration answers is the landscape's to know
+
 
 class PoolFiller(Proposer):
     """Gives a landscape's candidates away: all at once, or three more for each pool in each round."""
@@ -69,6 +72,13 @@ class Course:
         return max(((p, c) for p, c in self.points if p <= paid), default=(0.0, 0.0))[1]
 
 
+class Unlimited:
+    """A reserve that keeps nothing back: what may be paid is counted by the task."""
+
+    def allow(self, wanted: int, *_: object) -> int:
+        return wanted
+
+
 class SimulatedTask(Task):
     """Pays with evaluations, or with dollars where models differ in price, and notes what would be returned."""
 
@@ -83,19 +93,15 @@ class SimulatedTask(Task):
             metric=None,
             trainset=(),
             valset=[Example(number=index) for index in range(landscape.recipe.examples)],
-            heldout_size=0,
             study=study,
-            budget=None,
+            account=None,  # type: ignore[arg-type]  # no proposals are paid for
+            reserve=Unlimited(),  # type: ignore[arg-type]  # see there
             objectives={"score": "maximize"},
-            concurrency=8,
-            deadline=None,
-            retries=0,
-            failure_score=0.0,
-            seed=optimizer.seed,
+            terms={"budget": None, "concurrency": 8, "seed": optimizer.seed},
             watcher=Watcher(),
         )
 
-    def _run(self, state: VariableState, trial: object, examples: object) -> None:
+    def _run(self, program: object, state: VariableState, trial: object, examples: object) -> None:
         rows = []
         price = self.landscape.price(state)
         for example in examples:  # type: ignore[attr-defined]

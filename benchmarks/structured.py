@@ -29,7 +29,7 @@ from _landscapes import FAMILIES, Landscape
 from _measure import QUICK, table, verdict
 from _simulated import Course, PoolFiller, simulate
 
-from dspex.optimizers import JointSearch, Optimizer, StructuredSearch
+from dspex.optimizers import Halving, JointSearch, Optimizer, StructuredSearch
 from dspex.samplers import RandomSampler
 
 SHARES = (0.4, 0.6, 0.8)
@@ -38,11 +38,15 @@ ENDLESS = 10**6
 
 
 def _random(landscape: Landscape, seed: int) -> Optimizer:
-    return _joint(landscape, seed, sampler=RandomSampler(seed=seed), width=4, min_examples=landscape.recipe.examples)
+    return _joint(landscape, seed, sampler=RandomSampler(seed=seed), width=4, allocator=_all(landscape))
 
 
 def _tpe(landscape: Landscape, seed: int) -> Optimizer:
-    return _joint(landscape, seed, width=4, min_examples=landscape.recipe.examples)
+    return _joint(landscape, seed, width=4, allocator=_all(landscape))
+
+
+def _all(landscape: Landscape) -> Halving:
+    return Halving(min_examples=landscape.recipe.examples)
 
 
 def _joint(landscape: Landscape, seed: int, **options: object) -> Optimizer:

@@ -6,6 +6,7 @@ from dspex.pruners.median import MedianPruner
 from dspex.pruners.nop import NopPruner
 from dspex.pruners.patient import PatientPruner
 from dspex.pruners.percentile import PercentilePruner
+from dspex.pruners.racing import RacingPruner
 from dspex.pruners.successive_halving import SuccessiveHalvingPruner
 from dspex.pruners.threshold import ThresholdPruner
 from dspex.pruners.wilcoxon import WilcoxonPruner
@@ -17,6 +18,7 @@ __all__ = [
     "PatientPruner",
     "PercentilePruner",
     "Pruner",
+    "RacingPruner",
     "SuccessiveHalvingPruner",
     "ThresholdPruner",
     "WilcoxonPruner",

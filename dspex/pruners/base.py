@@ -10,10 +10,11 @@ __all__ = ["Pruner"]
 
 
 class Pruner(ABC):
-    """Says, after a trial has reported a value, whether going on with it is worth what it costs.
+    """Says, after a trial has reported or recorded something, whether going on with it is worth what it costs.
 
-    A pruner sees a `StudyView` and nothing else of the study. Its answer depends only on what has been
-    reported, not on how often it was asked. Every method may be called from several threads at once.
+    A pruner sees a `StudyView` and nothing else of the study. Its answer depends only on what has been reported and
+    recorded, not on how often it was asked. It is asked of trials that have only rows in the ledger, too. Every method
+    may be called from several threads at once.
     """
 
     @abstractmethod

@@ -193,13 +193,13 @@ class Trial(Suggestions):
     def should_prune(self) -> bool:
         """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`.
 
-        With several objectives it has to say so of each of them: what is hopeless in one may still be on the Pareto
-        front for another.
+        It is asked once something is known of the trial: a report, or a row of the ledger. With several objectives it
+        has to say so of each of them: what is hopeless in one may still be on the Pareto front for another.
         """
-        if not self._frozen.intermediate_values:
-            return False
         mirror, pruner = self.study._mirror, self.study.pruner
         mirror.sync()
+        if not self._frozen.intermediate_values and not mirror.ledger.rows(trial=self.number):
+            return False
         if len(mirror.objective_views) == 1:
             return pruner.prune(mirror.view, self._frozen)
         return all(

@@ -26,7 +26,8 @@ class StudyView:
 
     One object stands for one study as long as the process has it open, so whoever keeps something per study
     may key a `weakref.WeakKeyDictionary` by it. ``pools`` maps the paths of open-ended variables to their
-    candidates, which may have grown since one last looked.
+    candidates, which may have grown since one last looked. ``objective`` is which of the study's objectives the first
+    of ``directions`` is: 0, unless it is one of the `objective_views`.
     """
 
     directions: tuple[StudyDirection, ...]
@@ -34,6 +35,7 @@ class StudyView:
     ledger: Ledger
     pools: Mapping[str, Pool]
     _log: TrialLog
+    objective: int = 0
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -63,7 +65,12 @@ class _ObjectiveLog:
 def objective_views(view: StudyView) -> tuple[StudyView, ...]:
     """A view for each objective, on the same study as if it had that one alone. The caller keeps them."""
     return tuple(
-        attrs.evolve(view, directions=(direction,), log=_ObjectiveLog(view._log, index))  # type: ignore[arg-type]
+        attrs.evolve(
+            view,
+            directions=(direction,),
+            log=_ObjectiveLog(view._log, index),  # type: ignore[arg-type]
+            objective=index,
+        )
         for index, direction in enumerate(view.directions)
     )
 

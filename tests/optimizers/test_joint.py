@@ -15,7 +15,7 @@ import pytest
 import dspex
 from dspex import Budget, Example, JointSearch, MockLM, Predict
 from dspex.errors import BindingError, DataError, DefinitionError, LMAuthError, MetricError, StateError
-from dspex.optimizers import BootstrapFewShot
+from dspex.optimizers import BootstrapFewShot, Halving
 from dspex.proposers import LabeledDemos
 from dspex.trials import TrialState
 from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
@@ -176,9 +176,9 @@ def test_several_objectives_give_a_pareto_set() -> None:
 
 
 def test_rungs_grow_by_eta_up_to_the_valset() -> None:
-    assert search(eta=3).rungs(60) == (7, 20, 60)
-    assert search(eta=2, min_examples=10).rungs(60) == (15, 30, 60)
-    assert search().rungs(3) == (3,)
+    assert Halving(eta=3).rungs(60) == (7, 20, 60)
+    assert Halving(eta=2, min_examples=10).rungs(60) == (15, 30, 60)
+    assert Halving().rungs(3) == (3,)
 
 
 def test_losers_are_pruned_and_winners_complete() -> None:
@@ -255,7 +255,7 @@ def test_a_key_that_is_refused_stops_the_search_at_once() -> None:
 
 def test_wrong_options_are_named() -> None:
     with pytest.raises(DefinitionError, match="eta must be a whole number from 2 on, got 1"):
-        JointSearch(eta=1)
+        Halving(eta=1)
 
 
 def test_a_search_that_returns_nonsense_is_named() -> None:
@@ -353,7 +353,7 @@ def test_what_cannot_be_told_from_another_is_refused(kept: Any) -> None:
             lambda: BootstrapFewShot(max_demo=3),
             r"takes no max_demo=3 \(int\); did you mean max_demos=\?",
         ),
-        (lambda: search(zzz=None), r"JointSearch takes no zzz=None \(NoneType\); it takes trials, width, eta"),
+        (lambda: search(zzz=None), r"JointSearch takes no zzz=None \(NoneType\); it takes trials, width, allocator"),
         (lambda: BootstrapFewShot(max_demos=-1), r"max_demos must be a whole number from 1 on, got -1 \(int\)"),
         (lambda: BootstrapFewShot(candidates=0), r"candidates must be a whole number from 1 on, got 0 \(int\)"),
     ],
