@@ -97,6 +97,7 @@ class BatchLM(BaseLM):
     """
 
     at_once = math.inf
+    ends_with_run = True
     settles_within = 2.0
 
     def __init__(
