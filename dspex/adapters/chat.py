@@ -48,6 +48,7 @@ class ChatAdapter(Adapter):
             if count != len(outputs) + 1 or end < 0:
                 return None
         values: dict[str, Any] = {}
+        empty = False
         # From the last to the first, so that each section ends where the one read before it began.
         for output in reversed(outputs):
             start = text.rfind(output.header, 0, end)
@@ -55,14 +56,18 @@ class ChatAdapter(Adapter):
                 return None
             begin = start + len(output.header)
             content = text[begin:end].strip()
-            if not content or text[begin] in ":*":
+            if not content:
+                empty = True
+                if output.read is not None:
+                    return None
+            elif text[begin] in ":*":
                 return None
             if "[\\" in content:
                 content = unescaped(content)
             values[output.name] = content if output.read is None else output.value(content)
             end = start
-        if end and "```" in text[:end]:
-            return None
+        if end and ("```" in text[:end] or (empty and text[:end].strip())):
+            return None  # what a section lacks may stand before them all
         return {output.name: values[output.name] for output in outputs} if len(outputs) > 1 else values
 
     def write_value(self, layout: Layout, output: Output, value: Any) -> str:

@@ -52,7 +52,7 @@ class XMLAdapter(Adapter):
             if start < 0 or end < 0 or text[position:start].strip():
                 return None
             content = text[start + len(opening) : end].strip()
-            if not content or ("<" in content and any_tag.search(content)):
+            if (not content and output.read is not None) or ("<" in content and any_tag.search(content)):
                 return None
             position = end + len(closing)
             content = from_markup(content)

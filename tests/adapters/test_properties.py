@@ -144,6 +144,14 @@ def test_what_is_rendered_is_read_back(
 
 
 @each
+@pytest.mark.parametrize("thoughts", ["{**Out:**", "{OUT:", "**Out:** 4", '{"out": "4"}', "out: 4"])
+def test_an_empty_text_is_not_looked_for_elsewhere(adapter: Adapter, thoughts: str) -> None:
+    signature = Signature("text -> reasoning, out")
+    values = {"reasoning": thoughts, "out": ""}
+    assert adapter.parse(signature, adapter.render_answer(signature, values)) == values
+
+
+@each
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 def test_numbers_that_json_lacks(adapter: Adapter, number: float) -> None:
     signature = Signature("text -> out: float")
