@@ -29,6 +29,8 @@ help: ## Say what there is to make
 demo: $(VENV)/.local ## Search a small real program on the embedded model and print an honest report
 	$(BIN)/python examples/demo.py
 
+# The matrices of the tests are small: more threads for each only get into each other's way.
+test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.check ## Run all tests, and the examples in the docstrings and docs
 	$(BIN)/python -m pytest --doctest-modules tests dspex $(PYTEST_ARGS)
 
