@@ -72,7 +72,7 @@ class Job:
                 ended = await self._ended(desk, id)
             self.queue.finish(self, lambda: self._deliver(*ended))
         except _Left:
-            self.queue.finish(self, lambda: None)
+            self.queue.leave(self)
         except Exception as error:
             self._fail(error)
 

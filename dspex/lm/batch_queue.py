@@ -257,6 +257,15 @@ class BatchQueue:
             self.store.submitting.discard(job.name)
             act()
 
+    def leave(self, job: Job) -> None:
+        """Nobody waited for ``job`` a moment ago; who has come since looks for it anew."""
+        with self._lock:
+            late = list(job.tickets.values())
+            for ticket in late:
+                if ticket.place is not None:
+                    self.store.release(ticket.place)
+            self.finish(job, lambda: self.put_back(late))
+
     def is_waited_for(self) -> bool:
         """Whether anybody waits who is in no job."""
         with self._lock:

@@ -19,6 +19,7 @@ from dspex import BatchLM, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
 from dspex.execution import Run
 from dspex.lm.batch_store import BatchStore
+from dspex.lm.batch_wire import HTTPDesk
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
 from tests.lm.test_batch import CREW, DEVSET, FAST, LONG, ask_all, batched, exact, hurry, live, say, server
 
@@ -191,6 +192,39 @@ class TestCancelled:
         assert ask_all(lm, "a", "b")[0].text == "answer to a"
         assert server.billed == {"a": 1, "b": 1}
         assert len(server.jobs) == jobs
+
+    def test_who_asks_while_the_last_one_leaves_gets_an_answer(
+        self, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leaving, asked = threading.Event(), threading.Event()
+        close = HTTPDesk.__aexit__
+
+        async def close_slowly(desk: HTTPDesk, *error: Any) -> None:
+            leaving.set()
+            while not asked.is_set():
+                await asyncio.sleep(0.01)
+            await close(desk, *error)
+
+        monkeypatch.setattr(HTTPDesk, "__aexit__", close_slowly)
+        server.polls = LONG
+        lm = batched(server)
+
+        async def main() -> list[str]:
+            task = asyncio.create_task(lm.acall("a"))
+            while not any(job.status == "submitted" for job in lm.jobs()):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            while not leaving.is_set():
+                await asyncio.sleep(0.01)
+            server.polls = 1
+            task = asyncio.create_task(lm.acall("a"))
+            while not any(job.tickets for job in list(lm._queue._jobs.values())):
+                await asyncio.sleep(0.01)
+            asked.set()
+            return await task
+
+        assert asyncio.run(main()) == ["answer to a"]
+        assert server.billed == {"a": 1}
 
     def test_a_deadline_of_the_call(self, server: BatchServer) -> None:
         server.polls = LONG
