@@ -141,6 +141,11 @@ def test_what_failed_is_taken_to_be_as_good_as_the_bar() -> None:
     assert outs(table, table.states, alpha=0.2, optimism=math.inf) == {"2"}
 
 
+def test_what_failed_is_no_evidence_with_a_margin_either() -> None:
+    table = Table([[0.7] * 40, [math.nan] * 40, [math.nan, math.nan, 0.95, 0.95] * 10, [0.7] * 40], seed=0, best=0)
+    assert outs(table, table.states, alpha=0.2, margin=0.2, optimism=math.inf) == {"3"}
+
+
 def test_examples_on_which_little_is_expected_are_drawn_sooner() -> None:
     places: list[float] = []
     for seed in range(30):
