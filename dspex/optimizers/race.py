@@ -82,18 +82,19 @@ class Race:
     def doubt(self, runner: Runner) -> float:
         """The most that could be made of one unit by betting that a runner is not better than the bar by the margin.
 
-        If it is as good in one objective, the chance that this ever reaches 1 / alpha is at most alpha. Where it failed
-        it is taken to be as good as the bar.
+        If it is better by that in one objective, the chance that this ever reaches 1 / alpha is at most alpha. Where it
+        failed it is taken to be better than the bar by just the margin.
         """
         if self._bar is None:
             return 1.0
         count = runner.shares.shape[1]
         least = self.expected + self._margin
-        known = np.where(np.isnan(self._bar), self.expected, self._bar)[:, :count]
-        values = np.where(np.isnan(runner.shares), known, runner.shares) - least[:, :count]
+        enough = np.where(np.isnan(self._bar), self.expected, self._bar) + self._margin
+        values = np.where(np.isnan(runner.shares), enough[:, :count], runner.shares) - least[:, :count]
+        rooms = np.maximum(1.0, enough) - least  # enough may be more than there is
         return min(
-            float(wealth(value, rooms=1.0 - low, weights=self._weights).max(initial=1.0))
-            for value, low in zip(values, least, strict=True)
+            float(wealth(value, rooms=room, weights=self._weights).max(initial=1.0))
+            for value, room in zip(values, rooms, strict=True)
         )
 
     def hopes(self, optimism: float) -> list[Floats]:

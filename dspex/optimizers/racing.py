@@ -35,9 +35,11 @@ class Racing(Allocator):
 
     The statement: a configuration that is better than the bar by ``margin`` (or as good, where that is 0) is put out
     with a chance of at most ``alpha``, whatever the scores depend on, although it is looked at again and again. It is
-    made for each configuration, and so for the best of those that were asked for, if the search comes to its end. The
-    examples of a race are drawn after its configurations are known, with known chances, and weighted by their inverse.
-    Where a run fails, nothing is compared.
+    made for each configuration by itself, as it stands when it is first raced: not for all of them at once, and not for
+    one that is picked by how the races went, such as the best of those that were asked for, since what is asked for and
+    when the search ends depend on who was put out before. One that is asked for again in a later bracket is raced again
+    there. The examples of a race are drawn after its configurations are known, with known chances, and weighted by
+    their inverse. An example whose run fails speaks neither for nor against a configuration.
 
     Args:
         alpha: the chance of putting a configuration out wrongly, between 0 and 1.

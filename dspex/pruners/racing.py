@@ -55,8 +55,8 @@ class RacingPruner(Pruner):
 
     For objectives that are the mean of a bounded score over examples. The scores are the trial's rows in the ledger or,
     where it has none, its reports: the score of example i as step i. The rollouts of an example are averaged; run them
-    all before the next example. An example that failed (a failed row, a NaN) is not compared, and neither is one
-    that only one of the two was run on.
+    all before the next example. An example that failed (a failed row, a NaN, an infinite value) speaks neither for nor
+    against a trial, and one that only one of the two was run on is not compared.
 
     The opponent is the trial that was the best when this one began, and the examples are those that it was scored on.
     If every trial runs them in a random order of its own, the chance that a trial is ever ended that is at least as
@@ -124,9 +124,10 @@ class RacingPruner(Pruner):
         # Those drawn in their order, then the others.
         other = np.array([*(theirs[one] for one in mine), *(theirs[one] for one in theirs if one not in mine)])
         own = np.array(list(mine.values()))
-        own = np.where(np.isnan(own), other[: len(own)], own)  # one that failed was drawn, and says nothing
         least = other + self.margin
-        return bool(wealth(own - least[: len(own)], rooms=1.0 - least).max() >= 1 / self.alpha)
+        # One that failed was drawn, and says nothing: it counts as what is asked for, which may be more than there is.
+        values = np.where(np.isnan(own), 0.0, own - least[: len(own)])
+        return bool(wealth(values, rooms=np.maximum(1.0 - least, 0.0)).max() >= 1 / self.alpha)
 
     def _shares(self, view: StudyView, trial: FrozenTrial) -> Mapping[Hashable, float]:
         """The score of each example as a share of the range, 1 the best; NaN where it failed. As they were run."""

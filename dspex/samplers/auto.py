@@ -46,6 +46,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self._cursor = 0
+        self._rows = 0
         self._finished: set[int] = set()
         self.presence = Presence()
         self.constrained = False
@@ -60,7 +61,9 @@ class _Seen:
                 self._finished.add(trial.number)
                 self.presence.add(trial)
                 self.constrained |= bool(trial.constraints)
-        self.scored = self.scored or any("score" in row.scores for row in view.ledger)
+        rows = view.ledger[self._rows :]
+        self._rows += len(rows)
+        self.scored |= any("score" in row.scores for row in rows)
 
 
 class AutoSampler(Sampler):

@@ -214,7 +214,9 @@ class GPSampler(Sampler):
         first = layout.encode(drawn)
         if first is not None:
             rows[0, np.repeat(first[1], layout.widths)] = first[0][np.repeat(first[1], layout.widths)]
-        tried = observations.rows(places)
+        # What a trial did not have is drawn, for when a change of its row brings in another branch.
+        had = observations.had(places).repeat(layout.widths, axis=1)
+        tried = np.where(had, observations.rows(places), rows[np.arange(len(places)) % len(rows)])
         free = np.ones(len(layout.paths), dtype=bool)
         held = {**given, **self._untried(book, view, layout, given, rng)}
         encoded = layout.encode(held)

@@ -136,6 +136,10 @@ class Observations:
         """Their rows."""
         return np.array([self._rows[place] for place in places]).reshape(-1, self.layout.width)
 
+    def had(self, places: NDArray[np.intp]) -> Flags:
+        """Which variables they had."""
+        return np.array([self._had[place] for place in places]).reshape(-1, len(self.layout.paths))
+
     def is_new(self, row: Array, active: Flags, running: Mapping[int, FrozenTrial], asking: int) -> bool:
         """Whether no trial has or had this configuration."""
         key = self.layout.key(row, active)

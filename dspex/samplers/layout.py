@@ -181,7 +181,8 @@ class Tree:
         place = {path: variable for variable, path in enumerate(layout.paths)}
         for variable, path in enumerate(layout.paths):
             rule = rules[path]
-            if rule is None:
+            # What hangs on a variable that is not written here, and not there now, is not there either.
+            if rule is None or any(parent not in place for parent, _ in rule):
                 self._always[variable] = False
             elif rule:
                 self._rules[variable] = [

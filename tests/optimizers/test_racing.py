@@ -93,6 +93,24 @@ def test_one_that_is_as_good_as_the_bar_is_put_out_no_oftener_than_stated(optimi
         assert right > 0.9 * runs
 
 
+def test_that_hard_examples_come_sooner_is_no_evidence() -> None:
+    """One that is as good as the bar, and wins where little is drawn: by bets that know no chances it would be out."""
+    runs, alpha, wrong = 120, 0.5, 0
+    usual = [1.0] * 12 + [0.0] * 12
+    outcomes = [[1.0] * 8 + [0.0] * 4 + [1.0] * 4 + [0.0] * 8, usual, *[usual] * 4]
+    for seed in range(runs):
+        table = Table(outcomes, seed=seed, best=0)
+        for state in table.states[2:]:
+            table.evaluate(state)
+        race = Race(table, "1", [table.states[1]], lambda row, name: row.scores[name], margin=0.0)  # type: ignore[arg-type]
+        for _ in range(23):
+            race.run(race.runners[0], 1)
+            if race.doubt(race.runners[0]) >= 1 / alpha:
+                wrong += 1
+                break
+    assert 0 < wrong <= runs * alpha + 3 * math.sqrt(runs * alpha * (1 - alpha))
+
+
 def test_the_hopeless_are_hardly_paid_for() -> None:
     table = Table([[1.0] * 28 + [0.0] * 12, *[[0.0] * 40] * 6], seed=1, best=0)
     before = len(table.paid)
@@ -139,6 +157,11 @@ def test_a_configuration_that_always_fails_is_no_end_of_a_race() -> None:
 def test_what_failed_is_taken_to_be_as_good_as_the_bar() -> None:
     table = Table([[1.0] * 28 + [0.0] * 12, [math.nan] * 39 + [1.0], [0.0] * 39 + [1.0]], seed=0, best=0)
     assert outs(table, table.states, alpha=0.2, optimism=math.inf) == {"2"}
+
+
+def test_what_failed_is_no_evidence_with_a_margin_either() -> None:
+    table = Table([[0.7] * 40, [math.nan] * 40, [math.nan, math.nan, 0.95, 0.95] * 10, [0.7] * 40], seed=0, best=0)
+    assert outs(table, table.states, alpha=0.2, margin=0.2, optimism=math.inf) == {"3"}
 
 
 def test_examples_on_which_little_is_expected_are_drawn_sooner() -> None:

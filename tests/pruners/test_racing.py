@@ -100,9 +100,14 @@ def test_what_failed_is_not_zero() -> None:
     _, said = _rows(study, [None, None, *[0.2] * 38])
     assert said.index(True) >= without.index(True) + 2
 
-    study = _raced()
-    assert not any(_reports(study, [1.0] * 20))
-    assert not any(_reports(study, [math.nan] * 20))
+    for margin in (0.0, 0.2):
+        study = _raced(margin=margin)
+        assert not any(_reports(study, [1.0] * 20))
+        assert not any(_reports(study, [math.nan] * 20))
+
+    study = _raced(margin=0.2)
+    _reports(study, [0.7] * 30)
+    assert not any(_reports(study, [math.nan, math.nan, 0.95] * 10)), "it is better by the margin wherever it ran"
 
 
 def test_rollouts_of_an_example_are_averaged() -> None:

@@ -92,6 +92,8 @@ def test_scores_of_single_examples_are_learned_from() -> None:
     study = create_study(sampler=sampler, space=MIXED)
     trial = study.ask()
     assert type(sampler.choice(study.view, 1).sampler) is GPSampler
+    trial.record(Evaluation(example_id="e", status="ok", scores={"words": 1.0}, rollout=1))
+    assert type(sampler.choice(study.view, 1).sampler) is GPSampler
     trial.record(Evaluation(example_id="e", status="ok", scores={"score": 1.0}))
     chosen = sampler.choice(study.view, 1)
     assert type(chosen.sampler) is StructuredSampler

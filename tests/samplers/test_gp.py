@@ -181,6 +181,19 @@ def test_what_was_tried_is_not_tried_again_while_something_else_is_left() -> Non
         study.tell(study.ask(), 1.0)  # and it goes on when nothing is left
 
 
+def test_a_branch_that_is_changed_to_has_values_of_its_own() -> None:
+    """Rows of trials of one branch, changed to the other, are configurations that can be told from those tried."""
+
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("kind", ["fine", "coarse"]) == "fine":
+            return trial.suggest_float("fine.x", 0.0, 1.0)
+        return trial.suggest_int("coarse.k", 1, 5) + trial.suggest_float("coarse.x", 0.0, 1.0)
+
+    study = create_study(sampler=GPSampler(seed=1, n_startup_trials=4))
+    study.optimize(objective, n_trials=16)
+    assert len({repr(trial.params) for trial in study.trials}) == 16
+
+
 @pytest.mark.parametrize("directions", [["minimize", "maximize"], ["minimize", "minimize", "maximize"]])
 def test_several_objectives_approach_the_front_and_spread_along_it(directions: list[str]) -> None:
     space = Space.of(x=Float(0.0, 1.0), y=Float(0.0, 1.0), z=Float(0.0, 1.0))

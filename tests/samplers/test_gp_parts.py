@@ -368,6 +368,13 @@ def test_rules_of_a_space_follow_what_is_known() -> None:
     )
 
 
+def test_what_hangs_on_a_variable_that_is_not_written_is_not_there() -> None:
+    layout = Layout({"style": Prompt(), "x": Float(0.0, 1.0), "y": Float(0.0, 1.0)}, {})
+    assert layout.paths == ["x", "y"]
+    tree = layout.tree({"style": (), "x": (("style", ("short",)),), "y": ()})
+    assert tree.active(np.zeros((2, 2))).tolist() == [[False, True]] * 2
+
+
 # Observations
 
 
