@@ -15,23 +15,30 @@ __all__ = ["estimated"]
 
 ROUNDS = 2
 STEPS = 8
-FAITH = 1.5
+FAITH = 3.0
 """Shape of the inverse-gamma prior of each variable's variance around what it is for all."""
 
-TOTALS = (0.1, 0.25, 0.6, 1.5, 3.5)
-"""Variances of f over random configurations that are compared; before there are data they are as probable as a
-log-normal variable with the median 0.6 makes them (as Breslow & Clayton say, few counts make them look too small)."""
+TOTALS = (0.05, 0.3, 0.6, 1.2, 2.4, 4.8)
+"""Variances of f over random configurations that are compared."""
+
+USUAL, SPREAD = 1.2, 0.3
+"""Median and width of the prior of the total, whose logarithm is Cauchy's: narrow, because the likelihoods of working
+responses make the effects of few counts look too small (Breslow & Clayton say so), with tails for what is plain."""
 
 NOISES = (0.02, 0.1, 0.4, 1.0)
 """Noise in units of its expectation, where it is not known."""
 
 SHARES = (
-    (0.85, 0.05, 0.05, 0.05),  # single variables
+    (0.92, 0.04, 0.02, 0.02),  # single variables
     (0.45, 0.40, 0.05, 0.10),  # pairs too
     (0.15, 0.15, 0.60, 0.10),  # interactions of any order
     (0.15, 0.05, 0.10, 0.70),  # no two configurations have anything in common
 )
 """How the variance may be divided: single variables, pairs, all variables jointly, each configuration by itself."""
+
+DOUBTS = (0.0, 2.0, 2.0, 3.0)
+"""By how many nats each of `SHARES` is thought less probable than the first before there are data: what is more than
+effects of single variables has to be seen, because a model that allows for it learns these only half as fast."""
 
 
 def estimated(prior: Prior, rows: Rows, initial: Sizes) -> Sizes:
@@ -77,17 +84,18 @@ class _Parts:
         return rest
 
     def averaged(self, sizes: Sizes, *, learn_noise: bool) -> Sizes:
-        """The posterior mean over the grid, all of whose models are equally probable before."""
+        """The posterior mean over the grid."""
         usual = sizes.single / sizes.single.sum()
         single = (self.joined * usual[self.owner]) @ self.joined.T
         models = list(_grid(usual, sizes, NOISES if learn_noise else (sizes.noise,)))
         evidence = np.array(
             [
                 self._evidence(float(one.single.sum()) * single + self._rest(one))
-                - 0.5 * math.log(one.total / 0.6) ** 2
+                - math.log1p((math.log(one.total / USUAL) / SPREAD) ** 2)
                 for one in models
             ]
         )
+        evidence -= np.tile(DOUBTS, len(models) // len(SHARES))
         weights = np.exp(evidence - evidence.max())
         weights /= weights.sum()
 

@@ -37,7 +37,7 @@ from dspex.variables.values import same
 __all__ = ["StructuredSampler"]
 
 CYCLE = 6  # of so many trials one is the best of the mean, one of a draw, all others of draws near the best so far
-FEW, NEARBY = 2, 0.2  # variables that are changed near the best: so many, and each other one with this probability
+FEW, NEARBY = 2, 0.4  # variables that are changed near the best: so many, and each other one with this probability
 PULL = 0.4  # how far a draw is pulled to the mean
 STARTS = 8
 INCUMBENTS = 3  # of the starts
