@@ -12,7 +12,7 @@ from dspex.lm import provider
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.composing import compose, needs_marks
-from dspex.lm.options import saved_options
+from dspex.lm.options import checked_capabilities, saved_options
 from dspex.lm.secrets import public_url, secret_values, unsafe_params, url_secrets
 from dspex.lm.streams import Delta
 from dspex.lm.types import LMRequest, LMResponse
@@ -111,12 +111,14 @@ class LM(BaseLM):
                 f"api_base must be a URL, not {api_base!r} ({type(api_base).__name__}); "
                 'write for example api_base="http://localhost:8000/v1"'
             )
+        if api_key is not None and not isinstance(api_key, str):  # and what it is, is nobody's business
+            raise DefinitionError(f'api_key must be a str, and this one is of type {type(api_key).__name__}; write api_key="sk-..."')
         self.model_type = model_type
         self.prompt_caching = bool(prompt_caching)
         self._api_base = api_base
-        self._capabilities = None if capabilities is None else frozenset(capabilities)
+        self._capabilities = checked_capabilities(capabilities)
         self._checked = False
-        several = [fallbacks] if isinstance(fallbacks, (str, BaseLM)) else fallbacks
+        several = fallbacks if isinstance(fallbacks, Iterable) and not isinstance(fallbacks, str) else [fallbacks]
         super().__init__(
             model,
             cache=cache,
