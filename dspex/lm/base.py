@@ -40,7 +40,7 @@ from dspex.lm.options import (
 )
 from dspex.lm.secrets import public_params
 from dspex.lm.streams import Delta, StreamEvent, deltas_of
-from dspex.lm.transcript import Transcript
+from dspex.lm.transcript import Transcript, last
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
 
 __all__ = ["BaseLM"]
@@ -401,7 +401,7 @@ class BaseLM(ABC):
         [answer of mock/mock: 1 call, 7 tokens, $0]
         Paris
         """
-        return Transcript.of(list(self.recent)[-n:])
+        return Transcript.of(last(self.recent, n))
 
     def copy(self, **params: Any) -> BaseLM:
         """The same model with some parameters changed; ``None`` unsets one.
