@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -43,9 +44,12 @@ def add_to(commands: Any) -> None:
 def _age(text: str) -> float:
     unit = _UNITS.get(text[-1:])
     try:
-        return float(text[:-1]) * unit if unit is not None else float(text)
+        age = float(text[:-1]) * unit if unit is not None else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age; write for example 30d, 12h or 90m") from None
+        age = -1.0
+    if not 0 <= age < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; write for example 30d, 12h or 90m")
+    return age
 
 
 def _opened(run: Callable[[Cache, argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -78,7 +82,10 @@ def _clear(cache: Cache, options: argparse.Namespace) -> int:
 
 
 def _export(cache: Cache, options: argparse.Namespace) -> int:
-    output = open(options.output, "w", encoding="utf-8") if options.output else sys.stdout  # noqa: SIM115 - below
+    try:
+        output = open(options.output, "w", encoding="utf-8") if options.output else sys.stdout  # noqa: SIM115 - below
+    except OSError as error:
+        raise StorageError(f"{options.output} cannot be written: {error.strerror}; name another --output") from error
     try:
         for row in cache.rows():
             if options.model in (None, row["model"]):

@@ -38,9 +38,9 @@ from dspex.lm.options import (
     checked_timeout,
     saved_options,
 )
-from dspex.lm.secrets import is_secret
+from dspex.lm.secrets import public_params
 from dspex.lm.streams import Delta, StreamEvent, deltas_of
-from dspex.lm.transcript import Transcript
+from dspex.lm.transcript import Transcript, last
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical, token_bound
 
 __all__ = ["BaseLM"]
@@ -131,8 +131,7 @@ class BaseLM(ABC):
         self.timeout = checked_timeout(timeout)
         self.price = checked_price(price)
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        self._params = {name: value for name, value in given.items() if not is_secret(name)}
-        self._secrets = {name: value for name, value in given.items() if is_secret(name)}
+        self._part(given)
         self._cache_choice, self.cache_policy = checked_cache(cache)
         self.deadline = checked_deadline(deadline)
         self.fallbacks = checked_fallbacks(fallbacks)
@@ -144,6 +143,11 @@ class BaseLM(ABC):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         BaseLM._types[cls.__name__] = cls
+
+    def _part(self, given: Mapping[str, Any]) -> None:
+        # What has secrets in it is in both: as it may be shown, and as it is sent.
+        self._params = public_params(given)
+        self._secrets = {name: value for name, value in given.items() if value is not self._params.get(name)}
 
     def _fresh(self) -> None:
         # What does not travel to another process.
@@ -375,9 +379,7 @@ class BaseLM(ABC):
         return [
             {
                 "messages": request.messages,
-                "kwargs": {
-                    name: value for name, value in self.effective_params(request).items() if not is_secret(name)
-                },
+                "kwargs": public_params(self.effective_params(request)),
                 "response": response,
                 "outputs": [completion.text for completion in response.completions],
                 "usage": response.usage,
@@ -399,7 +401,7 @@ class BaseLM(ABC):
         [answer of mock/mock: 1 call, 7 tokens, $0]
         Paris
         """
-        return Transcript.of(list(self.recent)[-n:])
+        return Transcript.of(last(self.recent, n))
 
     def copy(self, **params: Any) -> BaseLM:
         """The same model with some parameters changed; ``None`` unsets one.
@@ -412,8 +414,7 @@ class BaseLM(ABC):
         twin.__dict__.update(self.__dict__)
         merged = {**self._params, **self._secrets, **params}
         given = {name: value for name, value in merged.items() if value is not None}
-        twin._params = {name: value for name, value in given.items() if not is_secret(name)}
-        twin._secrets = {name: value for name, value in given.items() if is_secret(name)}
+        twin._part(given)
         twin._fresh()
         return twin
 

@@ -126,7 +126,15 @@ class BatchLM(BaseLM):
             max_requests=min(_whole("max_requests", max_requests) or shape.max_requests, shape.max_requests),
             max_bytes=min(_whole("max_bytes", max_bytes) or shape.max_bytes, shape.max_bytes),
         )
-        ids = [resume] if isinstance(resume, str) else list(resume)
+        ids = [resume] if isinstance(resume, str) else list(resume) if isinstance(resume, Iterable) else [resume]
+        if not all(isinstance(id, str) for id in ids):
+            raise DefinitionError(
+                f'resume must be ids of jobs, not {resume!r} ({type(resume).__name__}); write resume=["batch_abc123"]'
+            )
+        if folder is not None and not isinstance(folder, (str, os.PathLike)):
+            raise DefinitionError(
+                f'folder must be a path or None, not {folder!r} ({type(folder).__name__}); write folder="batches"'
+            )
         options: dict[str, Any] = {
             "quiet": quiet,
             "settle": settle,

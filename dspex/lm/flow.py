@@ -178,6 +178,7 @@ def _observed(
 ) -> Flow:
     """The `flow`, and its span; ``usage`` and ``cost`` are of this model alone, not of a fallback's calls."""
     params = {name: value for name, value in lm.effective_params(request).items() if name in SAMPLING}
+    usage = Usage()
     attributes: dict[str, Any] = {
         "model": lm.model,
         "interface": getattr(lm, "model_type", "chat"),
@@ -185,7 +186,7 @@ def _observed(
         "rollout": request.rollout_id,
         "retries": 0,
         "cached": False,
-        "usage": Usage(),
+        "usage": usage,
     }
     root = None if run is None else run.span
     # Detached, because a stream is left and entered again, in whatever context.
@@ -205,7 +206,7 @@ def _observed(
             attributes.update(cached=response.cached, latency=response.latency, answered_by=response.model)
             return response
         finally:
-            attributes["cost"] = attributes["usage"].cost
+            attributes["cost"] = usage.cost
 
 
 def seeded(lm: BaseLM, request: LMRequest, seed: int) -> LMRequest:
@@ -265,7 +266,9 @@ def _account(
     lm: BaseLM, usage: Usage, run: Run | None, ledgers: tuple[UsageLedger, ...], path: str, span: Span | None
 ) -> None:
     if span is not None:
-        span.attributes["usage"].add(usage)
+        spent = span.attributes.get("usage")
+        if isinstance(spent, Usage):  # somebody's callback may have taken it away
+            spent.add(usage)
     if run is not None:
         run.account(usage)
     for ledger in ledgers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dspex.lm.secrets import is_secret
+from dspex.lm.secrets import public_params
 from dspex.lm.types import LMRequest, canonical, digest, framed
 
 __all__ = ["Keys"]
@@ -42,7 +42,7 @@ class Keys:
 
     def explain(self, request: LMRequest) -> dict[str, Any]:
         """What the key is made of, as plain data; ``hashed`` is the text that the key is the SHA-256 of."""
-        shown = {name: value for name, value in {**self._params, **request.params}.items() if not is_secret(name)}
+        shown = public_params({**self._params, **request.params})
         return {
             "key": self.key(request),
             "model": dict(self._model),
@@ -80,7 +80,7 @@ class Keys:
 
     def _merged(self, params: Mapping[str, Any]) -> str:
         merged = {**self._params, **params}
-        shown = {name: value for name, value in merged.items() if value is not None and not is_secret(name)}
+        shown = public_params({name: value for name, value in merged.items() if value is not None})
         return canonical({**self._model, "params": shown})
 
     def _schema(self, schema: dict[str, Any]) -> str:

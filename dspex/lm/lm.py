@@ -12,8 +12,8 @@ from dspex.lm import provider
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.composing import compose, needs_marks
-from dspex.lm.options import saved_options
-from dspex.lm.secrets import public_url, unsafe_params, url_secrets, values_of
+from dspex.lm.options import checked_capabilities, saved_options
+from dspex.lm.secrets import public_url, secret_values, unsafe_params, url_secrets
 from dspex.lm.streams import Delta
 from dspex.lm.types import LMRequest, LMResponse
 
@@ -111,12 +111,14 @@ class LM(BaseLM):
                 f"api_base must be a URL, not {api_base!r} ({type(api_base).__name__}); "
                 'write for example api_base="http://localhost:8000/v1"'
             )
+        if api_key is not None and not isinstance(api_key, str):  # and what it is, is nobody's business
+            raise DefinitionError(f'api_key must be a str, and this one is of type {type(api_key).__name__}; write api_key="sk-..."')
         self.model_type = model_type
         self.prompt_caching = bool(prompt_caching)
         self._api_base = api_base
-        self._capabilities = None if capabilities is None else frozenset(capabilities)
+        self._capabilities = checked_capabilities(capabilities)
         self._checked = False
-        several = [fallbacks] if isinstance(fallbacks, (str, BaseLM)) else fallbacks
+        several = fallbacks if isinstance(fallbacks, Iterable) and not isinstance(fallbacks, str) else [fallbacks]
         super().__init__(
             model,
             cache=cache,
@@ -189,12 +191,14 @@ class LM(BaseLM):
             return
         assembly = Assembly(self.model, self.price)
         raw = await self._called(request, timeout, stream=True)
-        async with aclosing(self._deltas(raw, assembly, timeout)) as deltas:
+        async with aclosing(self._deltas(raw, assembly, request, timeout)) as deltas:
             async for delta in deltas:
                 yield delta
         yield assembly.response(raw)
 
-    async def _deltas(self, raw: Any, assembly: Assembly, timeout: float | None) -> AsyncGenerator[Delta, None]:
+    async def _deltas(
+        self, raw: Any, assembly: Assembly, request: LMRequest, timeout: float | None
+    ) -> AsyncGenerator[Delta, None]:
         chunks = aiter(raw)
         failed: Exception
         try:
@@ -211,7 +215,7 @@ class LM(BaseLM):
         finally:
             if (close := getattr(raw, "aclose", None)) is not None:
                 await close()
-        translated = self._translated(failed, timeout)
+        translated = self._translated(failed, timeout, request)
         translated.billed = True  # the answer had begun
         raise translated
 
@@ -241,15 +245,17 @@ class LM(BaseLM):
             return raw
         if self.gate is not None:
             self.gate.pace.listen(provider.headers_of(failed))
-        raise self._translated(failed, timeout)
+        raise self._translated(failed, timeout, request)
 
     def _prepared(self, request: LMRequest, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         litellm = provider.load()
         import httpx
 
         arguments: dict[str, Any] = {
-            **self._secrets,
+            **{name: value for name, value in self._secrets.items() if name not in self._params},
             **self.effective_params(request),
+            # As it is sent, and not as it may be shown.
+            **{name: self._secrets[name] for name in self._secrets.keys() & self._params if name not in request.params},
             "model": self.model,
             "num_retries": 0,  # retries are ours: counted, within the budget and the deadline
             "max_retries": 0,
@@ -297,9 +303,9 @@ class LM(BaseLM):
         # A server of one's own usually wants no key, but the client insists on sending one.
         arguments["api_key"] = "none"
 
-    def _translated(self, error: Exception, timeout: float | None) -> LMError:
+    def _translated(self, error: Exception, timeout: float | None, request: LMRequest | None = None) -> LMError:
         """``error`` as one of ours; it is the cause, unless there is a secret in it."""
-        secrets = [value for secret in self._secrets.values() for value in values_of(secret)]
+        secrets = [*secret_values(self._secrets), *secret_values({} if request is None else request.params)]
         secrets += [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))]
         if self._api_base is not None and self._api_base != self.api_base:
             secrets += [self._api_base, *url_secrets(self._api_base)]

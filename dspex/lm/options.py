@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checked_cache",
+    "checked_capabilities",
     "checked_count",
     "checked_deadline",
     "checked_fallbacks",
@@ -86,6 +87,19 @@ def checked_fallbacks(value: Any) -> tuple[BaseLM, ...]:
                 'write for example fallbacks=[dspex.LM("openai/gpt-4o-mini")]'
             )
     return tuple(several)
+
+
+def checked_capabilities(value: Any) -> frozenset[str] | None:
+    """Names, or ``None`` for what litellm knows."""
+    if value is None:
+        return None
+    names: list[Any] = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(
+            f"capabilities must be names, not {value!r} ({type(value).__name__}); "
+            'write for example capabilities=["json_schema", "tools"]'
+        )
+    return frozenset(names)
 
 
 def checked_cache(value: Any) -> tuple[bool | Cache, str]:

@@ -290,7 +290,8 @@ def typed(
     retry_after = _retry_after(headers_of(error))
     if isinstance(error, litellm.ContextWindowExceededError) or "context_length_exceeded" in everything:
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
-    if isinstance(error, litellm.ContentPolicyViolationError) or "content_policy_violation" in everything:
+    filtered = "content_policy_violation" in everything or (status == 400 and "'content_filter'" in everything)
+    if filtered or isinstance(error, litellm.ContentPolicyViolationError):
         return LMContentFilterError(f"the content filter of {model} stopped the call: {detail}", model=model)
     # litellm calls it a failure to connect, too, when a connection is reset that had carried the request.
     unsent = any(name in _NEVER_SENT for name in names) and "ClientOSError" not in names
@@ -309,7 +310,11 @@ def typed(
             model=model,
             billed=not unsent,
         )
-    if any(name in _ILLEGIBLE for name in names):
+    if "UnicodeEncodeError" in names:
+        return LMRequestError(f"the request to {model} cannot be sent: {scrub(_root(error), secrets)}", model=model)
+    # litellm's own words and status for an answer that came, with a status of success, and could not be read.
+    illegible = status == 200 or any(said in everything for said in _NO_ANSWER)
+    if illegible or any(name in _ILLEGIBLE for name in names):
         return LMServerError(f"{where} sent what is no answer of {model}: {detail}", model=model, billed=True)
     if status == 402 or any(code in everything for code in _BILLING):
         return LMBillingError(f"the account that pays for {model} has nothing left: {detail}", model=model)
@@ -355,6 +360,11 @@ _NEVER_SENT = {
     "gaierror",
 }
 _ILLEGIBLE = {"APIResponseValidationError", "JSONDecodeError"}
+_NO_ANSWER = (
+    "Empty or invalid response from LLM endpoint",
+    "Invalid response object",
+    "LiteLLM: provider returned",
+)
 _BILLING = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credit balance is too low")
 _LOST = {
     "APIConnectionError",

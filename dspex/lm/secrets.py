@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "SAMPLING", "is_secret", "public_url", "scrub", "unsafe_params", "url_secrets", "values_of"]
+__all__ = [
+    "HIDDEN",
+    "SAMPLING",
+    "is_secret",
+    "public_params",
+    "public_url",
+    "scrub",
+    "secret_values",
+    "unsafe_params",
+    "url_secrets",
+]
 
 HIDDEN = "***"
 
@@ -26,7 +36,61 @@ def is_secret(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
-def values_of(secret: Any) -> Iterable[str]:
+# What goes into the request as it is, with whatever credentials a service behind the provider wants.
+_CARRIERS = ("extra_body", "extra_query")
+
+
+def public_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """``params`` without those that are secret, and without the secrets in what is sent along as it is.
+
+    >>> public_params({"api_key": "sk-1", "extra_body": {"top_k": 5, "search": [{"key": "sk-2"}]}})
+    {'extra_body': {'top_k': 5, 'search': [{'key': '***'}]}}
+    """
+    return {
+        name: _hidden(value) if name in _CARRIERS else value for name, value in params.items() if not is_secret(name)
+    }
+
+
+def _hidden(value: Any) -> Any:
+    """``value`` with ``***`` for each text under a secret's name; the object itself when there is none."""
+    if isinstance(value, Mapping):
+        shown = {
+            name: HIDDEN if isinstance(one, str) and isinstance(name, str) and is_secret(name) else _hidden(one)
+            for name, one in value.items()
+        }
+        return value if all(shown[name] is one for name, one in value.items()) else shown
+    if isinstance(value, (list, tuple)):
+        parts = [_hidden(one) for one in value]
+        return value if all(one is part for one, part in zip(value, parts, strict=True)) else parts
+    return value
+
+
+def secret_values(params: Mapping[str, Any]) -> Iterable[str]:
+    """The strings that `public_params` leaves out.
+
+    >>> list(secret_values({"api_key": "sk-1", "top_k": 5, "extra_body": {"user": "me", "search": [{"key": "sk-2"}]}}))
+    ['sk-1', 'sk-2']
+    """
+    for name, value in params.items():
+        if is_secret(name):
+            yield from _texts(value)
+        elif name in _CARRIERS:
+            yield from _hidden_texts(value)
+
+
+def _hidden_texts(value: Any) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            if isinstance(one, str) and isinstance(name, str) and is_secret(name):
+                yield from _texts(one)
+            else:
+                yield from _hidden_texts(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _hidden_texts(one)
+
+
+def _texts(secret: Any) -> Iterable[str]:
     """The strings in a secret, which may be a mapping of headers."""
     if isinstance(secret, str):
         yield secret
@@ -34,7 +98,7 @@ def values_of(secret: Any) -> Iterable[str]:
             yield from secret.split()
     elif isinstance(secret, Mapping):
         for value in secret.values():
-            yield from values_of(value)
+            yield from _texts(value)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

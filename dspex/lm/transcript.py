@@ -6,9 +6,10 @@ import re
 from collections import deque
 from collections.abc import Iterable
 
+from dspex.errors import DefinitionError
 from dspex.lm.types import LMRequest, LMResponse, Message, canonical
 
-__all__ = ["RECENT", "Transcript", "inspect_history"]
+__all__ = ["RECENT", "Transcript", "inspect_history", "last"]
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # an image, sound or file, which no person reads
 RECENT: deque[tuple[LMRequest, LMResponse]] = deque(maxlen=64)
@@ -51,7 +52,16 @@ def inspect_history(n: int = 1) -> Transcript:
     [answer of mock/mock: 1 call, 7 tokens, $0]
     Paris
     """
-    return Transcript.of(list(RECENT)[-n:])
+    return Transcript.of(last(RECENT, n))
+
+
+def last(calls: Iterable[tuple[LMRequest, LMResponse]], n: int) -> list[tuple[LMRequest, LMResponse]]:
+    """The last ``n`` of ``calls``."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise DefinitionError(
+            f"n must be how many calls to show, 0 or more, not {n!r} ({type(n).__name__}); write inspect_history(3)"
+        )
+    return list(calls)[-n:] if n else []
 
 
 def _content(message: Message) -> str:

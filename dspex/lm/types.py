@@ -15,7 +15,7 @@ from typing import Any, overload
 from dspex.data.usage import Usage
 from dspex.errors import DefinitionError
 from dspex.execution.settings import checked_policy
-from dspex.lm.secrets import HIDDEN, is_secret
+from dspex.lm.secrets import HIDDEN, public_params
 from dspex.variables.messages import counted
 
 __all__ = ["Completion", "LMRequest", "LMResponse", "Message", "MessageBlock", "canonical"]
@@ -261,7 +261,8 @@ class LMRequest:
 
     def __repr__(self) -> str:
         notes = [counted(len(self.head) + len(self.tail), "message")]
-        notes += [f"{name}={HIDDEN if is_secret(name) else repr(value)}" for name, value in self.params.items()]
+        shown = public_params(self.params)
+        notes += [f"{name}={repr(shown[name]) if name in shown else HIDDEN}" for name in self.params]
         notes += [name for name in ("schema", "grammar") if getattr(self, name) is not None]
         if self.rollout_id:
             notes.append(f"rollout_id={self.rollout_id}")

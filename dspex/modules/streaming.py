@@ -44,6 +44,11 @@ class Streaming:
                 f"status of stream is True or False, not {shown(status)}.\n"
                 '  right:  program.stream({"status": ...})  # when `status` is an input of the program'
             )
+        if run is not None and not isinstance(run, Run):
+            raise DefinitionError(
+                f"run of stream is a dspex.execution.Run, not {shown(run)}.\n"
+                '  right:  program.stream({"run": ...})  # when `run` is an input of the program'
+            )
         self._audience = Audience(program, listen, fields)
         self._status = status
         self._run = run

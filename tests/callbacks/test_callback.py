@@ -119,6 +119,15 @@ def test_what_a_callback_raises_is_logged_once_and_changes_nothing(caplog: pytes
     assert current_span() is None
 
 
+def test_one_that_empties_a_span_breaks_nothing() -> None:
+    class Tidy(Callback):
+        def on_start(self, span: Span) -> None:
+            span.inputs = None
+            span.attributes.clear()
+
+    assert ask(Tidy()) == "Paris"
+
+
 def test_another_instance_has_its_own_word(caplog: pytest.LogCaptureFixture) -> None:
     ask(Broken(), Broken())
     assert len(caplog.records) == 4

@@ -55,9 +55,15 @@ def test_no_cache_and_no_age(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "stats", "--path", "nowhere.db"]) == 1
     assert "there is no cache at" in capsys.readouterr().err
     assert not Path("nowhere.db").exists()
-    with pytest.raises(SystemExit):
-        main(["cache", "clear", "--older-than", "soon"])
-    assert "'soon' is no age; write for example 30d" in capsys.readouterr().err
+    for text in ("soon", "-5d", "nan", "inf"):
+        with pytest.raises(SystemExit):
+            main(["cache", "clear", f"--older-than={text}"])
+        assert f"{text!r} is no age; write for example 30d" in capsys.readouterr().err
+
+
+def test_an_export_that_cannot_be_written(cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["cache", "export", "--output", str(tmp_path / "nowhere" / "out.jsonl")]) == 1
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
 
 
 def test_the_command_is_declared_and_its_help_loads_nothing_heavy() -> None:

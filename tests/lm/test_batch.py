@@ -534,7 +534,17 @@ class TestTheModelItself:
             BatchLM(wrong)
 
     @pytest.mark.parametrize(
-        "wrong", [{"poll": -1}, {"quiet": "soon"}, {"max_requests": 0}, {"max_bytes": 1.5}, {"temperature": 1.0}]
+        "wrong",
+        [
+            {"poll": -1},
+            {"quiet": "soon"},
+            {"max_requests": 0},
+            {"max_bytes": 1.5},
+            {"temperature": 1.0},
+            {"resume": 3},
+            {"resume": [3]},
+            {"folder": 3},
+        ],
     )
     def test_arguments_that_cannot_be_meant(self, wrong: Any) -> None:
         with pytest.raises(DefinitionError, match=next(iter(wrong))):

@@ -14,6 +14,7 @@ from dspex.data import Usage
 from dspex.errors import (
     BudgetExceeded,
     DeadlineExceeded,
+    DefinitionError,
     LMAuthError,
     LMConnectionError,
     LMRateLimitError,
@@ -297,6 +298,10 @@ def test_history() -> None:
     assert repr(lm.inspect_history()) == "[user]\nb\n[answer of mock/mock: 1 call, 2 tokens, $0]\nB"
     assert inspect_history(1) == lm.inspect_history(1)
     assert MockLM(["x"]).inspect_history() == "no calls yet"
+    assert lm.inspect_history(0) == inspect_history(0) == "no calls yet"
+    for wrong in (-1, None, "all"):
+        with pytest.raises(DefinitionError, match="n must be how many calls to show"):
+            lm.inspect_history(wrong)  # type: ignore[arg-type]  # that is the test
     many = MockLM(["x"], repeat=True)
     for _ in range(100):
         many("?")

@@ -386,6 +386,11 @@ def test_the_key_may_be_in_the_environment(call: Caller, monkeypatch: pytest.Mon
         ({"price": 0.5}, "price must be two numbers, dollars per million tokens read and written"),
         ({"price": (1, -1)}, "write for example price=(0.15, 0.60)"),
         ({"cache": "answers.db"}, 'write cache=dspex.lm.Cache("answers.db")'),
+        ({"fallbacks": None}, "fallbacks must be models, not None (NoneType)"),
+        ({"api_key": 4711}, "api_key must be a str, and this one is of type int"),
+        ({"capabilities": "tools"}, "capabilities must be names, not 'tools' (str)"),
+        ({"capabilities": [3]}, "capabilities must be names, not [3] (list)"),
+        ({"capabilities": 3}, "capabilities must be names, not 3 (int)"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict[str, Any], message: str) -> None:

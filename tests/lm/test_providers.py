@@ -379,6 +379,7 @@ ERRORS = [
     (refuse(400, "no", code="billing_hard_limit_reached"), LMBillingError, False),
     (refuse(400, "This model's maximum context length is 10 tokens"), LMContextWindowError, False),
     (refuse(400, "no", code="content_policy_violation"), LMContentFilterError, False),
+    (refuse(400, "no", code="content_filter"), LMContentFilterError, False),
     (refuse(422, "no"), LMRequestError, False),
     (refuse(500), LMServerError, False),
     (drop, LMConnectionError, True),
@@ -400,13 +401,34 @@ def test_errors_are_typed_on_every_way(way: Streamer, reply: Any, kind: type[LME
         assert caught.value.retry_after == 7
 
 
-def test_an_illegible_answer_may_be_billed(way: Streamer) -> None:
-    with Server(otherwise=send(200, b'{"id": "x", "choices": [{"mess')) as server:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id": "x", "choices": [{"mess',
+        b"{}",
+        b"null",
+        b"[]",
+        b'{"choices": null}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": {"content": "Paris"}}], "usage": {"prompt_tokens": "x"}}',
+    ],
+)
+def test_an_illegible_answer_may_be_billed(way: Streamer, body: bytes) -> None:
+    with Server(otherwise=send(200, body)) as server:
         run = Run()
         with pytest.raises(LMServerError) as caught:
             way(served(server), ASK, run)
     assert caught.value.billed
     assert run.usage.cost is None
+
+
+def test_what_cannot_be_encoded_is_the_requests_fault(way: Streamer) -> None:
+    with Server() as server:
+        run = Run()
+        with pytest.raises(LMRequestError, match="cannot be sent"):
+            way(served(server, retries=3), LMRequest.of("half a pair: \ud800"), run)
+    assert server.requests == []
+    assert (run.usage.failed_calls, run.usage.cost) == (1, 0.0)
 
 
 def test_a_trickle_ends_with_the_deadline(way: Streamer) -> None:

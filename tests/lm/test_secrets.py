@@ -112,6 +112,42 @@ def test_no_error_and_nothing_that_led_to_it_has_it(name: str, way: str) -> None
     assert_clean(repr(pickle.dumps(caught.value)), "the pickled error")
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_error_has_the_secrets_of_its_own_call(streamed: bool) -> None:
+    request = LMRequest.of("?", api_key=KEY, extra_headers={"x-auth": HEADER}, extra_body={"search": {"key": PASSWORD}})
+    with Server(otherwise=echo) as server:
+        lm = LM("openai/served", api_base=server.url, retries=0, cache=False)
+        with pytest.raises(LMError) as caught:
+            list(lm.stream(request)) if streamed else lm.generate(request)
+        assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert_clean("".join(traceback.format_exception(caught.value)), "an error")
+    assert_clean(repr(request), "a request")
+
+
+def test_secrets_in_what_is_sent_along_are_sent_and_nothing_else(tmp_path: Path) -> None:
+    def body(key: str, **more: Any) -> dict[str, Any]:
+        source = {"type": "azure_search", "parameters": {"authentication": {"type": "api_key", "key": key}}}
+        return {"extra_body": {"data_sources": [source], **more}}
+
+    with Server() as server:
+        lm = served(server, cache=Cache(tmp_path / "answers.db"), **body(PASSWORD))
+        copies = [lm, lm.copy(temperature=0.5), pickle.loads(pickle.dumps(lm))]
+        for number, one in enumerate(copies):
+            one(f"Capital of France? {number}")
+        one = lm.copy(extra_body=None)
+        one("Capital of France?")
+        sent = [request.get("data_sources") for request in server.requests]
+        assert sent == [*[body(PASSWORD)["extra_body"]["data_sources"]] * 3, None]
+        assert lm.key(ASK) == served(server, **body("another")).key(ASK)
+        assert lm.key(ASK) != served(server, **body(PASSWORD, top_k=5)).key(ASK)
+        shown = [repr(lm), repr(lm.params), json.dumps(lm.to_json()), repr(lm.history), repr(lm.explain_key(ASK))]
+        assert_clean("\n".join(shown), "what is shown")
+        server.otherwise = echo
+        with pytest.raises(LMError) as caught:
+            lm("another")
+        assert_clean("".join(traceback.format_exception(caught.value)), "an error")
+
+
 def test_a_worker_gets_the_key_and_nobody_elses_state(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LM("openai/served", api_key=KEY, cache=Cache())
     twin = pickle.loads(pickle.dumps(lm))

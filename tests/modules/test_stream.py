@@ -432,6 +432,8 @@ def test_inputs_may_be_called_as_the_options_are() -> None:
         program.stream(status="open", listen="x")
     with pytest.raises(DefinitionError, match="listen of stream must be a name or several, not 3"):
         program.stream(listen=3)
+    with pytest.raises(DefinitionError, match=r"run of stream is a dspex.execution.Run, not 'fast'"):
+        program.stream(status=False, run="fast")  # type: ignore[arg-type]  # that is the test
     with pytest.raises(DataError, match="the inputs of stream have names"):
         program.stream("open")  # type: ignore[arg-type]  # that is the test
 
