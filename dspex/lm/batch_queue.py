@@ -264,9 +264,11 @@ class BatchQueue:
             return bool(self._waiting)
 
     def put_back(self, tickets: Iterable[Ticket]) -> None:
-        """They are in no job after all."""
+        """Nobody waits for their job any more, if there is one."""
         for ticket in tickets:
-            ticket.place = None
+            if ticket.place is not None:
+                self.store.release(ticket.place)
+                ticket.place = None
             self.put(ticket)
 
     async def _adopt(self) -> None:

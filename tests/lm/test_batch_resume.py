@@ -19,6 +19,7 @@ from dspex import BatchLM, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
 from dspex.execution import Run
 from dspex.lm.batch_store import BatchStore
+from dspex.lm.batch_wire import HTTPDesk
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
 from tests.lm.test_batch import CREW, DEVSET, FAST, LONG, ask_all, batched, exact, hurry, live, say, server
 
@@ -191,6 +192,42 @@ class TestCancelled:
         assert ask_all(lm, "a", "b")[0].text == "answer to a"
         assert server.billed == {"a": 1, "b": 1}
         assert len(server.jobs) == jobs
+
+    @both
+    def test_who_asks_again_while_a_job_is_being_left(
+        self, server: BatchServer, shape: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.polls = LONG
+        lm = batched(server, shape=shape, fast={**FAST, "poll": 0.05})
+        leaving, left = threading.Event(), threading.Event()
+        usual = HTTPDesk.__aexit__
+
+        async def leave(desk: HTTPDesk, *args: object) -> None:
+            leaving.set()
+            while not left.is_set():
+                await asyncio.sleep(0.01)
+            await usual(desk, *args)
+
+        async def first() -> None:
+            task = asyncio.create_task(lm.acall("a"))
+            while not any(job.status == "submitted" for job in lm.jobs()):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        async def second() -> list[str]:
+            task = asyncio.create_task(lm.acall("a"))
+            while not any(job.tickets for job in lm._queue._jobs.values()):
+                await asyncio.sleep(0.01)
+            left.set()
+            return await asyncio.wait_for(task, 60)
+
+        monkeypatch.setattr(HTTPDesk, "__aexit__", leave)
+        asyncio.run(first())
+        assert leaving.wait(60)
+        server.polls = 1
+        assert asyncio.run(second()) == ["answer to a"]
+        assert server.billed == {"a": 1}
 
     def test_a_deadline_of_the_call(self, server: BatchServer) -> None:
         server.polls = LONG
