@@ -51,10 +51,11 @@ class _Worker:
                 value = context.run(fn, *args)
             except BaseException as raised:
                 error = raised
+            del job, context, fn, args  # what nobody else holds ends here
             # Idle before the outcome is known, so that the caller's next call finds this worker.
             _idle.append(self)
             tell(value, error)
-            del job, context, tell, fn, args, value, error
+            del tell, value, error
 
 
 _idle: deque[_Worker] = deque()

@@ -122,14 +122,12 @@ def whole(events: Iterable[Any]) -> tuple[list[Any], Any]:
 
 def threads_ended() -> None:
     """What was left to itself has come to its end, and threads for single calls wait for the next."""
-    threads = threading.enumerate()
-    for thread in threads:
+    for thread in threading.enumerate():
         if thread.name in ("dspex-stream", "dspex-worker"):
             thread.join(30)
             assert not thread.is_alive()
-    calls = [thread for thread in threads if thread.name == "dspex-call"]
     for _ in range(3000):
-        if sum(thread.is_alive() for thread in calls) <= len(_idle):
+        if sum(thread.name == "dspex-call" for thread in threading.enumerate()) <= len(_idle):
             return
         threading.Event().wait(0.01)
     raise AssertionError("a call has not come back")
