@@ -103,8 +103,9 @@ def iterate_in_background(stream: AsyncGenerator[R, None], timeout: float | None
                 left = max(0.0, left - (time.monotonic() - began))
             yield item
     finally:
-        with suppress(RuntimeError):  # it is still running, if it took longer to cancel than it was waited for
-            _awaited(stream.aclose())  # also when the run is cancelled
+        # It is still running, if it took longer to cancel than it was waited for; and it may take long to close.
+        with suppress(RuntimeError, TimeoutError):
+            _awaited(stream.aclose(), _GRACE)  # also when the run is cancelled
 
 
 def start_in_background(main: Coroutine[Any, Any, None]) -> None:

@@ -228,9 +228,9 @@ def run_blocking(main: Coroutine[Any, Any, R]) -> R:
 
 
 async def in_thread(fn: Callable[..., R], *args: Any) -> R:
-    """Await a blocking function, in a daemon thread of its own.
+    """Await a blocking function, on a daemon thread that does nothing else until it returns.
 
-    A thread each, because asyncio's shared pool has few and delays the interpreter's exit by those in flight.
+    Not in asyncio's shared pool, which has few threads and delays the interpreter's exit by those in flight.
     When the awaiting task is cancelled, the thread is left to itself and its result is dropped.
 
     >>> run_blocking(in_thread(max, 2, 5))

@@ -1,47 +1,39 @@
-"""Blocking calls that are given up when their run is cancelled.
-
-A thread that waits inside somebody else's code cannot be woken. So such a call is made on a thread of its own, while
-the caller waits for its end or for the run's, whichever comes first. Threads are kept and used again; one whose call
-was given up comes back when that call returns.
-"""
+"""Waiting that ends with its run: what blocks is left to itself, what awaits is cancelled."""
 
 from __future__ import annotations
 
-import contextvars
-import os
-import threading
-from collections import deque
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from dspex.execution.kept_threads import call_on_thread
 from dspex.execution.run import Run
 
-__all__ = ["give_up_on_cancel"]
+__all__ = ["end_on_cancel", "give_up_on_cancel"]
 
 R = TypeVar("R")
-
-_IDLE_SECONDS = 10.0
 
 
 def give_up_on_cancel(run: Run, fn: Callable[..., R], *args: Any) -> R:
     """``fn(*args)``, in the caller's context on another thread; what it comes to after a `Run.cancel` is dropped.
 
-    Raises what ``fn`` does, and `DeadlineExceeded` when the run is cancelled first.
+    A thread that waits inside somebody else's code cannot be woken. So the call is made on one of its own, while the
+    caller waits for its end or for the run's, whichever comes first. Raises what ``fn`` does, and `DeadlineExceeded`
+    when the run is cancelled first.
 
     >>> give_up_on_cancel(Run(), pow, 2, 10)
     1024
     """
     outcome: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
-    try:
-        worker = _idle.pop() if _idle else _Worker()
-    except IndexError:  # another thread was faster
-        worker = _Worker()
+
+    def tell(value: Any, error: BaseException | None) -> None:
+        outcome.put((value, error))
 
     def wake() -> None:
         outcome.put(None)
 
-    worker.jobs.put((contextvars.copy_context(), fn, args, outcome))
+    call_on_thread(tell, fn, *args)
     run.on_cancel(wake)
     try:
         found = outcome.get()
@@ -59,37 +51,35 @@ def give_up_on_cancel(run: Run, fn: Callable[..., R], *args: Any) -> R:
     return value  # type: ignore[no-any-return]  # it is what fn returned
 
 
-class _Worker:
-    __slots__ = ("jobs",)
+async def end_on_cancel(run: Run | None, main: Awaitable[R]) -> R:
+    """What ``main`` comes to; it is cancelled when ``run`` is, from any thread. Raises `DeadlineExceeded` then."""
+    if run is None:
+        return await main
+    import asyncio  # slow to load
 
-    def __init__(self) -> None:
-        self.jobs: SimpleQueue[Any] = SimpleQueue()
-        threading.Thread(target=self._work, name="dspex-call", daemon=True).start()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    waiting, woken, before = True, False, task.cancelling()
 
-    def _work(self) -> None:
-        while True:
-            try:
-                job = self.jobs.get(timeout=_IDLE_SECONDS)
-            except Empty:
-                try:
-                    _idle.remove(self)
-                except ValueError:
-                    continue  # it was taken in this moment
-                return
-            context, fn, args, outcome = job
-            value: Any = None
-            error: BaseException | None = None
-            try:
-                value = context.run(fn, *args)
-            except BaseException as raised:
-                error = raised
-            # Idle before the outcome is known, so that the caller's next call finds this worker.
-            _idle.append(self)
-            outcome.put((value, error))
-            del job, context, fn, args, outcome, value, error
+    def wake() -> None:
+        nonlocal woken
+        if waiting:
+            woken = True
+            task.cancel()
 
+    def wake_from_anywhere() -> None:
+        with suppress(RuntimeError):  # the loop has ended, and all that waited with it
+            loop.call_soon_threadsafe(wake)
 
-_idle: deque[_Worker] = deque()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)
+    run.on_cancel(wake_from_anywhere)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if woken and task.cancelling() == before + 1:  # and nobody else wants it cancelled
+            run.check()
+        raise
+    finally:
+        waiting = False
+        run.off_cancel(wake_from_anywhere)
+        if woken:
+            task.uncancel()

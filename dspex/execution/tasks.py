@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
+from dspex.execution.kept_threads import call_on_thread
 from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
 
 __all__ = ["Tasks", "aproduced", "block_on", "thread_call"]
@@ -204,32 +205,23 @@ async def thread_call(fn: Callable[..., R], *args: Any) -> R:
     """Await a blocking function on a thread; `dspex.execution.in_thread` says more."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
-    context = contextvars.copy_context()
 
-    def settle(value: R | None, error: BaseException | None) -> None:
+    def settle(value: R, error: BaseException | None) -> None:
         if future.done():
             return
         if error is None:
-            future.set_result(value)  # type: ignore[arg-type]  # without an error it is what was returned
+            future.set_result(value)
         elif isinstance(error, StopIteration):
             # A future refuses it, as it would end whoever awaits.
             future.set_exception(RuntimeError(f"{fn!r} raised StopIteration"))
         else:
             future.set_exception(error)
 
-    def work() -> None:
-        value: R | None = None
-        error: BaseException | None = None
-        try:
-            value = context.run(fn, *args)
-        except BaseException as raised:
-            error = raised
-        try:
+    def tell(value: R, error: BaseException | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended in the meantime, so nobody waits
             loop.call_soon_threadsafe(settle, value, error)
-        except RuntimeError:
-            return  # the loop has ended in the meantime, so nobody waits
 
-    threading.Thread(target=work, name="dspex-call", daemon=True).start()
+    call_on_thread(tell, fn, *args)
     return await future
 
 

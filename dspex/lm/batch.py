@@ -285,11 +285,8 @@ class BatchLM(BaseLM):
             answered = True
         finally:
             _call.reset(token)
-            for place in call.places:
-                if answered:
-                    self._queue.store.take(place)
-                else:
-                    self._queue.store.release(place)
+            for store, place in call.places:
+                (store.take if answered else store.release)(place)
 
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
         from dspex.execution.background import await_in_background
@@ -354,7 +351,7 @@ class BatchLM(BaseLM):
             batched_client.reset(tokens[1])
         places = [ticket.place for ticket in tickets if ticket.place is not None]
         if call is not None:
-            call.places += places
+            call.places += [(queue.store, place) for place in places]
         else:
             for place in places:
                 queue.store.take(place)
@@ -374,13 +371,13 @@ _FAILED = {"expired": "expired", "canceled": "was canceled", "lost": "was lost",
 
 
 class _Call:
-    """One call: the run it belongs to, and where its results came from."""
+    """One call: the run it belongs to, and where its results came from, fallbacks' too."""
 
     __slots__ = ("places", "run")
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
-        self.places: list[Place] = []
+        self.places: list[tuple[BatchStore, Place]] = []
 
 
 _call: ContextVar[_Call | None] = ContextVar("dspex_batch_call", default=None)

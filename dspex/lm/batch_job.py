@@ -72,7 +72,7 @@ class Job:
                 ended = await self._ended(desk, id)
             self.queue.finish(self, lambda: self._deliver(*ended))
         except _Left:
-            self.queue.leave(self)
+            self.queue.finish(self, self._hand_on)
         except Exception as error:
             self._fail(error)
 
@@ -262,6 +262,10 @@ class Job:
     def _give_up(self) -> None:
         """It was never submitted: ask anew."""
         self._store.forget(self.name)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Whoever came while it was being left takes it up anew."""
         self.queue.put_back(list(self.tickets.values()))
 
     def _fail(self, error: Exception) -> None:

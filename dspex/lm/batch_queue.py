@@ -257,15 +257,6 @@ class BatchQueue:
             self.store.submitting.discard(job.name)
             act()
 
-    def leave(self, job: Job) -> None:
-        """Nobody waited for ``job`` a moment ago; who has come since looks for it anew."""
-        with self._lock:
-            late = list(job.tickets.values())
-            for ticket in late:
-                if ticket.place is not None:
-                    self.store.release(ticket.place)
-            self.finish(job, lambda: self.put_back(late))
-
     def is_waited_for(self) -> bool:
         """Whether anybody waits who is in no job."""
         with self._lock:
@@ -273,9 +264,11 @@ class BatchQueue:
             return bool(self._waiting)
 
     def put_back(self, tickets: Iterable[Ticket]) -> None:
-        """They are in no job after all."""
+        """Nobody waits for their job any more, if there is one."""
         for ticket in tickets:
-            ticket.place = None
+            if ticket.place is not None:
+                self.store.release(ticket.place)
+                ticket.place = None
             self.put(ticket)
 
     async def _adopt(self) -> None:

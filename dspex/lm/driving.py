@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dspex.errors import LMServerError
 from dspex.execution.active import activate, deactivate
-from dspex.execution.giving_up import give_up_on_cancel
+from dspex.execution.giving_up import end_on_cancel, give_up_on_cancel
 from dspex.execution.run import Run
 from dspex.lm.flow import Flow
 from dspex.lm.streams import Delta, Restart, StreamEvent, deltas_of
@@ -56,7 +56,7 @@ async def adrive(steps: Flow, run: Run | None) -> LMResponse:
                     sending = lm._asend(request, timeout)
                     if timeout is not None and not lm.keeps_time:
                         sending = _timed(lm, sending, timeout)
-                    answer = await (sending if run is None else _ended(run, sending))
+                    answer = await (sending if run is None else end_on_cancel(run, sending))
                 else:
                     await step.wait(run)  # type: ignore[union-attr]  # what is no tuple is a wait
             except BaseException as error:
@@ -179,38 +179,6 @@ def _events(
             stream.close()
 
 
-async def _ended(run: Run, main: Awaitable[R]) -> R:
-    """What ``main`` comes to; it is cancelled when ``run`` is, from any thread."""
-    import asyncio
-
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    waiting, woken = True, False
-
-    def wake() -> None:
-        nonlocal woken
-        if waiting:
-            woken = True
-            task.cancel()
-
-    def wake_from_anywhere() -> None:
-        with suppress(RuntimeError):  # the loop has ended, and all that waited with it
-            loop.call_soon_threadsafe(wake)
-
-    run.on_cancel(wake_from_anywhere)
-    try:
-        return await main
-    except asyncio.CancelledError:
-        if woken and task.cancelling() == 1:  # and nobody else wants it cancelled
-            run.check()
-        raise
-    finally:
-        waiting = False
-        run.off_cancel(wake_from_anywhere)
-        if woken:
-            task.uncancel()
-
-
 async def _timed(lm: BaseLM, sending: Awaitable[R], timeout: float | None) -> R:
     import asyncio
 
@@ -234,7 +202,7 @@ async def _timed_stream(
             began = time.monotonic()
             coming = _timed(lm, anext(stream), left)
             try:
-                event = await (coming if run is None else _ended(run, coming))
+                event = await end_on_cancel(run, coming)
             except StopAsyncIteration:
                 return
             if left is not None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
+
+from dspex.execution.giving_up import end_on_cancel
 
 if TYPE_CHECKING:
     from dspex.execution.run import Run
 
 __all__ = ["Pause", "Turn", "Wait"]
-
-_POLL = 0.05
 
 
 class Wait:
@@ -45,7 +45,7 @@ class Pause(Wait):
     async def wait(self, run: Run | None) -> None:
         import asyncio
 
-        await asyncio.sleep(self.seconds)
+        await end_on_cancel(run, asyncio.sleep(self.seconds))
         if run is not None:
             run.check()
 
@@ -60,28 +60,27 @@ class Turn(Wait):
         self.left = left
 
     def block(self, run: Run | None) -> None:
-        until = None if self.left is None else time.monotonic() + self.left
-        while True:
-            # In pieces, since the run may be cancelled from another thread.
-            piece = _POLL if until is None else min(_POLL, max(0.0, until - time.monotonic()))
-            try:
-                self.place.result(piece)
-                return
-            except TimeoutError:
-                if run is not None:
-                    run.check()
-                if until is not None and time.monotonic() >= until:
-                    raise TimeoutError("no place was free in time") from None
+        if run is not None:
+            run.on_cancel(self.place.cancel)
+        try:
+            self.place.result(self.left)
+        except (CancelledError, TimeoutError) as error:
+            if run is not None:
+                run.check()  # its time being up is the better reason
+            if isinstance(error, CancelledError):
+                raise
+            raise TimeoutError("no place was free in time") from None
+        finally:
+            if run is not None:
+                run.off_cancel(self.place.cancel)
 
     async def wait(self, run: Run | None) -> None:
         import asyncio
 
         try:
             async with asyncio.timeout(self.left):
-                await asyncio.wrap_future(self.place)
+                await end_on_cancel(run, asyncio.wrap_future(self.place))
         except TimeoutError:
             if run is not None:
                 run.check()  # its time being up is the better reason
             raise
-        if run is not None:
-            run.check()

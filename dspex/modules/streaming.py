@@ -92,13 +92,14 @@ class Streaming:
         if isinstance(around, RenderRun):
             yield self._program, around, Sink(put, self._audience)
         elif around is not None:
-            with around.branch() as part:
-                program = self._program if self._program._run is None else self._program._moved_to(part)
-                with self._listening(part, put) as sink:
-                    yield program, part, sink
+            with around.branch() as part, self._listening(part, put) as sink:
+                yield self._program_in(part), part, sink
         else:
             with self._listening(run, put) as sink:
-                yield self._program, run, sink
+                yield self._program_in(run), run, sink
+
+    def _program_in(self, run: Run) -> Module:
+        return self._program if self._program._run is None else self._program._moved_to(run)
 
     @contextmanager
     def _listening(self, run: Run, put: Callable[[StreamEvent], None]) -> Iterator[Sink]:

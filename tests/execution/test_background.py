@@ -88,6 +88,28 @@ def test_items_of_an_async_generator_and_its_end() -> None:
     assert ended == [True, True]
 
 
+def test_a_stream_that_does_not_want_to_close_is_left() -> None:
+    closing = threading.Event()
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closing.set()
+            await asyncio.Event().wait()
+
+    def leave() -> None:
+        stream = iterate_in_background(items(), 30)
+        next(stream)
+        stream.close()
+
+    thread = threading.Thread(target=leave, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert closing.is_set()
+    assert not thread.is_alive()
+
+
 def test_only_waiting_for_items_counts() -> None:
     ended = []
 

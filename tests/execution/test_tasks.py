@@ -306,6 +306,13 @@ def test_awaiting_a_blocking_function() -> None:
         run_blocking(in_thread(stop, 3))
 
 
+def test_threads_of_blocking_functions_are_used_again() -> None:
+    async def main() -> set[int]:
+        return {await in_thread(threading.get_ident) for _ in range(50)}
+
+    assert len(asyncio.run(main())) == 1
+
+
 def test_a_blocking_function_is_left_to_itself_when_its_task_is_cancelled() -> None:
     released, done = threading.Event(), threading.Event()
 

@@ -27,7 +27,7 @@ from dspex.errors import (
     LMTimeoutError,
 )
 from dspex.execution import Crew
-from dspex.lm import BaseLM, LMRequest, MockLM
+from dspex.lm import BaseLM, Cache, LMRequest, MockLM
 from tests.lm.batch_server import BatchServer, cut_off, cut_short, good, refuse, reset, reset_after, rows_of, text_of
 
 LONG = 3600.0
@@ -519,6 +519,18 @@ class TestTheModelItself:
 
         lm = pickle.loads(pickle.dumps(batched(server)))
         assert lm("a") == ["answer to a"]
+
+    def test_what_a_fallback_with_a_cache_of_its_own_answered_is_taken(
+        self, server: BatchServer, tmp_path: Path
+    ) -> None:
+        spare = LM("openai/spare", api_base=f"{server.url}/v1", api_key="sk-x", cache=Cache(tmp_path / "spare"))
+        server.answer = lambda body: (200, None) if body["model"] == "spare" else "errored"
+        lm = batched(server, retries=0, fallbacks=[spare])
+        assert lm("a") == ["answer to a"]
+        (other,) = lm.fallbacks
+        assert isinstance(other, BatchLM)
+        assert [job.open for job in lm.jobs()] == [0]
+        assert [job.open for job in other.jobs()] == [0]
 
     def test_fallbacks_are_asked_through_their_batch_endpoints(self, server: BatchServer) -> None:
         spare = LM("openai/spare", api_base=f"{server.url}/v1", api_key="sk-x", price=(1.0, 1.0))

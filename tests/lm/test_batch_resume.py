@@ -193,37 +193,40 @@ class TestCancelled:
         assert server.billed == {"a": 1, "b": 1}
         assert len(server.jobs) == jobs
 
-    def test_who_asks_while_the_last_one_leaves_gets_an_answer(
-        self, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+    @both
+    def test_who_asks_again_while_a_job_is_being_left(
+        self, server: BatchServer, shape: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        leaving, asked = threading.Event(), threading.Event()
-        close = HTTPDesk.__aexit__
-
-        async def close_slowly(desk: HTTPDesk, *error: Any) -> None:
-            leaving.set()
-            while not asked.is_set():
-                await asyncio.sleep(0.01)
-            await close(desk, *error)
-
-        monkeypatch.setattr(HTTPDesk, "__aexit__", close_slowly)
         server.polls = LONG
-        lm = batched(server)
+        lm = batched(server, shape=shape, fast={**FAST, "poll": 0.05})
+        leaving, left = threading.Event(), threading.Event()
+        usual = HTTPDesk.__aexit__
 
-        async def main() -> list[str]:
+        async def leave(desk: HTTPDesk, *args: object) -> None:
+            leaving.set()
+            while not left.is_set():
+                await asyncio.sleep(0.01)
+            await usual(desk, *args)
+
+        async def first() -> None:
             task = asyncio.create_task(lm.acall("a"))
             while not any(job.status == "submitted" for job in lm.jobs()):
                 await asyncio.sleep(0.01)
             task.cancel()
-            while not leaving.is_set():
-                await asyncio.sleep(0.01)
-            server.polls = 1
-            task = asyncio.create_task(lm.acall("a"))
-            while not any(job.tickets for job in list(lm._queue._jobs.values())):
-                await asyncio.sleep(0.01)
-            asked.set()
-            return await task
+            await asyncio.gather(task, return_exceptions=True)
 
-        assert asyncio.run(main()) == ["answer to a"]
+        async def second() -> list[str]:
+            task = asyncio.create_task(lm.acall("a"))
+            while not any(job.tickets for job in lm._queue._jobs.values()):
+                await asyncio.sleep(0.01)
+            left.set()
+            return await asyncio.wait_for(task, 60)
+
+        monkeypatch.setattr(HTTPDesk, "__aexit__", leave)
+        asyncio.run(first())
+        assert leaving.wait(60)
+        server.polls = 1
+        assert asyncio.run(second()) == ["answer to a"]
         assert server.billed == {"a": 1}
 
     def test_a_deadline_of_the_call(self, server: BatchServer) -> None:

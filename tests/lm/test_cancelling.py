@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Generator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from dspex.data import Usage
-from dspex.errors import DeadlineExceeded
+from dspex.errors import DeadlineExceeded, LMServerError
 from dspex.execution import Budget, Run, active_run
 from dspex.execution.giving_up import give_up_on_cancel
 from dspex.lm import LM, BaseLM, Completion, Delta, LMRequest, LMResponse, MockLM
@@ -144,6 +145,65 @@ def test_a_mock_that_takes_its_time_ends(way: Streamer) -> None:
     lm = MockLM(["Paris"], latency=latency, timeout=None)
     assert isinstance(cancelled(lambda: way(lm, ASK, run), run, came), DeadlineExceeded)
     assert run.usage.failed_calls == 1
+
+
+def test_the_pause_before_a_retry_ends(way: Streamer, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+
+    class Failing(Stuck):
+        def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+            raise LMServerError("out of order", model=self.model)
+
+    def long(*_: Any, **__: Any) -> float:
+        waits.set()
+        return 2 * PATIENCE
+
+    monkeypatch.setattr("dspex.lm.flow.wait_before_retry", long)
+    run = Run()
+    assert isinstance(cancelled(lambda: way(Failing(), ASK, run), run, waits), DeadlineExceeded)
+    assert run.usage.failed_calls == 1
+
+
+def test_waiting_for_a_place_ends(way: Streamer) -> None:
+    lm, run = Stuck(max_concurrency=1), Run()
+    first = threading.Thread(target=lm.generate, args=(ASK,))
+    first.start()
+    assert lm._places is not None
+    places, queued = lm._places, threading.Event()
+    usual = places.take
+
+    def take() -> Any:
+        place = usual()
+        if place is not None:
+            queued.set()
+        return place
+
+    try:
+        assert lm.waits.wait(PATIENCE)
+        places.take = take  # type: ignore[method-assign]  # to see that it waits
+        assert isinstance(cancelled(lambda: way(lm, ASK, run), run, queued), DeadlineExceeded)
+        assert not run.usage  # it was never asked
+    finally:
+        lm.released.set()
+        first.join(PATIENCE)
+    assert way(lm, ASK)  # and nobody has the place
+
+
+def test_a_task_that_outlived_a_cancellation_hears_of_its_run() -> None:
+    lm, run = Stuck(), Run()
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        await lm.agenerate(ASK, run)  # as if to tidy up
+
+    try:
+        assert isinstance(cancelled(lambda: asyncio.run(main()), run, lm.waits), DeadlineExceeded)
+    finally:
+        lm.released.set()
 
 
 def test_the_budget_keeps_what_the_cancelled_call_may_cost(call: Caller) -> None:

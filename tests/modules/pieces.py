@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex.adapters import Adapter, adapter_named
 from dspex.execution.executor import in_thread
+from dspex.execution.kept_threads import _idle
 from dspex.lm import BaseLM, Completion, Delta, LMRequest, LMResponse
 from dspex.modules import FieldDelta, Final, Restart, Status
 from dspex.signatures import Signature
@@ -120,11 +121,16 @@ def whole(events: Iterable[Any]) -> tuple[list[Any], Any]:
 
 
 def threads_ended() -> None:
-    """What was left to itself has come to its end."""
+    """What was left to itself has come to its end, and threads for single calls wait for the next."""
     for thread in threading.enumerate():
-        if thread.name in ("dspex-stream", "dspex-call", "dspex-worker"):
+        if thread.name in ("dspex-stream", "dspex-worker"):
             thread.join(30)
             assert not thread.is_alive()
+    for _ in range(3000):
+        if sum(thread.name == "dspex-call" for thread in threading.enumerate()) <= len(_idle):
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("a call has not come back")
 
 
 async def gathered(events: AsyncGenerator[Any, None]) -> list[Any]:
