@@ -112,7 +112,9 @@ class LM(BaseLM):
                 'write for example api_base="http://localhost:8000/v1"'
             )
         if api_key is not None and not isinstance(api_key, str):  # and what it is, is nobody's business
-            raise DefinitionError(f'api_key must be a str, and this one is of type {type(api_key).__name__}; write api_key="sk-..."')
+            raise DefinitionError(
+                f'api_key must be a str, and this one is of type {type(api_key).__name__}; write api_key="sk-..."'
+            )
         self.model_type = model_type
         self.prompt_caching = bool(prompt_caching)
         self._api_base = api_base
