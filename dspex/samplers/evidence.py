@@ -47,6 +47,9 @@ class Evidence:
         self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
         self._examples: dict[str, int] = {}
         self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
+        self._together: list[tuple[Evaluation, list[float]]] = []  # the last ones, all of one trial
+        self._new: list[str] = []  # examples that only they are of
+        self._before = 0  # rows that there were before them
         self._finished: _Table | None = None  # trial, violation, values of which more is better
         self._told: set[int] = set()
         self.companions = Companions()
@@ -62,6 +65,7 @@ class Evidence:
         self._read += len(rows)
         for row in rows:
             self._measure(row)
+        self._settle()
 
     def _take(self, trial: FrozenTrial, view: StudyView) -> None:
         if trial.state is TrialState.WAITING or not trial.params:
@@ -98,9 +102,25 @@ class Evidence:
         scores = [_score(row, name) for name in self.objectives]
         if any(map(math.isnan, scores)):
             return
-        example = self._examples.setdefault(row.example_id, len(self._examples))
-        cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
-        self._rows.add([row.trial, example, math.log(cost) if cost > 0 else math.nan, *scores])
+        if self._together and self._together[-1][0].trial != row.trial:
+            self._settle()
+            self._together, self._new = [], []
+            self._before = self._rows.count
+        self._together.append((row, scores))
+
+    def _settle(self) -> None:
+        """Write down the last ones, in an order that does not depend on which of them ended first."""
+        self._rows.count = self._before
+        for name in self._new:
+            del self._examples[name]
+        self._new = []
+        for row, scores in sorted(self._together, key=lambda one: (one[0].example_id, one[0].rollout, one[1])):
+            if row.example_id not in self._examples:
+                self._examples[row.example_id] = len(self._examples)
+                self._new.append(row.example_id)
+            example = self._examples[row.example_id]
+            cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
+            self._rows.add([float(row.trial or 0), example, math.log(cost) if cost > 0 else math.nan, *scores])
 
     @property
     def from_rows(self) -> bool:

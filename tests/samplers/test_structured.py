@@ -321,6 +321,34 @@ def test_what_is_read_in_steps_is_what_is_read_at_once() -> None:
         assert np.array_equal(one.scores, other.scores)
 
 
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30)
+def test_which_example_of_a_step_ends_first_does_not_matter(seed: int) -> None:
+    rng = random.Random(seed)
+    left = {place: rng.sample(range(8), 8) for place in range(4)}
+    steps = [(place, [left[place].pop() for _ in range(2)]) for place in rng.sample([0, 1, 2, 3] * 4, 16)]
+    found = []
+    for order in (1, -1):
+        study = create_study(space=SPACE, sampler=RandomSampler(seed=0), direction="maximize")
+        trials = [study.ask() for _ in range(4)]
+        evidence = Evidence(("score",))
+        for place, examples in steps:
+            for example in examples[::order]:
+                score = {"score": 0.1 * (example + place)}
+                study.record(trials[place], Evaluation(example_id=f"e{example}", status="ok", scores=score))
+            if order == 1:
+                evidence.read(study.view)
+        evidence.read(study.view)
+        found.append((evidence.rows([-1.0], limit=10), list(evidence.examples.items())))
+    (one, examples), (other, others) = found
+    assert examples == others
+    assert np.array_equal(one[0], other[0])
+    for mine, its in zip(one[1], other[1], strict=True):
+        assert np.array_equal(mine.configs, its.configs)
+        assert np.array_equal(mine.examples, its.examples)
+        assert np.array_equal(mine.scores, its.scores)
+
+
 @given(sizes=st.lists(st.integers(0, 6), min_size=1, max_size=300), most=st.integers(1, 120))
 @settings(max_examples=60, deadline=None)
 def test_a_fit_is_made_of_so_many_configurations_and_the_best_are_among_them(sizes: list[int], most: int) -> None:
