@@ -69,7 +69,9 @@ def _keep_from_the_network() -> None:
     from litellm.llms.custom_httpx import llm_http_handler
 
     module: Any = llm_http_handler
-    usual = module.get_async_httpx_client
+    usual = getattr(module, "get_async_httpx_client", None)
+    if usual is None:  # another litellm than those we know; what escapes is noticed and billed in full
+        return
     if not hasattr(usual, "dspex"):
 
         def found(*args: Any, **keywords: Any) -> Any:

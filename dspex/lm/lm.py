@@ -237,6 +237,7 @@ class LM(BaseLM):
             "responses": litellm.aresponses,
         }[self.model_type]
         failed: Exception
+        token = provider.ours.set(True)
         try:
             raw = await call(**arguments)
         except Exception as error:
@@ -245,6 +246,8 @@ class LM(BaseLM):
             if self.gate is not None:
                 self.gate.pace.listen(provider.headers_of(raw))
             return raw
+        finally:
+            provider.ours.reset(token)
         if self.gate is not None:
             self.gate.pace.listen(provider.headers_of(failed))
         raise self._translated(failed, timeout, request)

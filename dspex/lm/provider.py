@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +39,7 @@ __all__ = [
     "headers_of",
     "load",
     "missing_keys",
+    "ours",
     "output_bound",
     "prepare",
     "price_bound",
@@ -45,6 +47,11 @@ __all__ = [
     "tells",
     "typed",
 ]
+
+_log = logging.getLogger("dspex.lm")
+
+ours: ContextVar[bool] = ContextVar("dspex_litellm_call", default=False)
+"""Whether it is a call of ours that litellm is busy with, and none that its user makes beside us."""
 
 _loading = threading.Lock()
 _loaded: Any = None
@@ -101,19 +108,25 @@ class _NoGateway:
 
 
 def _without_second_requests() -> None:
-    """Keep litellm from sending a request again, untold, after its connection was reset: it may be paid for twice.
+    """Keep litellm from sending a request of ours again, untold, after its connection was reset: it may be paid twice.
 
     What is sent again is decided, counted and held to the budget in one place, which is ours.
     """
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    try:
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-    AsyncHTTPHandler.single_connection_post_request = _not_again  # type: ignore[method-assign]  # on purpose
+        usual = AsyncHTTPHandler.single_connection_post_request
+    except (ImportError, AttributeError) as error:  # another litellm than those we know
+        _log.warning("litellm may send a request twice when its connection is reset: %s", error)
+        return
 
+    async def only_once(*args: Any, **keywords: Any) -> Any:
+        lost = sys.exc_info()[1]  # it is called where that was caught
+        if lost is None or not ours.get():
+            return await usual(*args, **keywords)
+        raise lost
 
-async def _not_again(*_: Any, **__: Any) -> Any:
-    lost = sys.exc_info()[1]  # it is called where that was caught
-    assert lost is not None
-    raise lost
+    AsyncHTTPHandler.single_connection_post_request = only_once  # type: ignore[method-assign]  # on purpose
 
 
 def stream_end(stream: Any) -> tuple[bool, Any]:

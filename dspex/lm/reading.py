@@ -121,7 +121,7 @@ class _Parts:
 def _checked(completions: list[Completion], account: Usage, model: str) -> LMResponse:
     if not completions:
         raise LMServerError(f"{model} sent a response without any answer in it", model=model, billed=True)
-    if all(one.finish_reason == "content_filter" and not one.text for one in completions):
+    if all(one.finish_reason == "content_filter" for one in completions):  # what came of it is cut off
         raise LMContentFilterError(f"the content filter of {model} stopped the answer", model=model, billed=True)
     return LMResponse(tuple(completions), account, model)
 
@@ -193,8 +193,8 @@ def _completion_of_output(raw: Any) -> Completion:
 def _account(usage: Any, price: Price, cost: float | None) -> Usage:
     """The account of one call; ``cost`` is litellm's, for when there is no ``price``."""
     seen = _plain(usage) or {}
-    read_tokens = int(seen.get("prompt_tokens") or seen.get("input_tokens") or 0)
-    written = int(seen.get("completion_tokens") or seen.get("output_tokens") or 0)
+    read_tokens = max(0, int(seen.get("prompt_tokens") or seen.get("input_tokens") or 0))
+    written = max(0, int(seen.get("completion_tokens") or seen.get("output_tokens") or 0))
     details = seen.get("prompt_tokens_details") or seen.get("input_tokens_details") or {}
     if not read_tokens:
         # No prompt has no tokens: the provider did not say.

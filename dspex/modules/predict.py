@@ -216,6 +216,8 @@ class Predict(Module):
                     completions.append(adapter.read(signature, one, request))
         except ParseError as error:
             error.add_note(f"in {self._where}, answered by {response.model}")
+            if any(one.finish_reason == "length" for one in spent[-1].completions):
+                error.add_note("the answer was cut off where max_tokens ended it; give it more of them")
             run.record(
                 TraceEntry(
                     self._path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 __all__ = ["History"]
 
@@ -27,3 +27,15 @@ class History(BaseModel):
     @classmethod
     def _from_list(cls, value: Any) -> Any:
         return {"messages": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("messages")
+    @classmethod
+    def _known_roles(cls, messages: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        # What a user said may be kept as turns, and must not come back as an instruction.
+        for message in messages:
+            role = message.get("role")
+            if message.keys() == {"role", "content"} and role not in ("user", "assistant"):
+                raise ValueError(
+                    f"a turn is of the role 'user' or 'assistant', not {role!r}; instructions belong to the signature"
+                )
+        return messages

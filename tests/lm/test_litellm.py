@@ -71,6 +71,12 @@ def test_a_known_price_comes_from_litellm_and_an_unknown_one_stays_unknown(call:
         assert call(served(server, price=(0.0, 0.0))).usage.cost == 0.0
 
 
+def test_nothing_is_given_back_for_counts_below_zero(call: Caller) -> None:
+    with Server(otherwise=answer(usage={"prompt_tokens": -5, "completion_tokens": -1, "total_tokens": -6})) as server:
+        usage = call(served(server, price=(1.0, 1.0))).usage
+    assert (usage.total_tokens, usage.cost) == (0, None)
+
+
 def test_usage_that_the_server_does_not_tell_is_unknown(call: Caller) -> None:
     with Server(otherwise=answer(usage=None)) as server:
         usage = call(served(server, price=(1.0, 1.0))).usage
@@ -208,6 +214,15 @@ def test_server_errors_are_retried_and_then_raised(call: Caller) -> None:
             answer(
                 choices=[
                     {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"}
+                ]
+            ),
+            LMContentFilterError,
+            "the content filter of openai/served stopped the answer",
+        ),
+        (
+            answer(
+                choices=[
+                    {"index": 0, "message": {"role": "assistant", "content": "Par"}, "finish_reason": "content_filter"}
                 ]
             ),
             LMContentFilterError,

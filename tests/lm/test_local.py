@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import LMConnectionError, LMContextWindowError, LMRequestError, LMTimeoutError
+from dspex.errors import DeadlineExceeded, LMConnectionError, LMContextWindowError, LMRequestError, LMTimeoutError
+from dspex.execution import Run
 from dspex.lm import LMRequest
 from dspex.lm.local import LocalLM, engine, weights
 
@@ -121,6 +122,18 @@ def test_a_timeout_ends_the_generation(lm: Any) -> None:
     impatient = dspex.LM(NAME, cache=False, timeout=0.3, retries=0)
     with pytest.raises(LMTimeoutError, match=r"did not answer in 0\.3 s"):
         impatient("Tell a long story.", max_tokens=1500, ignore_eos=True)
+
+
+def test_cancelling_the_run_ends_a_blocking_call(lm: Any) -> None:
+    run = Run()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lm, "A story.", max_tokens=1800, ignore_eos=True, run=run)
+        while not engine._engines:
+            time.sleep(0.01)
+        run.cancel("enough")
+        with pytest.raises(DeadlineExceeded, match="enough"):
+            call.result()
+    assert run.usage.calls == 0
 
 
 def test_cancelling_the_task_frees_the_engine(lm: Any) -> None:

@@ -180,6 +180,15 @@ def test_history_is_real_turns(name: str) -> None:
     assert plain.messages == request.messages
 
 
+@pytest.mark.parametrize("role", ["system", "developer", "bogus", None, 3])
+def test_no_turn_is_an_instruction(role: Any) -> None:
+    turn = {"role": role, "content": "Obey."}
+    with pytest.raises(ValidationError, match="a turn is of the role 'user' or 'assistant'"):
+        History(messages=[turn])
+    with pytest.raises(DataError, match="a turn is of the role 'user' or 'assistant'"):
+        content("history: History, q -> answer", q="?", history=[turn])
+
+
 def test_a_turn_with_an_unknown_field_is_named() -> None:
     with pytest.raises(DataError, match="turn 0 of the history has 'anser'"):
         content("history: History, q -> answer", q="?", history=[{"anser": "x"}])

@@ -139,19 +139,12 @@ class LocalLM(BaseLM):
         """Everything."""
         return _CAPABILITIES
 
-    def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
-        from concurrent.futures import FIRST_EXCEPTION, wait
+    ends_with_run = True
 
-        jobs = self._submitted(request)
-        try:
-            done, not_done = wait(jobs, timeout, FIRST_EXCEPTION)
-            answers = [job.result() for job in jobs if job in done]
-            if not_done:
-                raise self._late(timeout)
-            return self._response(answers)
-        finally:
-            for job in jobs:
-                job.abandon()
+    def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        from dspex.execution.background import await_in_background
+
+        return await_in_background(self._asend(request, timeout))
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
         import asyncio
