@@ -171,24 +171,24 @@ def test_a_search_without_a_budget_goes_on_where_one_ended_it() -> None:
 
 def test_seconds_count_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = InMemoryStorage()
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    seconds = [1.0]
+    monkeypatch.setattr("time.monotonic", lambda: sum(seconds))
 
     def slow(messages: Any, **params: Any) -> Any:
-        now[0] += 1.0  # every call takes a second
+        seconds.append(1.0)  # every call takes a second, on whatever thread
         return model(messages, **params)
 
-    first = run(Budget(seconds=200), storage, used=MockLM(slow))
+    first = run(Budget(seconds=200), storage, used=MockLM(slow), concurrency=1)
     assert "seconds" in first.stopped
     assert 150 <= first.usage.calls <= 201
-    now[0] += 1000.0  # time that nobody worked at it does not count
+    seconds.append(1000.0)  # time that nobody worked at it does not count
     used = MockLM(slow)
     again = Budget(seconds=200)
-    second = run(again, storage, used=used)
+    second = run(again, storage, used=used, concurrency=1)
     assert len(used.calls) + first.usage.calls <= 201
     assert again.spent.seconds == pytest.approx(first.budget["spent"]["seconds"] + len(used.calls))
     assert second.state.fingerprint == first.state.fingerprint
-    third = run(Budget(seconds=400), storage, used=used)
+    third = run(Budget(seconds=400), storage, used=used, concurrency=1)
     assert 250 <= third.usage.calls <= 401
 
 
@@ -311,16 +311,16 @@ def test_seconds_that_differ_a_little_do_not_begin_an_ended_search_again(
     monkeypatch: pytest.MonkeyPatch, raised: float, more: bool
 ) -> None:
     storage = InMemoryStorage()
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    seconds = [1.0]
+    monkeypatch.setattr("time.monotonic", lambda: sum(seconds))
 
     def slow(messages: Any, **params: Any) -> Any:
-        now[0] += 1.0
+        seconds.append(1.0)
         return model(messages, **params)
 
-    run(Budget(seconds=50), storage, used=MockLM(slow))
+    run(Budget(seconds=50), storage, used=MockLM(slow), concurrency=1)
     used = MockLM(slow)
-    again = run(Budget(seconds=50 + raised), storage, used=used)
+    again = run(Budget(seconds=50 + raised), storage, used=used, concurrency=1)
     rows = len(again.study.ledger)
     assert (rows > again.resumed_rows) is more
 
