@@ -19,6 +19,11 @@ def _here() -> Hashable:
     return threading.get_ident(), id(task) if task is not None else None
 
 
+def left_to_itself(events: list[tuple[str, Span, Hashable]]) -> bool:
+    """Whether a task was cancelled, and so perhaps a thread left to itself, which outlasts whoever waited for it."""
+    return any(isinstance(span.error, asyncio.CancelledError) for _, span, _ in events)
+
+
 class Recorder(Callback):
     """``events`` are (what, span, thread and task) in the order in which they were heard."""
 
@@ -53,7 +58,7 @@ class Recorder(Callback):
         while True:
             events = list(self.events)
             if 2 * sum(what == "start" for what, _, _ in events) == len(events):
-                if not any(isinstance(span.error, asyncio.CancelledError) for _, span, _ in events):
+                if not left_to_itself(events):
                     return events
                 time.sleep(0.1)  # such a thread may be between two things
                 if len(self.events) == len(events):
@@ -82,5 +87,5 @@ class Recorder(Callback):
             if span.parent is not None:
                 (_, opened), (_, closed) = at[span.parent.id]
                 assert opened < first, f"{span} began before {span.parent}"
-                if not isinstance(span.parent.error, asyncio.CancelledError):  # which leaves threads to themselves
+                if not left_to_itself(events):
                     assert last < closed, f"{span} is not within {span.parent}"
