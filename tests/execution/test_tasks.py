@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -235,7 +234,8 @@ def test_items_have_contexts_of_their_own() -> None:
 def test_ctrl_c_returns_what_is_finished() -> None:
     async def work(number: int) -> int:
         if number == 8:
-            threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+            main = threading.main_thread().ident
+            threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
         if number >= 5:
             await asyncio.sleep(30)
         return number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import os
 import signal
 import threading
 import time
@@ -293,7 +292,8 @@ def test_a_deadline_that_cannot_be_meant() -> None:
 
 
 def interrupt_soon(after: float) -> None:
-    threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
+    main = threading.main_thread().ident
+    threading.Timer(after, signal.pthread_kill, [main, signal.SIGINT]).start()
 
 
 def test_ctrl_c_returns_what_is_finished() -> None:
