@@ -18,6 +18,7 @@ from dspex.errors import StudyError
 from dspex.samplers.nsgaii import NSGAIISampler
 from dspex.samplers.ranking import fronts
 from dspex.samplers.variation import BaseCrossover, BaseMutation
+from dspex.trials.checks import at_least
 
 __all__ = ["NSGAIIISampler"]
 
@@ -77,12 +78,7 @@ class NSGAIIISampler(NSGAIISampler):
             swapping_prob=swapping_prob,
             seed=seed,
         )
-        if isinstance(dividing_parameter, bool) or not isinstance(dividing_parameter, int) or dividing_parameter < 1:
-            raise StudyError(
-                f"dividing_parameter must be a whole number >= 1, got {dividing_parameter!r} "
-                f"({type(dividing_parameter).__name__})"
-            )
-        self.dividing_parameter = dividing_parameter
+        self.dividing_parameter = at_least("dividing_parameter", dividing_parameter, 1)
         self.reference_points = None if reference_points is None else _directions(reference_points)
 
     def _survivors(self, losses: Array, violations: Array, rng: np.random.Generator) -> tuple[NDArray[np.intp], Array]:

@@ -30,6 +30,7 @@ from dspex.samplers.random import RandomSampler
 from dspex.samplers.surface import Grid, Rule, Surface, climb
 from dspex.samplers.tpe import TPESampler
 from dspex.trials import PerView, StudyView
+from dspex.trials.checks import at_least
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space
 from dspex.variables.values import same
@@ -91,16 +92,11 @@ class StructuredSampler(Sampler):
         self, *, seed: int | None = None, n_startup_trials: int = 16, objectives: Sequence[str] | None = None
     ) -> None:
         self.seed = seed_or_random(seed)
-        if isinstance(n_startup_trials, bool) or not isinstance(n_startup_trials, int) or n_startup_trials < 1:
-            raise StudyError(
-                f"n_startup_trials must be a whole number >= 1, got {n_startup_trials!r} "
-                f"({type(n_startup_trials).__name__})"
-            )
         if objectives is not None and (
             isinstance(objectives, str) or not all(isinstance(name, str) for name in objectives)
         ):
             raise StudyError(f"objectives must be a list of names, got {objectives!r}; write objectives=['score']")
-        self.n_startup_trials = n_startup_trials
+        self.n_startup_trials = at_least("n_startup_trials", n_startup_trials, 1)
         self.objectives = None if objectives is None else tuple(objectives)
         self._random = RandomSampler(seed=self.seed)
         self._tpe = TPESampler(seed=self.seed)
