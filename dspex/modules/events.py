@@ -12,6 +12,11 @@ class FieldDelta(NamedTuple):
 
     ``path`` is the predictor's in the program (``""`` when it is the program, and when it is no part of it) and
     ``call`` the number of its call in this run, from 0, which tells the turns of a loop and parallel calls apart.
+
+    >>> import dspex
+    >>> predict = dspex.Predict("question -> answer", lm=dspex.MockLM([{"answer": "In Paris"}]))
+    >>> [event for event in predict.stream(question="Where?", status=False) if isinstance(event, dspex.FieldDelta)][0]
+    FieldDelta(path='', field='answer', delta='In', call=0)
     """
 
     path: str
@@ -37,6 +42,12 @@ class Status(NamedTuple):
 
     ``path`` is that of the module, or of the module that called; ``name`` the module's class, the tool's or the
     model's name; ``detail`` the inputs at the start, what came out at the end, and the error of a failure.
+
+    >>> import dspex
+    >>> predict = dspex.Predict("question -> answer", lm=dspex.MockLM([{"answer": "Paris"}]))
+    >>> first, *_ = predict.stream(question="Where?")
+    >>> first.kind, first.name, first.state, first.detail
+    ('module', 'Predict', 'start', {'question': 'Where?'})
     """
 
     kind: Literal["module", "tool", "lm"]
@@ -47,7 +58,14 @@ class Status(NamedTuple):
 
 
 class Final(NamedTuple):
-    """The last event: what a call of the program would have returned."""
+    """The last event: what a call of the program would have returned.
+
+    >>> import dspex
+    >>> predict = dspex.Predict("question -> answer", lm=dspex.MockLM([{"answer": "Paris"}]))
+    >>> *_, last = predict.stream(question="Where?")
+    >>> last.prediction.answer
+    'Paris'
+    """
 
     prediction: Any
 
