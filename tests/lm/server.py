@@ -77,7 +77,7 @@ def trickle(handler: Handler) -> None:
         handler.wfile.flush()
 
 
-def sse(events: Iterable[Mapping[str, Any]], *, ends: bool = True, resets: bool = False) -> Reply:
+def sse(events: Iterable[Mapping[str, Any]], *, ends: bool = True, drops: bool = False) -> Reply:
     """A stream of server-sent events; one that does not end breaks off, politely or not."""
 
     def reply(handler: Handler) -> None:
@@ -90,7 +90,7 @@ def sse(events: Iterable[Mapping[str, Any]], *, ends: bool = True, resets: bool 
             piece = f"{name}data: {json.dumps(event)}\n\n".encode()
             handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             handler.wfile.flush()
-        if resets:
+        if drops:
             drop(handler)
             return
         if ends:

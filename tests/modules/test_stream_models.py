@@ -19,26 +19,45 @@ ASKED = Signature("question -> reasoning, answer: int")
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
-def streamed(text: str, *, ends: bool = True) -> Any:
+def streamed(text: str, breaks_off: threading.Event | None = None) -> Any:
     pieces = [chunk({"content": text[at : at + 3]}) for at in range(0, len(text), 3)]
-    if not ends:
-        return sse(pieces[: len(pieces) // 2], ends=False, resets=True)
-    return sse([*pieces, chunk({}, "stop"), chunk(choices=[], usage=USAGE)])
+    if breaks_off is None:
+        return sse([*pieces, chunk({}, "stop"), chunk(choices=[], usage=USAGE)])
+
+    def half() -> Any:
+        yield from pieces[: len(pieces) // 2]
+        # What has arrived and was not read is lost with its connection.
+        assert breaks_off.wait(60)
+
+    return sse(half(), drops=True)
 
 
 @pytest.mark.parametrize("on", ["threads", "tasks"])
 def test_a_program_is_streamed_over_http(on: str) -> None:
     text = written(ASKED, {"reasoning": "Two and two.", "answer": 4})
-    replies = [streamed(text, ends=False), refuse(500), streamed(text)]
-    with Server(*replies) as server:
+    shown = threading.Event()
+    events: list[Any] = []
+
+    def hear(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, FieldDelta):
+            shown.set()
+
+    async def hear_all(stream: Any) -> None:
+        async for event in stream:
+            hear(event)
+
+    with Server(streamed(text, breaks_off=shown), refuse(500), streamed(text)) as server:
         lm = LM("openai/served", api_base=server.url, api_key="none", cache=False, price=(1.0, 1.0), retries=3)
         with dspex.context(lm=lm):
             program = Predict(ASKED)
             if on == "threads":
-                events, prediction = whole(program.stream(question="2 + 2?"))
+                for event in program.stream(question="2 + 2?"):
+                    hear(event)
             else:
-                events, prediction = whole(asyncio.run(gathered(program.astream(question="2 + 2?"))))
+                asyncio.run(hear_all(program.astream(question="2 + 2?")))
         assert [body["stream"] for body in server.requests] == [True] * 3
+    events, prediction = whole(events)
     assert prediction.to_dict() == {"reasoning": "Two and two.", "answer": 4}
     assert (prediction.usage.calls, prediction.usage.failed_calls, prediction.usage.prompt_tokens) == (1, 2, 11)
     assert fields_shown(events) == {("", 0): {"reasoning": "Two and two.", "answer": "4"}}
