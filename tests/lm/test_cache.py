@@ -24,6 +24,7 @@ from dspex.evaluate import Evaluate
 from dspex.execution import context, map_threads, track_usage
 from dspex.lm import LM, Cache, Completion, LMRequest, LMResponse, MockLM
 from dspex.lm.cache import default_cache
+from dspex.lm.cache_file import CacheFile
 from dspex.modules import Predict
 
 
@@ -369,7 +370,7 @@ def test_processes_share_it_from_its_first_moment(path: Path) -> None:
 def test_a_forked_child_has_a_connection_and_locks_of_its_own(path: Path) -> None:
     cache = Cache(path)
     cache.put("k", response("x"))
-    with cache._file, cache._lock:  # as if another thread were in the middle of something
+    with cache._file._lock, cache._lock:  # as if another thread were in the middle of something
         child = os.fork()
         if child == 0:
             status = 1
@@ -470,8 +471,7 @@ def test_an_answer_that_cannot_be_kept_is_still_given(path: Path, monkeypatch: p
     cache = Cache(path)
     lm = MockLM({"": "x"}, cache=cache)
     cache.get("k")
-    assert cache._connection is not None
-    cache._connection.execute("PRAGMA query_only = 1")  # what a full or read-only disk does
+    cache._file._connection.execute("PRAGMA query_only = 1")  # what a full or read-only disk does
     with pytest.warns(RuntimeWarning, match=f"answers are not kept in the cache {path}: attempt to write a readonly"):
         assert lm("?") == ["x"]
     assert lm("?") == ["x"]
@@ -523,8 +523,8 @@ def forgetful(path: Path) -> Cache:
 def test_answers_asked_for_in_order_are_read_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = kept_in_order(tmp_path / "a.db", 200)
     cache, reads = forgetful(tmp_path / "a.db"), []
-    read = Cache._read
-    monkeypatch.setattr(Cache, "_read", lambda self, key: reads.append(key) or read(self, key))
+    read = CacheFile._read
+    monkeypatch.setattr(CacheFile, "_read", lambda self, key: reads.append(key) or read(self, key))
     for _ in range(2):
         assert [cache.get(key).text for key in keys] == [f"answer to {key}" for key in keys]
     assert len(reads) < 40

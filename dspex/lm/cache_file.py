@@ -1,0 +1,245 @@
+"""The file of a cache: answers in SQLite, as JSON, for any number of threads and processes.
+
+What is kept when, and for how long, is the cache's to say (`dspex.lm.cache`). This module loads with the first cache
+that has a file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from dspex.errors import StorageError
+from dspex.lm.types import LMResponse
+
+__all__ = ["CacheFile"]
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
+_BUSY_SECONDS = 30.0
+_AHEAD = 32
+"""Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does."""
+_READ = "SELECT response, created, rowid FROM answers WHERE key = ?"
+_READ_AHEAD = f"SELECT key, response, created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT {_AHEAD}"
+_PUT = (
+    "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+    "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
+)
+
+
+class CacheFile:
+    """Answers by key in the file at ``path``, each with its model and the moment it was kept.
+
+    It opens when it is used first. A file that is damaged, is no cache, or cannot be opened raises `StorageError`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ahead: dict[str, tuple[str, float]] = {}  # answers as the file has them, read before they were asked for
+        self._last = 0  # the row that was read last
+        self._unchecked = 0.0  # bytes written since the file's size was looked at
+        self._connection: sqlite3.Connection | None = None
+        self.reset()
+
+    def reset(self) -> sqlite3.Connection | None:
+        """Begin anew in a forked child, which must neither wait for its parent's locks nor touch its connection.
+
+        Gives that connection: it must not be closed, which would drop the parent's locks on the file.
+        """
+        inherited = self._connection
+        self._lock = threading.Lock()
+        self._connection = None
+        self._process = os.getpid()
+        return inherited
+
+    def read(self, key: str) -> tuple[LMResponse, float] | None:
+        """The answer under ``key`` and when it was kept; ``None`` when there is none."""
+        row = self._ahead.pop(key, None) or self._read(key)
+        if row is None:
+            return None
+        text, created = row
+        try:
+            return LMResponse.from_json(from_json(text)), created
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
+
+    def _read(self, key: str) -> tuple[str, float] | None:
+        """The row of ``key``; and when the row read last was a little before it, those after it too."""
+        try:
+            with self._lock:
+                connection = self._connection or self._open()
+                row = connection.execute(_READ, (key,)).fetchone()
+                if row is None:
+                    return None
+                text, created, number = row
+                if 0 < number - self._last <= _AHEAD:
+                    rows = connection.execute(_READ_AHEAD, (number,)).fetchall()
+                    self._ahead = {kept: (later, at) for kept, later, at, _ in rows}
+                    number = rows[-1][3] if rows else number
+                self._last = number
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        return text, created
+
+    def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
+        """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
+
+        Raises `StorageError` when it cannot be written.
+        """
+        try:
+            text = to_json(response.to_json())
+            with self._lock:
+                connection = self._connection or self._open()
+                connection.execute(_PUT, (key, response.model, text.decode(), created, stale))
+                self._ahead.pop(key, None)
+        except (sqlite3.Error, ValueError) as error:
+            raise StorageError(str(error)) from error
+        return len(text)
+
+    def trim(self, size: int, until: float) -> None:
+        """Forget what was kept until ``until``; then what is there longest, when there are nearly ``size`` bytes."""
+        with self._using() as connection:
+            connection.execute("DELETE FROM answers WHERE created <= ?", (until,))
+            # Answers lie in the order they came, so that the oldest leave whole pages free, which are used again.
+            pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+            now = pages * _pragma(connection, "page_size")
+            if now > 0.9 * size:
+                excess = 1.0 - 0.8 * size / now
+                count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+                connection.execute(
+                    "DELETE FROM answers "
+                    "WHERE created <= (SELECT created FROM answers ORDER BY created LIMIT 1 OFFSET ?)",
+                    (max(0, int(count * excess) - 1),),
+                )
+
+    def clear(self, before: float, model: str | None) -> int:
+        """Forget what was kept before ``before``, of ``model`` or of all; gives how many."""
+        with self._using() as connection:
+            count: int = connection.execute(
+                "DELETE FROM answers WHERE created < ? AND (? IS NULL OR model = ?)", (before, model, model)
+            ).rowcount
+            self._ahead.clear()
+            if count and _pragma(connection, "freelist_count"):
+                connection.execute("VACUUM")
+        return count
+
+    def models(self) -> list[tuple[int, str, float, float]]:
+        """By model: how many answers, its name, when the first was kept and when the last."""
+        query = "SELECT count(*), model, min(created), max(created) FROM answers GROUP BY model"
+        with self._using() as connection:
+            return connection.execute(query).fetchall()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every entry, oldest first: ``key``, ``model``, ``created`` and the ``response`` as plain data."""
+        query = (
+            "SELECT key, model, created, response FROM answers WHERE (created, key) > (?, ?) "
+            "ORDER BY created, key LIMIT 1000"
+        )
+        last: tuple[float, str] = (-math.inf, "")
+        while True:  # in pages, so that nobody who writes has to wait
+            with self._using() as connection:
+                page = connection.execute(query, last).fetchall()
+            if not page:
+                return
+            for key, model, created, text in page:
+                try:
+                    response = from_json(text)
+                except ValueError as error:
+                    raise self._damaged(error) from error
+                yield {"key": key, "model": model, "created": created, "response": response}
+            last = (page[-1][2], page[-1][0])
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close it; it opens again when it is used."""
+        with self._lock:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def count(self) -> int:
+        """How many answers."""
+        with self._using() as connection:
+            count: int = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return count
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                yield self._connection or self._open()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        connection = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(connection)
+        except (OSError, sqlite3.Error) as error:
+            if connection is not None:
+                connection.close()
+            raise self._damaged(error) from error
+        except StorageError:
+            assert connection is not None
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+        # The tables first: another process may be making them now, and they come together with the rest.
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        if tables and application != _APPLICATION_ID:
+            raise StorageError(
+                f"{self.path} is a database of another program, not a cache of dspex: name another file, "
+                'dspex.lm.Cache("answers.db")'
+            )
+        if version > _SCHEMA_VERSION:
+            raise StorageError(
+                f"the cache {self.path} was written by a newer dspex (format {version}, this one reads "
+                f"{_SCHEMA_VERSION}): update dspex, or name another file"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Safe against a killed process; only a crash of the machine may lose the newest answers.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA mmap_size = 268435456")  # reads without a system call each
+        if version < _SCHEMA_VERSION:
+            # Several processes may come here at once: each statement is right when it is repeated.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, "
+                "response TEXT NOT NULL, created REAL NOT NULL)"
+            )
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+
+    def _damaged(self, reason: object) -> StorageError:
+        return StorageError(
+            f"the cache {self.path} cannot be used: {reason}. It holds nothing but answers that can be asked "
+            "for again: delete the file, name another (dspex.lm.Cache(path), or the environment variable "
+            "DSPEX_CACHE_DIR), or go without (cache=False)"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
