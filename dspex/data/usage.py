@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 __all__ = ["Usage"]
@@ -162,21 +163,31 @@ class Usage:
 
     __hash__ = None  # type: ignore[assignment]  # it is added to in place
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` gives an equal account back.
+    def to_json(self, *, zeros: bool = True) -> dict[str, Any]:
+        """Plain data, with or without what is zero; `from_json` gives an equal account back.
 
         >>> Usage.from_json(Usage(calls=2, cost=None).to_json()) == Usage(calls=2, cost=None)
         True
         """
-        return {name: getattr(self, name) for name in Usage.__slots__}
+        numbers = zip(Usage.__slots__, _numbers(self), strict=True)
+        return {name: number for name, number in numbers if zeros or number != 0}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
         """The account that `to_json` wrote; counts that are missing are zero."""
-        usage = cls()
-        for name, value in data.items():
-            if name in _NAMES:
-                setattr(usage, name, value)
+        usage = cls.__new__(cls)
+        get = data.get
+        # One by one: each answer that is read from a cache has one.
+        usage.calls = get("calls", 0)
+        usage.cached_calls = get("cached_calls", 0)
+        usage.failed_calls = get("failed_calls", 0)
+        usage.prompt_tokens = get("prompt_tokens", 0)
+        usage.completion_tokens = get("completion_tokens", 0)
+        usage.cache_read_tokens = get("cache_read_tokens", 0)
+        usage.cache_write_tokens = get("cache_write_tokens", 0)
+        usage.known_cost = get("known_cost", 0.0)
+        usage.saved_cost = get("saved_cost", 0.0)
+        usage.unknown_calls = get("unknown_calls", 0)
         return usage
 
     def __str__(self) -> str:
@@ -208,7 +219,7 @@ class Usage:
         return f"<Usage: {self}>"
 
 
-_NAMES = frozenset(Usage.__slots__)
+_numbers = attrgetter(*Usage.__slots__)
 
 
 def _count(number: int, noun: str) -> str:

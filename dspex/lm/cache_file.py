@@ -25,11 +25,15 @@ __all__ = ["CacheFile"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
-_AHEAD = 32
-"""Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does."""
+_NEAR = 32
+"""How many rows after the one read last is in order still: threads do not ask quite in the order of a run."""
+_AHEAD = (4, 64)
+"""Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does: at
+first, and at most. Doubled as long as it goes on, so that it costs little where it was chance."""
 _READ = "SELECT response, created, rowid FROM answers WHERE key = ?"
-_READ_AHEAD = f"SELECT key, response, created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT {_AHEAD}"
-_PUT = (
+_READ_AHEAD = "SELECT key, response, created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"
+_KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_REPLACE = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
     "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
 )
@@ -45,7 +49,7 @@ class CacheFile:
         self.path = path
         self._ahead: dict[str, tuple[str, float]] = {}  # answers as the file has them, read before they were asked for
         self._last = 0  # the row that was read last
-        self._unchecked = 0.0  # bytes written since the file's size was looked at
+        self._next = _AHEAD[0]  # how many to read ahead
         self._connection: sqlite3.Connection | None = None
         self.reset()
 
@@ -80,10 +84,13 @@ class CacheFile:
                 if row is None:
                     return None
                 text, created, number = row
-                if 0 < number - self._last <= _AHEAD:
-                    rows = connection.execute(_READ_AHEAD, (number,)).fetchall()
+                if 0 < number - self._last <= _NEAR:
+                    rows = connection.execute(_READ_AHEAD, (number, self._next)).fetchall()
                     self._ahead = {kept: (later, at) for kept, later, at, _ in rows}
+                    self._next = min(2 * self._next, _AHEAD[1])
                     number = rows[-1][3] if rows else number
+                else:
+                    self._next = _AHEAD[0]
                 self._last = number
         except sqlite3.Error as error:
             raise self._damaged(error) from error
@@ -98,7 +105,10 @@ class CacheFile:
             text = to_json(response.to_json())
             with self._lock:
                 connection = self._connection or self._open()
-                connection.execute(_PUT, (key, response.model, text.decode(), created, stale))
+                if stale == -math.inf:
+                    connection.execute(_KEEP, (key, response.model, text.decode(), created))
+                else:
+                    connection.execute(_REPLACE, (key, response.model, text.decode(), created, stale))
                 self._ahead.pop(key, None)
         except (sqlite3.Error, ValueError) as error:
             raise StorageError(str(error)) from error

@@ -309,9 +309,12 @@ class Completion:
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is missing is left out."""
         plain: dict[str, Any] = {"text": self.text}
-        for name in ("finish_reason", "logprobs", "reasoning"):
-            if (value := getattr(self, name)) is not None:
-                plain[name] = value
+        if self.finish_reason is not None:
+            plain["finish_reason"] = self.finish_reason
+        if self.logprobs is not None:
+            plain["logprobs"] = self.logprobs
+        if self.reasoning is not None:
+            plain["reasoning"] = self.reasoning
         if self.tool_calls:
             plain["tool_calls"] = list(self.tool_calls)
         if self.citations:
@@ -384,7 +387,7 @@ class LMResponse:
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal response back."""
         completions = [completion.to_json() for completion in self.completions]
-        usage = {name: value for name, value in self.usage.to_json().items() if value != 0}
+        usage = self.usage.to_json(zeros=False)
         return {"model": self.model, "completions": completions, "usage": usage, "latency": self.latency}
 
     @classmethod
