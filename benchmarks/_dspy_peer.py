@@ -1,8 +1,8 @@
-"""DSPy as the peer of a comparison, set up as fast as its documentation allows.
+"""DSPy as the peer of a comparison, as it comes.
 
-Its history of calls and its cache on disk are off (dspex keeps its history on), and there are two models that
-answer a constant: one in each of the two ways DSPy 3.4 knows to write a model. What dspex is compared to is
-the faster one, row by row.
+Its history of calls is on, as that of dspex is; its cache is off for what is compared without one. There are two
+models that answer a constant: one in each of the two ways DSPy 3.4 knows to write a model. What dspex is compared to
+is the faster one, row by row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import dspy  # noqa: E402 - the filter has to be there first
 from dspy.lm15 import Message, Response, TextPart, Usage  # noqa: E402
 
 dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
-dspy.configure(disable_history=True)
 
 
 class SubclassLM(dspy.BaseLM):
