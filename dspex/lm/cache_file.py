@@ -230,6 +230,8 @@ class CacheFile:
         connection.execute("PRAGMA journal_mode = WAL")
         # Safe against a killed process; only a crash of the machine may lose the newest answers.
         connection.execute("PRAGMA synchronous = NORMAL")
+        # 16 MB: what waits for the disk is the move out of the log, which costs more the more often it is done.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA mmap_size = 268435456")  # reads without a system call each
         if version < _SCHEMA_VERSION:
             # Several processes may come here at once: each statement is right when it is repeated.
