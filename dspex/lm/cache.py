@@ -40,7 +40,8 @@ class Cache:
         limit. Limits that are given again, for the same path, hold from then on.
 
     A file that is damaged, is no cache, or cannot be opened raises `StorageError` at its first use, before
-    anything is paid for. When an answer that was paid for cannot be written, it is a warning.
+    anything is paid for. When an answer that was paid for cannot be written, it is a warning. So is one answer that
+    cannot be read in a file that can: it counts as none, and the next one to the same request takes its place.
 
     >>> from dspex.lm import MockLM
     >>> lm = MockLM(["Paris"], cache=Cache())
@@ -110,6 +111,7 @@ class Cache:
         cache.max_age = cache.max_bytes = None
         cache._memory = OrderedDict()
         cache._unchecked = 0.0
+        cache._unreadable = {}
         cache._file = None
         if path is not None:
             from dspex.lm.cache_file import CacheFile  # with SQLite, which not everybody needs
@@ -120,6 +122,7 @@ class Cache:
 
     _memory: OrderedDict[str, tuple[LMResponse, float]]  # with the moment each was kept
     _unchecked: float  # bytes written since the file's size was looked at
+    _unreadable: dict[str, float]  # when those were kept that cannot be read
     _file: CacheFile | None
     _lock: threading.Lock  # of what is in memory
     _warned: bool
@@ -128,8 +131,11 @@ class Cache:
         self._lock = threading.Lock()  # a forked child must not wait for its parent's
         self._warned = False
 
-    def get(self, key: str) -> LMResponse | None:
-        """The answer under ``key``, as it was put; ``None`` when there is none."""
+    def get(self, key: str, *, strict: bool = False) -> LMResponse | None:
+        """The answer under ``key``, as it was put; ``None`` when there is none.
+
+        One that cannot be read is none either, with a warning, or a `StorageError` when ``strict``.
+        """
         memory = self._memory
         with self._lock:
             kept = memory.get(key)
@@ -140,12 +146,23 @@ class Cache:
                 del memory[key]
         if self._file is None:
             return None
-        kept = self._file.read(key)
-        if kept is None or (self.max_age is not None and kept[1] <= time.time() - self.max_age):
+        row = self._file.read(key)
+        if row is None or (self.max_age is not None and row[1] <= time.time() - self.max_age):
+            return None
+        found, created = row
+        if isinstance(found, Exception):
+            problem = self._file.unreadable(key, found)
+            if strict:
+                raise StorageError(
+                    f"{problem}. To pay for it again, and keep the new answer in its place, leave replay for this "
+                    'call: dspex.context(cache="on"), or lm(..., cache="on")'
+                ) from found
+            warnings.warn(f"{problem}; it is asked for again", RuntimeWarning, stacklevel=2)
+            self._unreadable[key] = created
             return None
         with self._lock:
-            self._remember(key, kept)
-        return kept[0]
+            self._remember(key, (found, created))
+        return found
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
@@ -153,6 +170,8 @@ class Cache:
         now = time.time()
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
+        # Nor does one that cannot be read stay; what another process has put in its place by now is younger, and does.
+        stale = max(stale, self._unreadable.pop(key, -math.inf))
         with self._lock:
             known = self._memory.get(key)
             if known is not None and known[1] <= stale:

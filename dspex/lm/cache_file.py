@@ -10,6 +10,7 @@ import math
 import os
 import sqlite3
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,9 @@ _NEAR = 32
 _AHEAD = (4, 64)
 """Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does: at
 first, and at most. Doubled as long as it goes on, so that it costs little where it was chance."""
-_READ = "SELECT response, created, rowid FROM answers WHERE key = ?"
-_READ_AHEAD = "SELECT key, response, created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"
+# As bytes: text that is none any more is that answer's trouble alone, and is found where it is read.
+_READ = "SELECT CAST(response AS BLOB), created, rowid FROM answers WHERE key = ?"
+_READ_AHEAD = "SELECT key, CAST(response AS BLOB), created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"
 _KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _REPLACE = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
@@ -47,7 +49,9 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ahead: dict[str, tuple[str, float]] = {}  # answers as the file has them, read before they were asked for
+        self._ahead: dict[
+            str, tuple[bytes, float]
+        ] = {}  # answers as the file has them, read before they were asked for
         self._last = 0  # the row that was read last
         self._next = _AHEAD[0]  # how many to read ahead
         self._connection: sqlite3.Connection | None = None
@@ -64,18 +68,22 @@ class CacheFile:
         self._process = os.getpid()
         return inherited
 
-    def read(self, key: str) -> tuple[LMResponse, float] | None:
-        """The answer under ``key`` and when it was kept; ``None`` when there is none."""
+    def read(self, key: str) -> tuple[LMResponse | Exception, float] | None:
+        """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""
         row = self._ahead.pop(key, None) or self._read(key)
         if row is None:
             return None
         text, created = row
         try:
             return LMResponse.from_json(from_json(text)), created
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(f"the answer {key[:16]}... is unreadable: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return error, created
 
-    def _read(self, key: str) -> tuple[str, float] | None:
+    def unreadable(self, key: str, error: Exception) -> str:
+        """What to say of an answer that cannot be read."""
+        return f"the answer {key} in the cache {self.path} cannot be read ({type(error).__name__}: {error})"
+
+    def _read(self, key: str) -> tuple[bytes, float] | None:
         """The row of ``key``; and when the row read last was a little before it, those after it too."""
         try:
             with self._lock:
@@ -150,7 +158,7 @@ class CacheFile:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every entry, oldest first: ``key``, ``model``, ``created`` and the ``response`` as plain data."""
         query = (
-            "SELECT key, model, created, response FROM answers WHERE (created, key) > (?, ?) "
+            "SELECT key, model, created, CAST(response AS BLOB) FROM answers WHERE (created, key) > (?, ?) "
             "ORDER BY created, key LIMIT 1000"
         )
         last: tuple[float, str] = (-math.inf, "")
@@ -163,8 +171,9 @@ class CacheFile:
                 try:
                     response = from_json(text)
                 except ValueError as error:
-                    raise self._damaged(error) from error
-                yield {"key": key, "model": model, "created": created, "response": response}
+                    warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
+                else:
+                    yield {"key": key, "model": model, "created": created, "response": response}
             last = (page[-1][2], page[-1][0])
 
     def size(self) -> int:

@@ -82,7 +82,7 @@ def flow(
     else:
         key = lm.key(request)
         if policy != "write" and policy != "refresh":
-            found = cache.get(key)
+            found = cache.get(key, strict=policy == "replay")
             if found is not None:
                 usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
                 response = LMResponse(found.completions, usage, found.model, True, found.latency)

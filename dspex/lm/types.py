@@ -392,8 +392,10 @@ class LMResponse:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LMResponse:
-        """The response that `to_json` wrote."""
+        """The response that `to_json` wrote; raises one of the built-in errors for anything else."""
         completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
+        if not completions or not all(type(one.text) is str for one in completions):
+            raise ValueError("it holds no text")
         return cls(completions, Usage.from_json(data["usage"]), data["model"], latency=data["latency"])
 
     def __eq__(self, other: object) -> bool:

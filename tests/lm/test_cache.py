@@ -424,17 +424,71 @@ def test_damage_in_the_middle_of_the_file(path: Path) -> None:
         read_all()
 
 
-@pytest.mark.parametrize(
-    "text", ["{not json", "[]", "{}", '{"completions": [{}], "usage": {}, "model": "m", "latency": 0}']
-)
-def test_an_entry_that_is_unreadable(path: Path, text: str) -> None:
-    cache = Cache(path)
-    cache.put("k" * 64, response("x"))
+UNREADABLE = [
+    "{not json",
+    "[]",
+    "{}",
+    '{"completions": [{}], "usage": {}, "model": "m", "latency": 0}',
+    '{"completions": [], "usage": {}, "model": "m", "latency": 0}',
+    '{"completions": [{"text": 5}], "usage": {}, "model": "m", "latency": 0}',
+    "[" * 100_000,
+    b"\xff\xfe",
+]
+
+
+def spoil(path: Path, text: str | bytes, where: str = "TRUE") -> None:
+    raw = text if isinstance(text, bytes) else text.encode()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE answers SET response = ?", (text,))
+        connection.execute(f"UPDATE answers SET response = CAST(? AS TEXT) WHERE {where}", (raw,))
+    connection.close()
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_an_answer_that_is_unreadable_is_asked_for_again_and_replaced(path: Path, text: str | bytes) -> None:
+    lm = numbered(cache=Cache(path))
+    assert lm("?") == ["0"]
+    spoil(path, text)
+    forget(Cache(path))
+    key = lm.key(LMRequest.of("?"))
+    with pytest.raises(StorageError, match=rf"the answer {key} in the cache .*cannot be read .*leave replay") as caught:
+        lm("?", cache="replay")
+    assert not isinstance(caught.value, ReplayMissError)
+    assert str(path) in str(caught.value)
+    with pytest.warns(RuntimeWarning, match=f"the answer {key} in the cache {path} cannot be read .*; it is asked for"):
+        assert lm("?", cache="read") == ["1"]  # which writes nothing
+    forget(Cache(path))
+    with pytest.warns(RuntimeWarning, match="cannot be read"):
+        assert lm("?") == ["2"]
+    forget(Cache(path))
+    assert lm("?") == lm("?", cache="replay") == ["2"]
+    assert len(Cache(path)) == 1
+
+
+def test_what_another_process_put_in_the_place_of_an_unreadable_answer_stays(path: Path) -> None:
+    cache = Cache(path)
+    cache.put("k", response("first"))
+    spoil(path, "{")
+    other = forgetful(path)
+    for one in (cache, other):
+        forget(one)
+        with pytest.warns(RuntimeWarning, match="cannot be read"):
+            assert one.get("k") is None
+    other.put("k", response("second"))
+    cache.put("k", response("third"))
     forget(cache)
-    with pytest.raises(StorageError, match=r"the answer kkkkkkkkkkkkkkkk... is unreadable"):
-        cache.get("k" * 64)
+    assert cache.get("k") == response("second")
+
+
+@pytest.mark.parametrize("text", ["{", b"\xff"])
+def test_one_unreadable_answer_leaves_the_others_as_they_are(path: Path, text: str | bytes) -> None:
+    keys = kept_in_order(path, 20)
+    spoil(path, text, f"key = '{keys[7]}'")
+    cache = forgetful(path)
+    with pytest.warns(RuntimeWarning, match=f"the answer {keys[7]} in the cache"):
+        found = [cache.get(key) for key in keys]
+    assert [number for number, one in enumerate(found) if one is None] == [7]
+    with pytest.warns(RuntimeWarning, match=f"the answer {keys[7]} in the cache .* it is left out"):
+        assert {row["key"] for row in cache.rows()} == {*keys} - {keys[7]}
 
 
 def test_the_database_of_another_program(path: Path) -> None:
