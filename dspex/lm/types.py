@@ -394,8 +394,11 @@ class LMResponse:
     def from_json(cls, data: Mapping[str, Any]) -> LMResponse:
         """The response that `to_json` wrote; raises one of the built-in errors for anything else."""
         completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
-        if not completions or not all(type(one.text) is str for one in completions):
-            raise ValueError("it holds no text")
+        if not completions:
+            raise ValueError("it holds no completion")
+        for one in completions:
+            if type(one.text) is not str:
+                raise TypeError(f"it holds a text that is none: {one.text!r:.80}")
         return cls(completions, Usage.from_json(data["usage"]), data["model"], latency=data["latency"])
 
     def __eq__(self, other: object) -> bool:
