@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
+
+import attrs
 
 from dspex.errors import (
     DefinitionError,
@@ -29,8 +32,11 @@ from dspex.lm.batch_queue import BatchQueue, Ticket
 from dspex.lm.batch_shapes import SHAPES
 from dspex.lm.batch_store import BatchJob, BatchStore, Place
 from dspex.lm.cache import default_cache
-from dspex.lm.flow import seeded
+from dspex.lm.driving import adrive, drive
+from dspex.lm.flow import flow, seconds_left, seeded
 from dspex.lm.lm import LM
+from dspex.lm.options import checked_limit, checked_period, checked_seconds
+from dspex.lm.streams import StreamEvent, deltas_of
 from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Turn
 
@@ -119,12 +125,12 @@ class BatchLM(BaseLM):
         self.lm = lm = _with_batches(lm, params)
         shape = SHAPES[lm.model.partition("/")[0]]
         pacing = Pacing(
-            settle=_seconds("settle", settle),
-            quiet=_seconds("quiet", quiet),
-            max_wait=_seconds("max_wait", max_wait),
-            poll=_seconds("poll", poll),
-            max_requests=min(_whole("max_requests", max_requests) or shape.max_requests, shape.max_requests),
-            max_bytes=min(_whole("max_bytes", max_bytes) or shape.max_bytes, shape.max_bytes),
+            settle=checked_period("settle", settle),
+            quiet=checked_seconds("quiet", quiet),
+            max_wait=checked_seconds("max_wait", max_wait),
+            poll=checked_period("poll", poll),
+            max_requests=min(checked_limit("max_requests", max_requests) or shape.max_requests, shape.max_requests),
+            max_bytes=min(checked_limit("max_bytes", max_bytes) or shape.max_bytes, shape.max_bytes),
         )
         ids = [resume] if isinstance(resume, str) else list(resume) if isinstance(resume, Iterable) else [resume]
         if not all(isinstance(id, str) for id in ids):
@@ -197,13 +203,17 @@ class BatchLM(BaseLM):
         return twin
 
     def to_json(self) -> dict[str, Any]:
-        """As of every model: ``lm`` is the one that is asked."""
-        return {"type": "BatchLM", "lm": self.lm.to_json()}
+        """As of every model: ``lm`` is the one that is asked. ``folder`` and ``resume`` belong to a machine, and are
+        given again."""
+        own = {"retries": self.retries, "deadline": self.deadline, **attrs.asdict(self._queue.pacing)}
+        return {"type": "BatchLM", "lm": self.lm.to_json(), **own}
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any], **given: Any) -> BaseLM:
+        saved = {name: data[name] for name in _OWN if name in data}
+        own = {name: given.pop(name) for name in ("folder", "resume", *_OWN) if name in given}
         lm = BaseLM.from_json(data["lm"], **given)
-        return cls(lm)  # type: ignore[arg-type]  # checked there
+        return cls(lm, **{**saved, **own})  # type: ignore[arg-type]  # checked there
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -229,15 +239,16 @@ class BatchLM(BaseLM):
         """As of every model; blocks until the job has ended."""
         run = active_run() if run is None else run
         request = request if run is None or run.seed is None else seeded(self, request, run.seed)
+        until = self._until()
         with self._asking(run):
             key = self._shared_key(request, run)
             if key is None:
-                return super().generate(request, run, path)
+                return drive(flow(self, request, run, path, until), run)
             while (turn := self._queue.follow(key)) is not None:
-                with waiting(), self._in_time(run):
-                    Turn(turn, self._left(run)).block(run)
+                with waiting(), self._in_time():
+                    Turn(turn, seconds_left(run, until)).block(run)
             try:
-                return super().generate(request, run, path)
+                return drive(flow(self, request, run, path, until), run)
             finally:
                 self._queue.led(key)
 
@@ -245,17 +256,43 @@ class BatchLM(BaseLM):
         """`generate`, awaiting; cancelling the task ends the waiting, and not a job that was submitted."""
         run = active_run() if run is None else run
         request = request if run is None or run.seed is None else seeded(self, request, run.seed)
+        until = self._until()
         with self._asking(run):
             key = self._shared_key(request, run)
             if key is None:
-                return await super().agenerate(request, run, path)
+                return await adrive(flow(self, request, run, path, until), run)
             while (turn := self._queue.follow(key)) is not None:
-                with waiting(), self._in_time(run):
-                    await Turn(turn, self._left(run)).wait(run)
+                with waiting(), self._in_time():
+                    await Turn(turn, seconds_left(run, until)).wait(run)
             try:
-                return await super().agenerate(request, run, path)
+                return await adrive(flow(self, request, run, path, until), run)
             finally:
                 self._queue.led(key)
+
+    def stream(self, request: LMRequest, run: Run | None = None, path: str = "") -> Generator[StreamEvent, None, None]:
+        """As of every model, in one piece."""
+        response = self.generate(request, run, path)
+        yield from deltas_of(response)
+        yield response
+
+    async def astream(
+        self, request: LMRequest, run: Run | None = None, path: str = ""
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """As of every model, in one piece."""
+        response = await self.agenerate(request, run, path)
+        for delta in deltas_of(response):
+            yield delta
+        yield response
+
+    def may_be_billed(self, error: BaseException) -> bool:
+        """As of every model; what was not handed in when its call ended is taken back, and is not."""
+        call = _call.get()
+        if call is not None:
+            tickets, call.tickets = call.tickets, None  # none comes any more
+            at_home = [self._queue.withdraw(ticket) for ticket in tickets or ()]
+            if tickets is None or (at_home and all(at_home)):
+                return False
+        return super().may_be_billed(error)
 
     def _shared_key(self, request: LMRequest, run: Run | None) -> str | None:
         """What is asked once by all who ask it, since the answer would be in the cache for whoever comes later."""
@@ -263,16 +300,16 @@ class BatchLM(BaseLM):
         policy = request.cache or settings.cache or self.cache_policy
         return self.key(request) if policy == "on" and self.cache is not None else None
 
-    def _left(self, run: Run | None) -> float | None:
-        left = None if run is None else run.remaining()
-        return left if self.deadline is None else self.deadline if left is None else min(left, self.deadline)
+    def _until(self) -> float | None:
+        """When a call that begins now has to end, with all its waiting for others that ask the same."""
+        return None if self.deadline is None else time.monotonic() + self.deadline
 
     @contextmanager
-    def _in_time(self, run: Run | None) -> Iterator[None]:
+    def _in_time(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
-            raise self._late(self._left(run)) from error
+            raise self._late(self.deadline) from error
 
     @contextmanager
     def _asking(self, run: Run | None) -> Iterator[None]:
@@ -310,10 +347,14 @@ class BatchLM(BaseLM):
         key = self.key(request)
         tickets: list[Ticket] = []
         failed: list[DspexError] = []
+        if call is not None:
+            call.tickets = tickets
 
         async def post(sent: Sent) -> Mapping[str, Any]:
             ticket = Ticket(self.lm, key, sent, run, crew_here())
             tickets.append(ticket)
+            if call is not None and call.tickets is not tickets:
+                raise asyncio.CancelledError  # it was given up in the meantime
             try:
                 with waiting():
                     queue.put(ticket)
@@ -345,6 +386,8 @@ class BatchLM(BaseLM):
                     use(ticket.place)
             if failed and isinstance(error, Exception):
                 raise failed[0] from None
+            if isinstance(error, LMError) and any(ticket.answered for ticket in tickets):
+                error.retry_after = _AT_ONCE
             raise
         finally:
             posting.reset(tokens[0])
@@ -361,22 +404,34 @@ class BatchLM(BaseLM):
         kind, message = result["failed"], result["message"]
         said = f"a request to {self.model} {_FAILED[kind]} in its batch: {message}"
         if kind == "expired":
-            return LMTimeoutError(said, model=self.model, billed=False)
+            return LMTimeoutError(said, model=self.model, billed=False, retry_after=_AT_ONCE)
         if kind == "canceled":
             return LMError(said, model=self.model, billed=False)
-        return LMServerError(said, model=self.model, billed=kind == "lost")
+        return LMServerError(said, model=self.model, billed=kind == "lost", retry_after=_AT_ONCE)
 
+
+_OWN = ("retries", "deadline", "settle", "quiet", "max_wait", "poll", "max_requests", "max_bytes")
+"""What it has beside its model, and is saved."""
 
 _FAILED = {"expired": "expired", "canceled": "was canceled", "lost": "was lost", "errored": "failed"}
 
 
-class _Call:
-    """One call: the run it belongs to, and where its results came from, fallbacks' too."""
+_AT_ONCE = 0.0
+"""Seconds before a request that failed in its job is asked again: the job took long enough, and what failed together in
+it comes back together, into one job."""
 
-    __slots__ = ("places", "run")
+
+class _Call:
+    """One call: the run it belongs to, and where its results came from, fallbacks' too.
+
+    ``tickets`` are those of the attempt that is going on, once it sends anything.
+    """
+
+    __slots__ = ("places", "run", "tickets")
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
+        self.tickets: list[Ticket] | None = None
         self.places: list[tuple[BatchStore, Place]] = []
 
 
@@ -402,20 +457,3 @@ def _with_batches(lm: Any, params: dict[str, Any]) -> LM:
 def _has_batches(lm: Any) -> bool:
     # The embedded model calls itself an `LM`, which it is not by inheritance.
     return LM in type(lm).__mro__ and lm.model.partition("/")[0] in SHAPES
-
-
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise DefinitionError(
-            f"{name} must be a number of seconds from 0 on, not {value!r} ({type(value).__name__}); write {name}=10"
-        )
-    return float(value)
-
-
-def _whole(name: str, value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise DefinitionError(
-            f"{name} must be a whole number, 1 or more, or None for the provider's limit, not {value!r} "
-            f"({type(value).__name__}); write {name}=1000"
-        )
-    return value

@@ -14,6 +14,7 @@ from dspex.execution.processes import is_here, this_process
 from dspex.lm.batch_shapes import Desk, Missing, State, result_failed
 from dspex.lm.batch_store import BatchJob
 from dspex.lm.retry import wait_before_retry
+from dspex.lm.secrets import scrub, scrubbed
 
 if TYPE_CHECKING:
     from dspex.lm.batch_queue import BatchQueue, Ticket
@@ -45,9 +46,9 @@ class Pacing:
 
 
 class Job:
-    """A job that somebody waits for: ``tickets`` by their ids in it, and ``entries``, what is to be submitted.
+    """A job that somebody waits for: ``tickets`` by their ids in it, and ``entries``, what is to be submitted of it.
 
-    Without entries it was submitted, or intended, before.
+    Without entries it was submitted, or intended, before. ``is_out`` says whether it may have reached the provider.
     """
 
     def __init__(self, queue: BatchQueue, name: str, lm: LM, sent: Sent) -> None:
@@ -56,7 +57,8 @@ class Job:
         self.lm = lm
         self.sent = sent
         self.tickets: dict[str, Ticket] = {}
-        self.entries: list[bytes] = []
+        self.entries: dict[str, bytes] = {}
+        self.is_out = False
         self._store = queue.store
         self._shape = queue.shape
         self._poll = queue.pacing.poll
@@ -85,7 +87,7 @@ class Job:
     def _desk(self) -> Any:
         from dspex.lm.batch_wire import HTTPDesk
 
-        return HTTPDesk(self.lm, self.sent.base, self.sent.headers)
+        return HTTPDesk(self.lm, self.sent)
 
     # Submission.
 
@@ -119,16 +121,16 @@ class Job:
         attempt = 0
         unsure = False  # whether it may have got there
         while True:
-            if not self.tickets:
+            if not self.queue.hand_in(self):
                 if not unsure:
                     self._store.forget(self.name)
                 raise _Left
             try:
                 id = await self._found(desk, began) if unsure else None
                 if id is None:
-                    id = await self._shape.submit(desk, self.name, self.sent.endpoint, self.entries)
+                    id = await self._shape.submit(desk, self.name, self.sent.endpoint, list(self.entries.values()))
                 self._store.submitted(self.name, id)
-                self.entries = []
+                self.entries = {}
                 _log.info("batch %s of %s: %d requests submitted", id, self.lm.model, len(self.tickets))
                 return id
             except Missing as error:
@@ -153,6 +155,7 @@ class Job:
                 self._store.forget(self.name)
                 raise failed
             attempt += 1
+            self.is_out = unsure  # what was refused is here again, and may be taken back
             await _sleep(pause)
 
     async def _found(self, desk: Desk, since: float) -> str | None:
@@ -207,9 +210,9 @@ class Job:
             try:
                 state = await self._shape.state(desk, id)
                 if state.kind == "failed":
-                    whole = self._failed(id, state.note)
+                    whole = self._failed(id, scrub(state.note, self._untold()))
                 elif state.kind == "ended":
-                    results = await self._shape.results(desk, state)
+                    results = self._without_secrets(await self._shape.results(desk, state))
                     if state.expected is None or len(results) >= state.expected or incomplete >= _TRIES:
                         _log.info("batch %s of %s: ended, %d results", id, self.lm.model, len(results))
                         return state, results
@@ -277,13 +280,25 @@ class Job:
 
         self.queue.finish(self, tell)
 
+    def _untold(self) -> list[str]:
+        return self.sent.untold(self.lm)
+
+    def _without_secrets(self, results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What the provider says of failures, before it is written down; answers stay as they are."""
+        untold = self._untold()
+        return {
+            place: result if result.get("status") == 200 else scrubbed(result, untold)
+            for place, result in results.items()
+        }
+
     @property
     def _where(self) -> str:
         return self.lm.api_base or self.lm.model.partition("/")[0]
 
     def _illegible(self, error: Exception) -> LMServerError:
         return LMServerError(
-            f"{self._where} sent what is no answer of a batch endpoint: {type(error).__name__}: {error}",
+            f"{self._where} sent what is no answer of a batch endpoint: {type(error).__name__}: "
+            f"{scrub(str(error), self._untold())}",
             model=self.lm.model,
             billed=True,
         )

@@ -35,9 +35,12 @@ KEY_LENGTH = 54
 
 
 class Ticket:
-    """One request that waits. ``place`` is where it is, once it is in a job."""
+    """One request that waits. ``place`` is where it is, once it is in a job.
 
-    __slots__ = ("answered", "asked", "crew", "future", "key", "lm", "place", "run", "sent")
+    ``withdrawn`` says that its caller has gone, and ``at_home`` that it was never handed in and never will be.
+    """
+
+    __slots__ = ("answered", "asked", "at_home", "crew", "future", "key", "lm", "place", "run", "sent", "withdrawn")
 
     def __init__(self, lm: LM, key: str, sent: Sent, run: Run | None, crew: Crew | None) -> None:
         self.lm = lm
@@ -47,6 +50,7 @@ class Ticket:
         self.crew = crew
         self.place: Place | None = None
         self.answered = False  # with a result of the job
+        self.withdrawn = self.at_home = False
         self.future: Future[Mapping[str, Any]] = Future()
         self.asked = time.monotonic()
 
@@ -131,7 +135,7 @@ class BatchQueue:
         with self._lock:
             if self._process != os.getpid():
                 self._reset()
-            if not self._find(ticket):
+            if not ticket.withdrawn and not self._find(ticket):
                 self._waiting.append(ticket)
                 self._arrivals += 1
                 self._arrived = time.monotonic()
@@ -139,16 +143,38 @@ class BatchQueue:
                     self._collecting = True
                     _start(self._collect())
 
-    def withdraw(self, ticket: Ticket) -> None:
-        """Its caller has gone. What is in a job stays there, for whoever asks the same again."""
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Its caller has gone; whether it stays at home.
+
+        What is in a job that may have reached the provider stays there, for whoever asks the same again.
+        """
         with self._lock:
+            if ticket.withdrawn:
+                return ticket.at_home
+            ticket.withdrawn = True
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-            if ticket.place is not None:
-                job = self._jobs.get(ticket.place[0])
-                if job is not None:
-                    job.tickets.pop(ticket.place[1], None)
-                self.store.release(ticket.place)
+            if ticket.place is None:
+                ticket.at_home = True
+                return True
+            if ticket.future.done() and not ticket.future.cancelled():
+                return False  # it has got its result, or its error, and has left its place
+            name, place = ticket.place
+            job = self._jobs.get(name)
+            if job is not None:
+                job.tickets.pop(place, None)
+                if not job.is_out and job.entries.pop(place, None) is not None:
+                    self.store.drop(ticket.place)
+                    ticket.at_home = True
+                    return True
+            self.store.release(ticket.place)
+            return False
+
+    def hand_in(self, job: Job) -> bool:
+        """Whether anybody waits for ``job``, which is out then: nothing is taken back from it any more."""
+        with self._lock:
+            job.is_out = job.is_out or bool(job.tickets)
+            return bool(job.tickets)
 
     def _find(self, ticket: Ticket) -> bool:
         """Whether it is in a job already, for which it waits then."""
@@ -230,7 +256,7 @@ class BatchQueue:
             number = counts[ticket.key] = counts.get(ticket.key, -1) + 1
             place = f"{ticket.key}-{number}"
             job.tickets[place] = ticket
-            job.entries.append(self.shape.entry(place, ticket.sent.endpoint, ticket.sent.body))
+            job.entries[place] = self.shape.entry(place, ticket.sent.endpoint, ticket.sent.body)
         self.store.submitting.add(name)
         self.store.intend(
             name,

@@ -223,6 +223,13 @@ class BatchStore:
                     return (job, place), None if result is None else json.loads(result)
         return None
 
+    def drop(self, place: Place) -> None:
+        """It was taken out of its job, which is not submitted yet."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM requests WHERE job = ? AND id = ?", place)
+            connection.execute("UPDATE jobs SET requests = requests - 1 WHERE name = ?", place[:1])
+        self.release(place)
+
     def release(self, place: Place) -> None:
         """Who waited for it does so no longer; somebody else may claim it."""
         with self._lock:

@@ -17,6 +17,7 @@ import httpx
 
 from dspex.lm.batch_shapes import Missing
 from dspex.lm.lm import LM
+from dspex.lm.secrets import scrub, secret_values
 from dspex.lm.types import LMRequest
 
 __all__ = ["HTTPDesk", "Letterbox", "Sent", "client_of", "posting"]
@@ -50,6 +51,10 @@ class Sent:
             )
         )
         return cls(url.removesuffix(suffix), f"/v1{suffix}", headers, body)
+
+    def untold(self, lm: LM) -> list[str]:
+        """The secrets of ``lm``, and those that are in the headers, which a provider may repeat in what it says."""
+        return [*lm._untold(), *secret_values({name.replace("-", "_"): value for name, value in self.headers})]
 
 
 posting: ContextVar[Callable[[Sent], Awaitable[Mapping[str, Any]]]] = ContextVar("dspex_posting")
@@ -130,10 +135,11 @@ class HTTPDesk:
     ``async with`` it, on one event loop.
     """
 
-    def __init__(self, lm: LM, base: str, headers: tuple[tuple[str, str], ...]) -> None:
-        self.base = base
+    def __init__(self, lm: LM, sent: Sent) -> None:
+        self.base = sent.base
         self._lm = lm
-        self._headers = dict(headers)
+        self._sent = sent
+        self._headers = dict(sent.headers)
 
     async def __aenter__(self) -> HTTPDesk:
         patience = self._lm.timeout
@@ -172,7 +178,7 @@ class HTTPDesk:
             if response.is_success:
                 return response.content
             if response.status_code == 404:
-                raise Missing(response.text[:300])
+                raise Missing(scrub(response.text, self._sent.untold(self._lm))[:300])
             failed = _Refused(response)
         raise self._lm._translated(failed, self._lm.timeout)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dspex.callbacks import Callback, Span
     from dspex.lm.base import BaseLM
 
-__all__ = ["Attempt", "Flow", "flow", "seeded", "seeded_params"]
+__all__ = ["Attempt", "Flow", "flow", "seconds_left", "seeded", "seeded_params"]
 
 _ONE_CALL = Usage(calls=1)
 
@@ -105,7 +105,7 @@ def flow(
     try:
         while True:
             if gate is not None:
-                permit = yield from gate.enter(lm.model, request, _left(run, until))
+                permit = yield from gate.enter(lm.model, request, seconds_left(run, until))
             try:
                 hold = None if budget is None else (yield from _hold(lm, budget, request, run))
             except BaseException:
@@ -113,7 +113,7 @@ def flow(
                     gate.unused(permit)
                 raise
             timeout = lm.timeout
-            left = _left(run, until)
+            left = seconds_left(run, until)
             cut_short = left is not None and (timeout is None or left < timeout)
             if cut_short:
                 timeout = left
@@ -131,7 +131,7 @@ def flow(
                 if run is not None:
                     # Its time being up is the better reason than the call that was cut short for it.
                     run.check()
-                wait = wait_before_retry(error, attempt, retries=lm.retries, left=_left(run, until))
+                wait = wait_before_retry(error, attempt, retries=lm.retries, left=seconds_left(run, until))
                 if wait is None:
                     if error is raised:
                         raise
@@ -220,7 +220,7 @@ def seeded_params(lm: BaseLM, params: Mapping[str, Any], seed: int) -> Mapping[s
     return params if "seed" in params or "seed" in lm.params else {**params, "seed": seed}
 
 
-def _left(run: Run | None, until: float | None) -> float | None:
+def seconds_left(run: Run | None, until: float | None) -> float | None:
     """Seconds that the call may still take."""
     left = None if run is None else run.remaining()
     if until is not None:

@@ -310,16 +310,21 @@ class LM(BaseLM):
 
     def _translated(self, error: Exception, timeout: float | None, request: LMRequest | None = None) -> LMError:
         """``error`` as one of ours; it is the cause, unless there is a secret in it."""
-        secrets = [*secret_values(self._secrets), *secret_values({} if request is None else request.params)]
-        secrets += [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))]
-        if self._api_base is not None and self._api_base != self.api_base:
-            secrets += [self._api_base, *url_secrets(self._api_base)]
+        secrets = self._untold(request)
         where = self.api_base or self.model.partition("/")[0]
         has_key = bool(self._secrets.get("api_key"))
         ours = provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
         if not provider.tells(error, secrets):
             ours.__cause__ = error
         return ours
+
+    def _untold(self, request: LMRequest | None = None) -> list[str]:
+        """The secrets that a provider may repeat in what it says."""
+        secrets = [*secret_values(self._secrets), *secret_values({} if request is None else request.params)]
+        secrets += [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))]
+        if self._api_base is not None and self._api_base != self.api_base:
+            secrets += [self._api_base, *url_secrets(self._api_base)]
+        return secrets
 
     def _account(self) -> tuple[str, ...]:
         return (self.model, self._api_base or "", str(self._secrets.get("api_key", "")))

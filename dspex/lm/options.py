@@ -20,8 +20,11 @@ __all__ = [
     "checked_count",
     "checked_deadline",
     "checked_fallbacks",
+    "checked_limit",
+    "checked_period",
     "checked_price",
     "checked_retries",
+    "checked_seconds",
     "checked_timeout",
     "saved_options",
 ]
@@ -75,6 +78,32 @@ def checked_count(name: str, value: Any) -> int | None:
     raise DefinitionError(
         f"{name} must be a whole number, 1 or more, or None, not {value!r} ({type(value).__name__}); write {name}=16"
     )
+
+
+def checked_seconds(name: str, value: Any) -> float:
+    """Seconds, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise DefinitionError(
+            f"{name} must be a number of seconds from 0 on, not {value!r} ({type(value).__name__}); write {name}=10"
+        )
+    return float(value)
+
+
+def checked_period(name: str, value: Any) -> float:
+    """Seconds between two questions, more than 0."""
+    if value == 0 and not isinstance(value, bool):
+        raise DefinitionError(f"{name} must be more than 0 seconds, not {value!r}: it is a pause; write {name}=10")
+    return checked_seconds(name, value)
+
+
+def checked_limit(name: str, value: Any) -> int | None:
+    """A whole number, 1 or more, or ``None`` for the provider's."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise DefinitionError(
+            f"{name} must be a whole number, 1 or more, or None for the provider's limit, not {value!r} "
+            f"({type(value).__name__}); write {name}=1000"
+        )
+    return value
 
 
 def checked_fallbacks(value: Any) -> tuple[BaseLM, ...]:

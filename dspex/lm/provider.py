@@ -299,7 +299,7 @@ def typed(
     # litellm leaves codes of the provider out of its own message.
     everything = " ".join(str(link) for link in _chain(error))
     status = getattr(error, "status_code", None)
-    detail = scrub(_detail(error), secrets)
+    detail = scrub(_detail(error), secrets)[:500]  # in this order: half a secret would not be found
     retry_after = _retry_after(headers_of(error))
     if isinstance(error, litellm.ContextWindowExceededError) or "context_length_exceeded" in everything:
         return LMContextWindowError(f"the prompt is too long for {model}: {detail}", model=model)
@@ -316,7 +316,7 @@ def typed(
             retry_after=retry_after,
         )
     if unsent or any(name in _LOST for name in names):
-        detail = scrub(_root(error), secrets)
+        detail = scrub(_root(error), secrets)[:200]
         return LMConnectionError(
             f"{model} could not be reached at {where} ({detail}); is the server running, the network up and "
             "api_base right?",
@@ -324,7 +324,9 @@ def typed(
             billed=not unsent,
         )
     if "UnicodeEncodeError" in names:
-        return LMRequestError(f"the request to {model} cannot be sent: {scrub(_root(error), secrets)}", model=model)
+        return LMRequestError(
+            f"the request to {model} cannot be sent: {scrub(_root(error), secrets)[:200]}", model=model
+        )
     # litellm's own words and status for an answer that came, with a status of success, and could not be read.
     illegible = status == 200 or any(said in everything for said in _NO_ANSWER)
     if illegible or any(name in _ILLEGIBLE for name in names):
@@ -409,13 +411,13 @@ def _detail(error: Exception) -> str:
     if text.startswith("{"):  # the body as it came
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             text = str(json.loads(text)["error"]["message"])
-    return (text or type(error).__name__)[:500]
+    return text or type(error).__name__
 
 
 def _root(error: Exception) -> str:
     """What the operating system said, at the end of the chain."""
     texts = [str(link) for link in _chain(error) if str(link)]
-    return texts[-1][:200] if texts else type(error).__name__
+    return texts[-1] if texts else type(error).__name__
 
 
 def headers_of(raw: Any) -> dict[str, str]:

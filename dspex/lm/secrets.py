@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "public_params",
     "public_url",
     "scrub",
+    "scrubbed",
     "secret_values",
     "unsafe_params",
     "url_secrets",
@@ -111,6 +112,21 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted({secret for secret in secrets if len(secret) >= 8}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+def scrubbed(value: Any, secrets: Collection[str]) -> Any:
+    """Plain data without the secrets in its texts.
+
+    >>> scrubbed({"error": ["refused: sk-123456789"]}, ["sk-123456789"])
+    {'error': ['refused: ***']}
+    """
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    if isinstance(value, Mapping):
+        return {name: scrubbed(one, secrets) for name, one in value.items()}
+    if isinstance(value, list):
+        return [scrubbed(one, secrets) for one in value]
+    return value
 
 
 SAMPLING = frozenset(

@@ -6,10 +6,13 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 
 import dspex
@@ -27,7 +30,9 @@ from dspex.errors import (
     LMTimeoutError,
 )
 from dspex.execution import Crew
-from dspex.lm import BaseLM, Cache, LMRequest, MockLM
+from dspex.lm import BaseLM, Cache, LMRequest, LMResponse, MockLM
+from dspex.lm.flow import flow
+from dspex.lm.waits import Pause
 from tests.lm.batch_server import BatchServer, cut_off, cut_short, good, refuse, reset, reset_after, rows_of, text_of
 
 LONG = 3600.0
@@ -283,6 +288,50 @@ class TestFailures:
         assert response.usage.cost is not None
         assert len(server.jobs) == 2
 
+    def test_what_failed_together_comes_back_together(
+        self, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+
+        class Noted(Pause):
+            def __init__(self, seconds: float) -> None:
+                pauses.append(seconds)
+                super().__init__(seconds)
+
+        monkeypatch.setattr("dspex.lm.flow.Pause", Noted)
+        failures: dict[str, Any] = {
+            "a": "expired",
+            "b": "errored",
+            "c": (500, {"error": {"message": "broke", "code": None}}),
+            "d": (429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}),
+        }
+        server.answer = lambda body: failures.pop(text_of(body), (200, None))
+        answers = ask_all(batched(server, fast=CREW), *"abcde")
+        assert [answer.text for answer in answers] == [f"answer to {text}" for text in "abcde"]
+        assert pauses == [0.0] * 4
+        assert [len(job.rows) for job in server.jobs.values()] == [5, 4]
+
+    @both
+    def test_what_the_provider_says_is_written_down_without_secrets(
+        self, server: BatchServer, tmp_path: Path, shape: str
+    ) -> None:
+        told = "no such key: sk-very-secret"
+        server.answer = lambda _: (400, {"type": "error", "error": {"type": "invalid_request_error", "message": told}})
+        lm = batched(server, shape=shape, fast={**FAST, "folder": tmp_path}, retries=0)
+        errors = [ask_all(lm, "a")[0]]
+        if shape == "openai":
+            server.fails = [{"code": "invalid", "message": told}]
+            errors += ask_all(lm, "b")
+        server.fault("poll", *[refuse(404, told)] * 5)
+        errors += ask_all(lm, "c")
+        assert "vanished" in str(errors[-1])
+        for error in errors:
+            assert "no such key: ***" in str(error)
+        assert "very-secret" not in repr([*errors, *lm.jobs()])
+        written = b"".join(file.read_bytes() for file in tmp_path.glob("batches.db*"))
+        assert b"no such key: ***" in written
+        assert b"very-secret" not in written
+
     @both
     @pytest.mark.parametrize(
         "fault", [refuse(429, retry_after="0.01"), refuse(500), reset], ids=["429", "500", "reset"]
@@ -507,6 +556,49 @@ class TestTheModelItself:
         assert isinstance(again, BatchLM)
         assert again == lm
         assert again.params["temperature"] == 0.5
+
+    def test_its_pacing_is_saved_too(self, tmp_path: Path) -> None:
+        own: dict[str, Any] = {"settle": 0.5, "quiet": 1.0, "max_wait": 7.0, "poll": 3.0}
+        own |= {"max_requests": 5, "max_bytes": 999, "retries": 1, "deadline": 9.0}
+        saved = json.loads(json.dumps(BatchLM(LM("openai/gpt-4o-mini", retries=2), **own).to_json()))
+        again = BaseLM.from_json(saved)
+        assert isinstance(again, BatchLM)
+        assert (again.retries, again.deadline, again.lm.retries) == (1, 9.0, 2)
+        assert attrs.asdict(again._queue.pacing) | {"retries": 1, "deadline": 9.0} == own
+        assert again.to_json() == saved
+        other = BaseLM.from_json(saved, poll=4.0, folder=tmp_path, api_key="sk-x")
+        assert isinstance(other, BatchLM)
+        assert (other._queue.pacing.poll, other._queue.store.path.parent) == (4.0, tmp_path)
+        assert BaseLM.from_json({"type": "BatchLM", "lm": saved["lm"]}).retries == 2
+
+    @pytest.mark.parametrize("name", ["poll", "settle"])
+    def test_it_never_asks_without_pause(self, name: str) -> None:
+        with pytest.raises(DefinitionError, match=f"{name} must be more than 0 seconds, not 0: .* write {name}=10"):
+            BatchLM("openai/gpt-4o-mini", **{name: 0})
+
+    def test_who_waits_for_another_call_keeps_the_deadline_of_its_own(
+        self, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began = time.monotonic()
+        now = [began]
+        monkeypatch.setattr("dspex.lm.batch.time", SimpleNamespace(monotonic=lambda: now[0]))
+        ends: list[Any] = []
+        usual = flow
+        monkeypatch.setattr("dspex.lm.batch.flow", lambda *given: (ends.append(given[4]), usual(*given))[1])
+        lm = BatchLM(live(server), **FAST, deadline=LONG)
+        request = LMRequest.of("a")
+
+        async def main() -> LMResponse:
+            assert lm._queue.follow(lm.key(request)) is None  # somebody asks the same
+            task = asyncio.create_task(lm.agenerate(request))
+            while not lm._queue._leaders[lm.key(request)]:
+                await asyncio.sleep(0)
+            now[0] += 1000
+            lm._queue.led(lm.key(request))  # and comes to nothing
+            return await task
+
+        assert asyncio.run(main()).text == "answer to a"
+        assert ends == [began + LONG]
 
     def test_it_has_the_keys_of_the_model(self) -> None:
         lm = LM("openai/gpt-4o-mini", temperature=0.5)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex import BatchLM, Evaluate, Predict
+from dspex import BatchLM, Budget, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
 from dspex.execution import Run
+from dspex.lm import LMRequest
 from dspex.lm.batch_store import BatchStore
 from dspex.lm.batch_wire import HTTPDesk
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
@@ -76,6 +77,33 @@ def held(server: BatchServer) -> Iterator[Any]:
     yield hold
     for one in holds:
         one.let_go.set()
+
+
+def paused_once(begun: threading.Event, over: threading.Event) -> Any:
+    """In place of the pauses of a job: the first one lasts until it is ``over``, the others do not last."""
+    usual = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        first = not begun.is_set()
+        begun.set()
+        while first and not over.is_set():
+            await usual(0.01)
+
+    return sleep
+
+
+def leave_submitted(lm: BatchLM, *texts: str) -> None:
+    """Ask, and go away when all of it is under way."""
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(lm.acall(text)) for text in texts]
+        while sum(job.requests for job in lm.jobs() if job.status == "submitted") < len(texts):
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())
 
 
 class TestKilled:
@@ -171,22 +199,82 @@ class TestCancelled:
         thread.join()
         assert isinstance(failed[0], DeadlineExceeded)
         assert not server.jobs
-        assert run.usage.failed_calls == 1
+        assert (run.usage.failed_calls, run.usage.cost) == (1, 0.0)
+
+    @pytest.mark.parametrize("how", ["task", "run", "deadline", "stream"])
+    def test_what_stays_at_home_costs_nothing_and_frees_its_budget(self, server: BatchServer, how: str) -> None:
+        lm = BatchLM(live(server), **CREW, deadline=0.05 if how == "deadline" else None)
+        budget = Budget(usd=1.0, calls=10)
+
+        async def main() -> None:
+            run = Run(budget=budget)
+            request = LMRequest.of("a")
+            asked = anext(lm.astream(request, run)) if how == "stream" else lm.agenerate(request, run)
+            task = asyncio.ensure_future(asked)
+            while not lm._queue._waiting and not task.done():
+                await asyncio.sleep(0.01)
+            if how == "run":
+                run.cancel("no longer wanted")
+            elif how != "deadline":
+                task.cancel()
+            with pytest.raises((asyncio.CancelledError, DeadlineExceeded, LMTimeoutError)):
+                await task
+
+        with dspex.track_usage() as usage:
+            asyncio.run(main())
+        assert (usage.total.calls, usage.total.failed_calls, usage.total.cost) == (0, 1, 0.0)
+        assert (budget.in_flight.calls, budget.in_flight.usd) == (0, 0.0)
+        assert budget.spent.usd == 0.0
+        assert not server.seen
+
+    def test_what_waits_in_a_job_that_is_refused_is_taken_out_of_it(
+        self, server: BatchServer, held: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refused, again = threading.Event(), threading.Event()
+        server.fault("submit", refuse(429))
+        monkeypatch.setattr("dspex.lm.batch_job._sleep", paused_once(refused, again))
+        lm = batched(server, fast={**CREW, "quiet": 0.01})
+
+        async def main() -> list[Any]:
+            with dspex.track_usage() as usage:
+                tasks = [asyncio.create_task(lm.agenerate(LMRequest.of(text))) for text in "abc"]
+                while not refused.is_set():
+                    await asyncio.sleep(0.01)
+                tasks[1].cancel()
+                await asyncio.wait(tasks[1:2])
+                cancelled = usage.total
+                again.set()
+                return [cancelled, *await asyncio.gather(*tasks, return_exceptions=True)]
+
+        cancelled, a, b, c = asyncio.run(main())
+        assert (cancelled.failed_calls, cancelled.cost) == (1, 0.0)
+        assert (a.text, type(b), c.text) == ("answer to a", asyncio.CancelledError, "answer to c")
+        assert server.asked == {"a": 1, "c": 1}
+        assert [(job.status, job.requests, job.open) for job in lm.jobs()] == [("ended", 2, 0)]
+
+    def test_what_was_handed_in_may_be_billed(self, server: BatchServer, held: Any) -> None:
+        submitting = held("submit")
+        lm = batched(server)
+        budget = Budget(usd=1.0)
+
+        async def main() -> None:
+            task = asyncio.create_task(lm.agenerate(LMRequest.of("a"), Run(budget=budget)))
+            while not submitting.reached.is_set():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        with dspex.track_usage() as usage:
+            asyncio.run(main())
+        assert (usage.total.failed_calls, usage.total.cost) == (1, None)
+        assert budget.spent.usd > 0
 
     @both
     def test_what_was_submitted_goes_on_and_is_found(self, server: BatchServer, shape: str) -> None:
         server.polls = LONG
         lm = batched(server, shape=shape)
-
-        async def main() -> None:
-            tasks = [asyncio.create_task(lm.acall(text)) for text in "ab"]
-            while not any(job.status == "submitted" for job in lm.jobs()):
-                await asyncio.sleep(0.01)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run(main())
+        leave_submitted(lm, "a", "b")
         jobs = len(server.jobs)
         server.polls = 1
         assert ask_all(lm, "a", "b")[0].text == "answer to a"
@@ -304,12 +392,9 @@ class TestFound:
 
     def test_credentials_that_do_not_hold_any_more_leave_the_job_alone(self, server: BatchServer) -> None:
         server.polls = LONG
-        lm = BatchLM(live(server, retries=0), **FAST, deadline=0.2)
-        with pytest.raises(LMTimeoutError):
-            lm("a")
+        lm = batched(server, retries=0)
+        leave_submitted(lm, "a")
         server.fault("poll", *[refuse(401)] * 3)
-        while not any(job.status == "submitted" for job in lm.jobs()):
-            threading.Event().wait(0.01)
         with pytest.raises(LMError):
             batched(server, retries=0)("a")
         server.faults.clear()
