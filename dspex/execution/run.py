@@ -219,13 +219,7 @@ class Run:
         >>> run.usage.calls, run.cancelled
         (1, False)
         """
-        part = Run(
-            settings=self.settings,
-            deadline=self.deadline,
-            budget=self.budget,
-            rollout_id=self.rollout_id,
-            seed=self.seed,
-        )
+        part = _Part(self)
         for name in ("_lock", "example", "observers", "sink", "span", "trace", "trial", "usage"):
             setattr(part, name, getattr(self, name))
 
@@ -272,3 +266,22 @@ class Run:
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled else f"{self.elapsed:.3g} s"
         return f"<Run {self.rollout_id}: {state}, {len(self.trace)} calls traced, {self.usage}>"
+
+
+class _Part(Run):
+    """A part of the run ``whole``, which may be given less time later on."""
+
+    __slots__ = ("_limit", "_whole")
+
+    def __init__(self, whole: Run) -> None:
+        self._whole = whole
+        super().__init__(settings=whole.settings, budget=whole.budget, rollout_id=whole.rollout_id, seed=whole.seed)
+
+    @property
+    def deadline(self) -> Deadline | None:  # type: ignore[override]  # an attribute elsewhere, for its speed
+        limit, whole = self._limit, self._whole.deadline
+        return whole if limit is None or (whole is not None and whole.at < limit.at) else limit
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline | None) -> None:
+        self._limit = deadline

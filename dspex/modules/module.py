@@ -335,8 +335,9 @@ class Module:
 
         The program runs on a thread of its own, from the first event that is asked for, in the context (and under the
         settings) of this call. An error of the program is raised after what came before it. Closing the generator, as
-        leaving a loop over it does, cancels the run. Within another run it is a part of that: it counts there, ends
-        with it, and can be left by itself.
+        leaving a loop over it does, cancels what it runs. Within another run, and in one that it is given, it is a part
+        of that: it counts there, ends with it, and can be left by itself. Several streams of one run each have their
+        own events.
 
         Args:
             inputs: inputs by name, for those that are called as an option below is.
@@ -344,7 +345,7 @@ class Module:
                 listens to is not streamed by its model.
             fields: names of outputs; None is all.
             status: whether there are `Status` events.
-            run: the run to stream, with a deadline, a budget or a trace of one's own.
+            run: the run that it counts in, with a deadline, a budget or a trace of one's own.
             named: inputs.
 
         Raises:
@@ -376,8 +377,8 @@ class Module:
     ) -> AsyncGenerator[StreamEvent, None]:
         """`stream`, for ``async for``; the program runs in a task of its own.
 
-        After leaving a loop over it early, ``await`` its ``aclose()`` (or use `contextlib.aclosing`), so that the run
-        is cancelled at once.
+        After leaving a loop over it early, ``await`` its ``aclose()`` (or use `contextlib.aclosing`), so that what it
+        runs is cancelled at once.
         """
         return Streaming(self, inputs, named, listen=listen, fields=fields, status=status, run=run).aevents()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dspex.callbacks import Callback
@@ -51,9 +51,8 @@ class Streaming:
             )
         self._audience = Audience(program, listen, fields)
         self._status = status
-        self._run = run
-        # What is going on already, of which this is a part that can be left.
-        self._around = program._run or active_run() if run is None else run if run.sink is not None else None
+        # What it was given or what is going on already: it is a part of that, which can be left, and has its own sink.
+        self._around = run or program._run or active_run()
         self._settings = current()
         self._started: Run | None = None
         self._stopped = False
@@ -88,18 +87,12 @@ class Streaming:
     def _opened(self, put: Callable[[StreamEvent], None]) -> Iterator[tuple[Module, Run, Sink]]:
         """The program to call, the run to call it within, and its sink."""
         around = self._around
-        run = self._run or Run(settings=self._settings)
         if isinstance(around, RenderRun):
             yield self._program, around, Sink(put, self._audience)
-        elif around is not None:
-            with around.branch() as part, self._listening(part, put) as sink:
-                yield self._program_in(part), part, sink
-        else:
-            with self._listening(run, put) as sink:
-                yield self._program_in(run), run, sink
-
-    def _program_in(self, run: Run) -> Module:
-        return self._program if self._program._run is None else self._program._moved_to(run)
+            return
+        part = nullcontext(Run(settings=self._settings)) if around is None else around.branch()
+        with part as run, self._listening(run, put) as sink:
+            yield self._program if self._program._run is None else self._program._moved_to(run), run, sink
 
     @contextmanager
     def _listening(self, run: Run, put: Callable[[StreamEvent], None]) -> Iterator[Sink]:

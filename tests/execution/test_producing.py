@@ -175,3 +175,20 @@ def test_cancelling_a_run_ends_what_its_threads_wait_for_in_the_background() -> 
         with pytest.raises(DeadlineExceeded, match="enough"):
             next(stream)
     assert cancelled == ["call", "stream"]
+
+
+def test_a_part_of_a_run_has_the_time_that_the_run_has_left() -> None:
+    run = Run()
+    with run.branch() as part:
+        assert part.remaining() is None
+        run.limit(1000.0)
+        assert part.deadline == run.deadline
+        part.limit(5000.0)
+        assert part.deadline == run.deadline
+        part.limit(100.0)
+        assert part.deadline is not None
+        assert run.deadline is not None
+        assert part.deadline.at < run.deadline.at
+        run.limit(1e-9)
+        with pytest.raises(DeadlineExceeded):
+            part.check()

@@ -497,7 +497,7 @@ def test_a_deadline_ends_a_stream_in_the_middle_of_an_answer(on: str) -> None:
 
 
 @either
-def test_leaving_a_stream_cancels_its_run_and_counts_the_call(on: str) -> None:
+def test_leaving_a_stream_cancels_what_it_runs_and_counts_the_call(on: str) -> None:
     seen_by_program = []
 
     class Going(Module):
@@ -525,19 +525,19 @@ def test_leaving_a_stream_cancels_its_run_and_counts_the_call(on: str) -> None:
                         break
 
             asyncio.run(leave())
-    assert run.cancelled
     threads_ended()
     gc.collect()  # what was given up in the midst of a piece is closed with its error
     assert lm.closed.wait(30)
     assert seen_by_program == [True]
     assert (run.usage.calls, run.usage.failed_calls) == (0, 1)
-    assert (run.sink, run.observers) == (None, ())
+    assert (run.sink, run.observers, run.cancelled) == (None, (), False)
 
 
-def test_cancelling_the_consumer_cancels_the_run() -> None:
+def test_cancelling_the_consumer_cancels_what_it_runs() -> None:
     begun = threading.Event()
     hang = threading.Event()
-    lm = Pieces([*PARIS[:2], hang])
+    ran: list[Any] = []
+    lm = Pieces([lambda: ran.append(active_run()), *PARIS[:2], hang])
 
     async def main() -> Run:
         run = Run()
@@ -556,8 +556,8 @@ def test_cancelling_the_consumer_cancels_the_run() -> None:
     with dspex.context(lm=lm):
         run = asyncio.run(main())
     hang.set()
-    assert run.cancelled
-    assert run.usage.failed_calls == 1
+    assert [part.cancelled for part in ran] == [True]
+    assert (run.cancelled, run.usage.failed_calls) == (False, 1)
 
 
 def test_a_stream_that_nobody_reads_does_not_run() -> None:
@@ -717,8 +717,44 @@ def test_a_part_of_a_running_program_can_be_streamed_in_a_run_of_its_own(on: str
     assert (own.usage.calls, run.usage.calls) == (1, 0)
 
 
-def test_a_run_may_be_streamed_twice_at_once() -> None:
-    """The second is a part of the first: leaving it ends nothing else."""
+@either
+def test_a_run_may_be_streamed_several_times_at_once_and_each_stream_has_its_own_events(on: str) -> None:
+    """Leaving one ends none of the others."""
+    both = threading.Barrier(2)
+    texts = {"tea": ["Black", " tea"], "milk": ["White", " milk"]}
+
+    def answer(request: Any) -> list[Any]:
+        topic = next(topic for topic in texts if topic in request.messages[-1]["content"])
+        first, second = texts[topic]
+        meet = lambda: both.wait(60) and None  # noqa: E731 - a step of the answer
+        return ["[[ ## answer ## ]]\n", first, meet, second, meet, "\n\n[[ ## completed ## ]]"]
+
+    async def at_once() -> list[Any]:
+        streams = [Predict(QA).astream(question=topic, run=run) for topic in texts]
+        return await asyncio.gather(*map(gathered, streams))
+
+    with dspex.context(lm=Pieces(answer)):
+        run = Run()
+        if on == "tasks":
+            told = asyncio.run(at_once())
+        else:
+            streams = [Predict(QA).stream(question=topic, run=run) for topic in texts]
+            with ThreadPoolExecutor(2) as pool:
+                told = list(pool.map(list, streams))
+    for (topic, text), events in zip(texts.items(), told, strict=True):
+        assert fields_shown(events) == {("", 0): {"answer": "".join(text)}}
+        assert events[-1].prediction.answer == "".join(text)
+        assert statuses(events) == [
+            ("module", "", "Predict", "start"),
+            ("lm", "", "test/pieces", "start"),
+            ("lm", "", "test/pieces", "end"),
+            ("module", "", "Predict", "end"),
+        ]
+        assert events[0].detail == {"question": topic}
+    assert (run.usage.calls, len(run.trace), run.sink, run.observers) == (2, 2, None, ())
+
+
+def test_leaving_one_of_the_streams_of_a_run_ends_only_that_one() -> None:
     first_shown, second_left = threading.Event(), threading.Event()
     answers = [[*PARIS[:2], first_shown.set, second_left, *PARIS[2:]], [*PARIS[:2], until_cancelled(), *PARIS[2:]]]
     with dspex.context(lm=Pieces(*answers)):
@@ -731,7 +767,7 @@ def test_a_run_may_be_streamed_twice_at_once() -> None:
         second.close()
         second_left.set()
         *rest, _ = first
-        assert [event.delta for event in rest if event.call == 0] == ["is", " it is"]
+        assert [event.delta for event in rest] == ["is", " it is"]
     threads_ended()
     assert (run.usage.calls, run.usage.failed_calls, run.cancelled, run.sink) == (1, 1, False, None)
 
