@@ -278,7 +278,7 @@ class _Part(Run):
         super().__init__(settings=whole.settings, budget=whole.budget, rollout_id=whole.rollout_id, seed=whole.seed)
 
     @property
-    def deadline(self) -> Deadline | None:  # type: ignore[override]  # an attribute elsewhere, for its speed
+    def deadline(self) -> Deadline | None:  # an attribute elsewhere, for its speed
         limit, whole = self._limit, self._whole.deadline
         return whole if limit is None or (whole is not None and whole.at < limit.at) else limit
 
