@@ -302,6 +302,9 @@ def _fallen_back(
     for other in lm.fallbacks:
         if until is not None and time.monotonic() >= until:
             break
+        # As before each retry, a step between the failure and the next attempt: a stream that is left there, when it
+        # says that its answer comes anew, has not sent that attempt.
+        yield Pause(0.0)
         try:
             return (yield from _next(other, _suited(request, other), run, path, until, span))
         except LMError as second:

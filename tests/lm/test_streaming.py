@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,13 +155,15 @@ def test_cancelling_or_leaving_an_async_stream_counts_it() -> None:
     asyncio.run(main())
 
 
-def test_only_waiting_counts_against_the_timeout() -> None:
-    lm = MockLM(["a b c d"], latency=0.04, timeout=0.2)
+def test_only_waiting_counts_against_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dspex.lm.driving.time", SimpleNamespace(monotonic=lambda: now[0]))
+    lm = MockLM(["a b c d"], timeout=600.0)
 
     async def main() -> str:
         seen = []
         async for event in lm.astream(ASK):
-            await asyncio.sleep(0.1)
+            now[0] += 1000.0  # the consumer takes its time
             seen.append(event)
         return texts(seen)
 
@@ -180,6 +184,44 @@ def test_a_fallback_takes_over_in_the_middle(stream: Streamer) -> None:
     assert events[-1].model == "mock/b"
     assert events[-1].usage.failed_calls == 2
     assert [type(event).__name__ for event in events] == ["Delta", "Restart"] * 2 + ["Delta", "Delta", "LMResponse"]
+
+
+@pytest.mark.parametrize("on", ["threads", "tasks"])
+@pytest.mark.parametrize("then", ["retry", "fallback"])
+def test_a_stream_that_is_left_between_two_attempts_counts_only_what_was_sent(on: str, then: str) -> None:
+    other = MockLM(["from b"], model="mock/b", max_concurrency=1)
+    lm = Piecewise(
+        ["from ", "a"], breaks=9, retries=int(then == "retry"), fallbacks=[other], max_concurrency=1, timeout=None
+    )
+    run = Run(budget=Budget(calls=5))
+    if on == "threads":
+        events = lm.stream(ASK, run)
+        assert [type(next(events)), type(next(events))] == [Delta, Restart]
+        events.close()
+    else:
+
+        async def main() -> None:
+            async with aclosing(lm.astream(ASK, run)) as stream:
+                assert [type(await anext(stream)), type(await anext(stream))] == [Delta, Restart]
+
+        asyncio.run(main())
+    assert (lm.breaks, other.calls) == (8, [])
+    assert (run.usage.calls, run.usage.failed_calls) == (0, 1)
+    assert run.budget is not None
+    assert (run.budget.in_flight.calls, run.budget.spent.calls) == (0, 1)
+    for one in (lm, other):
+        assert one.gate is not None
+        assert one.gate.places is not None
+        assert one.gate.places._free == 1
+
+
+def test_what_a_fallback_has_in_its_cache_stands_in_for_what_was_shown(stream: Streamer) -> None:
+    other = MockLM(["from b"], model="mock/b", cache=Cache())
+    other.generate(ASK)
+    lm = Piecewise(["from ", "a"], breaks=1, retries=0, fallbacks=[other])
+    events = stream(lm)
+    assert texts(events) == "from b" == events[-1].text
+    assert events[-1].cached
 
 
 def test_errors_come_out_where_the_stream_is_read(stream: Streamer) -> None:
