@@ -27,12 +27,23 @@ class _Cost:
         return self if prediction is None else prediction.usage.cost
 
 
+class _Truncated:
+    # As above.
+    @overload
+    def __get__(self, prediction: None, owner: type) -> _Truncated: ...
+    @overload
+    def __get__(self, prediction: Prediction, owner: type) -> bool: ...
+    def __get__(self, prediction: Prediction | None, owner: type) -> _Truncated | bool:
+        return self if prediction is None else prediction._Prediction__truncated
+
+
 class Prediction(Mapping[str, Any]):
     """The outputs of a program, by attribute and by item.
 
     Beside its fields it has ``completions`` (all answers when several were asked for), ``usage`` (a `Usage`),
-    ``cost`` (US dollars, ``None`` when unknown) and ``latency`` (seconds, ``None`` when it was not measured).
-    Fields may be set and added. A field wins over a method or ``cost`` of the same name.
+    ``cost`` (US dollars, ``None`` when unknown), ``latency`` (seconds, ``None`` when it was not measured) and
+    ``truncated`` (whether an answer of the model was cut off at ``max_tokens``, so that its last field may not be
+    whole). Fields may be set and added. A field wins over a method, ``cost`` or ``truncated`` of the same name.
 
     >>> prediction = Prediction(answer=4, reasoning="Twice two.")
     >>> prediction.answer, prediction["reasoning"]
@@ -43,12 +54,13 @@ class Prediction(Mapping[str, Any]):
     <Usage: 0 calls, 0 tokens, $0>
     """
 
-    __slots__ = ("__completions", "__dict__", "__latency", "__usage", "__weakref__")
+    __slots__ = ("__completions", "__dict__", "__latency", "__truncated", "__usage", "__weakref__")
 
     __dict__: dict[str, Any]
     __completions: Sequence[Mapping[str, Any]] | None
     __usage: Usage | None
     __latency: float | None
+    __truncated: bool
 
     def __init__(self, base: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         if base is not None:
@@ -59,6 +71,7 @@ class Prediction(Mapping[str, Any]):
         self.__completions = None
         self.__usage = None
         self.__latency = None
+        self.__truncated = False
 
     @classmethod
     def from_fields(
@@ -67,6 +80,7 @@ class Prediction(Mapping[str, Any]):
         completions: Sequence[Mapping[str, Any]] | None = None,
         usage: Usage | None = None,
         latency: float | None = None,
+        truncated: bool = False,
     ) -> Prediction:
         """A prediction that takes ``fields`` over without copying or checking them: the fast way.
 
@@ -80,6 +94,7 @@ class Prediction(Mapping[str, Any]):
         prediction.__completions = completions
         prediction.__usage = usage
         prediction.__latency = latency
+        prediction.__truncated = truncated
         return prediction
 
     @classmethod
@@ -134,6 +149,7 @@ class Prediction(Mapping[str, Any]):
         self.__latency = seconds
 
     cost = _Cost()
+    truncated = _Truncated()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, in a dict of one's own."""
@@ -158,6 +174,8 @@ class Prediction(Mapping[str, Any]):
             data["usage"] = self.__usage.to_json()
         if self.__latency is not None:
             data["latency"] = self.__latency
+        if self.__truncated:
+            data["truncated"] = True
         return data
 
     @classmethod
@@ -169,6 +187,7 @@ class Prediction(Mapping[str, Any]):
             data.get("completions"),
             None if usage is None else Usage.from_json(usage),
             data.get("latency"),
+            data.get("truncated", False),
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -216,13 +235,14 @@ class Prediction(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]  # its fields may change
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.__dict__, self.__completions, self.__usage, self.__latency))
+        state = (self.__dict__, self.__completions, self.__usage, self.__latency, self.__truncated)
+        return (_rebuild, (type(self), *state))
 
     def __repr__(self) -> str:
         others = len(self.__completions or ()) - 1
-        return f"Prediction({keywords_text(self.__dict__)})" + (
-            f"  # and {others} more completions" if others > 0 else ""
-        )
+        notes = [f"and {others} more completions"] if others > 0 else []
+        notes += ["cut off at max_tokens"] if self.__truncated else []
+        return f"Prediction({keywords_text(self.__dict__)})" + (f"  # {', '.join(notes)}" if notes else "")
 
 
 class Completions(Sequence[Prediction]):
@@ -296,5 +316,6 @@ def _rebuild(
     completions: Sequence[Mapping[str, Any]] | None,
     usage: Usage | None,
     latency: float | None,
+    truncated: bool,
 ) -> Prediction:
-    return cls.from_fields(fields, completions, usage, latency)
+    return cls.from_fields(fields, completions, usage, latency, truncated)

@@ -38,6 +38,7 @@ from dspex.lm.options import (
     checked_timeout,
     saved_options,
 )
+from dspex.lm.sampling import check_params, warn_truncated
 from dspex.lm.secrets import public_params
 from dspex.lm.streams import Delta, StreamEvent, deltas_of
 from dspex.lm.transcript import Transcript, last
@@ -145,6 +146,7 @@ class BaseLM(ABC):
         BaseLM._types[cls.__name__] = cls
 
     def _part(self, given: Mapping[str, Any]) -> None:
+        check_params(given)
         # What has secrets in it is in both: as it may be shown, and as it is sent.
         self._params = public_params(given)
         self._secrets = {name: value for name, value in given.items() if value is not self._params.get(name)}
@@ -272,14 +274,14 @@ class BaseLM(ABC):
         run: Run | None = None,
         **params: Any,
     ) -> list[str]:
-        """The texts of its answers to a prompt or to messages.
+        """The texts of its answers to a prompt or to messages; a text that ``max_tokens`` cut off is a warning.
 
         >>> from dspex.lm import MockLM
         >>> MockLM(["Paris"])("What is the capital of France?", temperature=0.0)
         ['Paris']
         """
-        response = self.generate(LMRequest.of(prompt, messages=messages, **params), run)
-        return [completion.text for completion in response.completions]
+        request = LMRequest.of(prompt, messages=messages, **params)
+        return self._texts(request, self.generate(request, run))
 
     async def acall(
         self,
@@ -290,7 +292,12 @@ class BaseLM(ABC):
         **params: Any,
     ) -> list[str]:
         """`__call__`, awaiting."""
-        response = await self.agenerate(LMRequest.of(prompt, messages=messages, **params), run)
+        request = LMRequest.of(prompt, messages=messages, **params)
+        return self._texts(request, await self.agenerate(request, run))
+
+    def _texts(self, request: LMRequest, response: LMResponse) -> list[str]:
+        if response.truncated:
+            warn_truncated(response.model, self.effective_params(request), "lm(..., max_tokens=...)")
         return [completion.text for completion in response.completions]
 
     # Parameters, keys and bounds.

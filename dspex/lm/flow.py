@@ -27,6 +27,7 @@ from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
 from dspex.lm.retry import wait_before_retry
+from dspex.lm.sampling import check_params
 from dspex.lm.secrets import SAMPLING
 from dspex.lm.transcript import RECENT
 from dspex.lm.types import LMRequest, LMResponse
@@ -93,6 +94,8 @@ def flow(
                 return (yield from _replayed(lm, request, run, path, span))
             if policy == "read":
                 cache = None
+    if request.params:
+        check_params(request.params)
     if not lm.ready:
         lm.prepare()
     if lm.deadline is not None:

@@ -33,7 +33,8 @@ class Transcript(str):
             for number, completion in enumerate(response.completions, 1):
                 which = f" {number} of {len(response.completions)}" if len(response.completions) > 1 else ""
                 took = f": {response.usage}" if number == 1 else ""
-                lines += [f"[{source}{which} of {response.model}{took}]", completion.text]
+                cut = ", cut off at max_tokens" if completion.finish_reason == "length" else ""
+                lines += [f"[{source}{which} of {response.model}{cut}{took}]", completion.text]
             blocks.append("\n".join(lines))
         return cls("\n\n".join(blocks) if blocks else "no calls yet")
 

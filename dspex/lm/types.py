@@ -384,6 +384,11 @@ class LMResponse:
         """The first completion's text."""
         return self.completions[0].text
 
+    @property
+    def truncated(self) -> bool:
+        """Whether one of its completions was cut off, as it had come to ``max_tokens``."""
+        return "length" in [one.finish_reason for one in self.completions]
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal response back."""
         completions = [completion.to_json() for completion in self.completions]

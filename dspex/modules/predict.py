@@ -15,6 +15,7 @@ from dspex.execution.settings import checked_policy
 from dspex.lm import BaseLM
 from dspex.lm.flow import seeded, seeded_params
 from dspex.lm.named import lm_named
+from dspex.lm.sampling import check_params, warn_truncated
 from dspex.modules.flow import Flow, Generate
 from dspex.modules.module import Module
 from dspex.modules.render import RenderRun, placeholder, predictor_at
@@ -147,6 +148,7 @@ class Predict(Module):
         self.lm = _checked_model(lm)
         self.n = _checked_count(n)
         self.cache = None if cache is None else checked_policy(cache)
+        check_params(params)
         self.params = params
         self._own_adapter = adapter if isinstance(adapter, Adapter) else None
         self.instructions = self.signature.instructions
@@ -216,7 +218,7 @@ class Predict(Module):
                     completions.append(adapter.read(signature, one, request))
         except ParseError as error:
             error.add_note(f"in {self._where}, answered by {response.model}")
-            if any(one.finish_reason == "length" for one in spent[-1].completions):
+            if spent[-1].truncated:
                 error.add_note("the answer was cut off where max_tokens ended it; give it more of them")
             run.record(
                 TraceEntry(
@@ -233,11 +235,16 @@ class Predict(Module):
         usage, latency = response.usage, response.latency
         if len(spent) > 1:
             usage, latency = _usage(spent), sum(one.latency for one in spent)
+        truncated = spent[-1].truncated
+        if truncated:
+            params = {**getattr(lm, "params", {}), **request.params}
+            warn_truncated(f"{response.model} to {self._where}", params, "Predict(..., max_tokens=...)")
         prediction = Prediction.from_fields(
             completions[0],
             completions=completions if len(completions) > 1 else None,
             usage=usage,
             latency=latency,
+            truncated=truncated,
         )
         run.record(TraceEntry(self._path, inputs, prediction=prediction, signature=signature, usage=usage))
         return prediction

@@ -1,0 +1,97 @@
+"""The parameters that go with a request: what is wrong with them before it is sent, and what they did to its answer.
+
+Only what every provider takes in the same form is checked. A parameter that is not known here is the provider's affair.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex.errors import DefinitionError
+
+__all__ = ["check_params", "warn_truncated"]
+
+Check = tuple[Callable[[Any], bool], str, str]
+"""Whether a value fits, what it must be, and an example."""
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Raise `DefinitionError` for the first of ``params`` that no provider could take; ``None`` is a default.
+
+    >>> check_params({"temperature": 0.7, "stop": ["###"], "top_p": None, "some_provider_knows": "what this is"})
+    >>> check_params({"temperature": "hot"})
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DefinitionError: temperature must be a number from 0 to 2, ..., not 'hot' (str); write temperature=0.7
+    """
+    for name, value in params.items():
+        check = _CHECKS.get(name)
+        if check is not None and value is not None and not check[0](value):
+            _, what, example = check
+            raise DefinitionError(
+                f"{name} must be {what}, or None for the provider's default, not {value!r:.200} "
+                f"({type(value).__name__}); write {name}={example}"
+            )
+
+
+def _number(low: float, high: float, example: str) -> Check:
+    def fits(value: Any) -> bool:
+        return _is_finite(value) and low <= value <= high
+
+    return fits, f"a number from {low:g} to {high:g}", example
+
+
+def _whole(low: int, example: str) -> Check:
+    def fits(value: Any) -> bool:
+        return _is_whole(value) and value >= low
+
+    return fits, f"a whole number, {low} or more", example
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
+
+
+_CHECKS: Mapping[str, Check] = {
+    "frequency_penalty": (_is_finite, "a number", "0.5"),
+    "logit_bias": (lambda value: isinstance(value, Mapping), "a dict of numbers by token", "{50256: -100}"),
+    "logprobs": (lambda value: isinstance(value, int) and value >= 0, "True, False or how many", "True"),
+    "max_completion_tokens": _whole(1, "1000"),
+    "max_output_tokens": _whole(1, "1000"),
+    "max_tokens": _whole(1, "1000"),
+    "min_p": _number(0, 1, "0.05"),
+    "n": _whole(1, "3"),
+    "presence_penalty": (_is_finite, "a number", "0.5"),
+    "repeat_penalty": (_is_finite, "a number", "1.1"),
+    "repetition_penalty": (_is_finite, "a number", "1.1"),
+    "seed": (_is_whole, "a whole number", "7"),
+    "stop": (_is_stop, "a text or a list of texts", '["###"]'),
+    "temperature": _number(0, 2, "0.7"),
+    "top_k": _whole(-1, "40"),
+    "top_logprobs": _whole(0, "5"),
+    "top_p": _number(0, 1, "0.9"),
+    "typical_p": _number(0, 1, "0.9"),
+}
+
+
+def warn_truncated(who: str, params: Mapping[str, Any], instead: str) -> None:
+    """Say that an answer of ``who`` is not whole. Python shows a warning of the same text once.
+
+    ``params`` are those that held for it.
+    """
+    longest = params.get("max_completion_tokens") or params.get("max_tokens")
+    limit = "the longest that the model answers" if longest is None else f"max_tokens={longest}"
+    warnings.warn(
+        f"an answer of {who} was cut off at {limit}; give it more with {instead}", RuntimeWarning, stacklevel=2
+    )

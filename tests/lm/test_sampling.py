@@ -1,0 +1,126 @@
+"""Parameters of sampling: those that are refused, and what becomes of an answer that they cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import pickle
+import warnings
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex import LM, Budget, MockLM, Predict, Prediction
+from dspex.errors import DefinitionError, ParseError
+from dspex.lm import Cache, LMRequest
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("n", 0, "a whole number, 1 or more, .*not 0 \\(int\\); write n=3"),
+    ("n", "x", "a whole number, 1 or more, .*not 'x' \\(str\\); write n=3"),
+    ("n", True, "a whole number"),
+    ("n", 1.5, "a whole number"),
+    ("max_tokens", "x", "a whole number, 1 or more, .*write max_tokens=1000"),
+    ("max_tokens", 0, "a whole number, 1 or more"),
+    ("max_tokens", 1e3, "a whole number, 1 or more"),
+    ("max_completion_tokens", -1, "a whole number, 1 or more"),
+    ("temperature", "hot", "a number from 0 to 2, or None for the provider's default, not 'hot' \\(str\\); write"),
+    ("temperature", -1, "a number from 0 to 2"),
+    ("temperature", 2.5, "a number from 0 to 2"),
+    ("temperature", math.nan, "a number from 0 to 2"),
+    ("temperature", False, "a number from 0 to 2"),
+    ("top_p", 2, "a number from 0 to 1"),
+    ("top_p", -0.1, "a number from 0 to 1"),
+    ("top_k", "x", "a whole number"),
+    ("stop", 3, 'a text or a list of texts, .*not 3 \\(int\\); write stop=\\["###"\\]'),
+    ("stop", ["a", 3], "a text or a list of texts"),
+    ("seed", "x", "a whole number, .*write seed=7"),
+    ("seed", 0.5, "a whole number"),
+    ("logprobs", "yes", "True, False or how many"),
+    ("top_logprobs", -1, "a whole number, 0 or more"),
+    ("presence_penalty", "much", "a number, .*write presence_penalty=0.5"),
+    ("frequency_penalty", math.inf, "a number"),
+    ("logit_bias", [1], "a dict"),
+]
+FINE: list[dict[str, Any]] = [
+    {"temperature": 0},
+    {"temperature": 2.0, "top_p": 1, "n": 1, "max_tokens": 1, "seed": -1, "stop": "x"},
+    {"temperature": None, "max_tokens": None, "n": None, "stop": None},
+    {"stop": ("a", "b"), "logprobs": True, "top_logprobs": 0, "presence_penalty": -2, "top_k": -1},
+    {"beam_width": "what only this provider knows", "best_of": 0, "reasoning_effort": {"effort": "low"}},
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=repr)
+def test_a_parameter_that_no_provider_takes_is_refused_before_anything_is_sent(
+    name: str, value: Any, said: str
+) -> None:
+    said = f"^{name} must be {said}"
+    with pytest.raises(DefinitionError, match=said):
+        LM("openai/gpt-4o-mini", **{name: value})
+    with pytest.raises(DefinitionError, match=said):
+        LM("openai/gpt-4o-mini").copy(**{name: value})
+    lm = MockLM(["x"], cache=Cache(), max_concurrency=1)
+    budget = Budget(calls=1, tokens=100_000)
+    with dspex.context(budget=budget):
+        with pytest.raises(DefinitionError, match=said):
+            lm("?", **{name: value})
+        with pytest.raises(DefinitionError, match=said):
+            asyncio.run(lm.acall("?", **{name: value}))
+        with pytest.raises(DefinitionError, match=said):
+            list(lm.stream(LMRequest.of("?", **{name: value})))
+    assert (lm.calls, budget.in_flight.calls, budget.spent.calls) == ([], 0, 0)
+    if name not in ("temperature", "max_tokens", "n"):  # its own variables and argument
+        with pytest.raises(DefinitionError, match=said):
+            Predict("question -> answer", **{name: value})
+
+
+@pytest.mark.parametrize("params", FINE, ids=repr)
+def test_what_a_provider_may_take_goes_to_it(params: dict[str, Any]) -> None:
+    LM("openai/gpt-4o-mini", **params)
+    assert MockLM(["x"])("?", **params) == ["x"]
+
+
+def test_an_answer_that_was_cut_off_says_so() -> None:
+    lm = MockLM(["one two three four five six seven eight"], repeat=True, cache=Cache())
+    with pytest.warns(
+        RuntimeWarning, match=r"an answer of mock/mock was cut off at max_tokens=2; .* lm\(\.\.\., max_t"
+    ):
+        (text,) = lm("?", max_tokens=2)
+    with pytest.warns(RuntimeWarning, match="cut off at max_tokens=2"):  # the cached one too
+        assert asyncio.run(lm.acall("?", max_tokens=2)) == [text]
+    response = lm.generate(LMRequest.of("?", max_tokens=2))
+    assert (response.cached, response.truncated, response.completions[0].finish_reason) == (True, True, "length")
+    assert (
+        f"[cached answer of mock/mock, cut off at max_tokens: 1 call (1 cached), 0 tokens, $0]\n{text}"
+        in lm.inspect_history()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lm("?")[0].startswith(text)
+    assert not lm.generate(LMRequest.of("?")).truncated
+    assert "cut off" not in lm.inspect_history()
+
+
+def test_a_prediction_of_an_answer_that_was_cut_off_says_so() -> None:
+    lm = MockLM(["[[ ## answer ## ]]\nParis, the capital of France, which is a country of Europe"], repeat=True)
+    qa = Predict("question -> answer", lm=lm, max_tokens=8)
+    with pytest.warns(
+        RuntimeWarning, match=r"^an answer of mock/mock to the predictor at the root was cut off at max_tokens=8; give "
+    ):
+        prediction = qa(question="?")
+    assert prediction.answer.startswith("Paris")
+    assert prediction.truncated
+    assert repr(prediction).endswith("# cut off at max_tokens")
+    assert Prediction.from_json(json.loads(json.dumps(prediction.to_json()))).truncated
+    assert pickle.loads(pickle.dumps(prediction)).truncated
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = Predict("question -> answer", lm=lm)(question="?")
+    assert not whole.truncated
+    assert "cut off" not in repr(whole)
+    assert Prediction(truncated="a field goes first").truncated == "a field goes first"
+    with pytest.raises(ParseError) as caught:
+        Predict("question -> answer, why", lm=lm, max_tokens=8)(question="?")
+    assert "cut off where max_tokens ended it" in str(caught.value.__notes__)
