@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import socket
+import threading
 import time
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlo
 from tests.lm.books import NumberedLM, ask_all, discrepancies
 from tests.lm.callers import ASK, Streamer, astreaming, awhole, streaming, whole
 from tests.lm.faults import FINAL, MIX, FaultServer
-from tests.lm.server import Server, answer, chunk, drop, refuse, reset, send, slow, sse, trickle
+from tests.lm.server import Reply, Server, answer, chunk, drop, refuse, reset, send, slow, sse, trickle
 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 USAGE = {
@@ -97,9 +99,27 @@ def test_tool_calls_come_together(stream: Streamer) -> None:
     assert response.completions[0].tool_calls == ({"id": "t1", "name": "look_up", "arguments": '{"a": 1}'},)
 
 
-@pytest.mark.parametrize("cut", [{"ends": False}, {"resets": True}, {}])
-def test_a_stream_that_breaks_off_is_no_answer(stream: Streamer, cut: dict[str, bool]) -> None:
-    with Server(sse(STREAMED[:4], **cut), otherwise=sse(STREAMED)) as server:
+@pytest.mark.parametrize("cut", ["unfinished", "unsaid", "dropped"])
+def test_a_stream_that_breaks_off_is_no_answer(stream: Streamer, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+    usual = LM._astream
+
+    async def hear(*given: Any) -> Any:
+        async with aclosing(usual(*given)) as events:
+            async for event in events:
+                heard.set()
+                yield event
+
+    def half() -> Any:
+        yield from STREAMED[:4]
+        if cut == "dropped":  # what has arrived and was not read is lost with its connection
+            assert heard.wait(60)
+
+    def broken() -> Reply:
+        return sse(half(), ends=cut == "unsaid", drops=cut == "dropped")
+
+    monkeypatch.setattr(LM, "_astream", hear)
+    with Server(broken(), otherwise=sse(STREAMED)) as server:
         run = Run()
         events = stream(served(server, retries=1), ASK, run)
         assert events[-1].text == "Paris"
@@ -107,7 +127,7 @@ def test_a_stream_that_breaks_off_is_no_answer(stream: Streamer, cut: dict[str, 
         assert len(server.requests) == 2
     assert (run.usage.calls, run.usage.failed_calls, run.usage.cost) == (1, 1, None)  # the first may be billed
     assert run.usage.prompt_tokens == 12
-    with Server(otherwise=sse(STREAMED[:4], **cut)) as server, pytest.raises((LMServerError, LMConnectionError)):
+    with Server(broken()) as server, pytest.raises((LMServerError, LMConnectionError)):
         stream(served(server))
 
 
