@@ -23,7 +23,7 @@ __all__ = ["Adapter"]
 
 
 class Adapter(Requesting):
-    """How a signature becomes messages, and an answer the signature's outputs.
+    r"""How a signature becomes messages, and an answer the signature's outputs.
 
     ``templates`` replaces some of the Jinja2 templates that prompts are made of: ``system`` (may use
     ``instructions``, ``inputs``, ``outputs``, ``examples``, ``definitions``), ``user`` (``inputs``, ``outputs``,
@@ -35,6 +35,37 @@ class Adapter(Requesting):
     `read_exact`, `write_value`, `guard` and `unguard`, and make it known with `register_adapter`.
 
     Raises `DefinitionError` for a template that cannot be read or parsed, naming its line.
+
+    >>> import re
+    >>> from xml.sax.saxutils import escape, unescape
+    >>> from dspex.signatures import Signature
+    >>> fields = "{% for field in FIELDS %}<{{ field.name }}>{{ field.value }}</{{ field.name }}>{% endfor %}"
+    >>> class Tags(Adapter):
+    ...     name, json_first, field_form = "tags", False, "<{name}>...</{name}>"
+    ...     default_templates = {
+    ...         "system": "{{ instructions }} Answer in tags: {{ outputs | map(attribute='name') | join(', ') }}.",
+    ...         "user": fields.replace("FIELDS", "inputs"),
+    ...         "assistant": fields.replace("FIELDS", "outputs"),
+    ...     }
+    ...
+    ...     def read_exact(self, layout, text):
+    ...         found = dict(re.findall(r"<(\w+)>(.*?)</\1>", text))
+    ...         return {output.name: output.value(unescape(found[output.name])) for output in layout.outputs}
+    ...
+    ...     def write_value(self, layout, output, value):
+    ...         return escape(str(value))
+    ...
+    ...     def guard(self, layout, text):  # what comes from data is no markup
+    ...         return escape(text)
+    ...
+    ...     def unguard(self, layout, text):
+    ...         return unescape(text)
+    >>> sums, adapter = Signature("question -> answer: int"), Tags()
+    >>> request = adapter.request(sums, instructions="Add.", demos=(), inputs={"question": "1 < 2?"})
+    >>> [message["content"] for message in request.messages]
+    ['Add. Answer in tags: answer.', '<question>1 &lt; 2?</question>']
+    >>> adapter.parse(sums, "<answer>3</answer>"), adapter.parse(sums, "Answer: it is 3.")  # repairs come with it
+    ({'answer': 3}, {'answer': 3})
     """
 
     name: ClassVar[str]

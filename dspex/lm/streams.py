@@ -18,7 +18,28 @@ class Delta(NamedTuple):
 
 
 class Restart(NamedTuple):
-    """The answer was cut off and is asked for again: all deltas so far are void."""
+    """The answer was cut off and is asked for again: all deltas so far are void.
+
+    >>> from dspex.errors import LMServerError
+    >>> from dspex.lm import BaseLM, Delta, LMRequest, MockLM, Restart
+    >>> class BreaksOff(BaseLM):
+    ...     def _send(self, request, timeout):
+    ...         raise LMServerError("the connection broke")
+    ...     def _stream(self, request, timeout):
+    ...         yield Delta("In Lon")
+    ...         self._send(request, timeout)
+    >>> lm = BreaksOff("demo/breaks-off", retries=0, fallbacks=[MockLM(["In Paris"])])
+    >>> shown = []
+    >>> for event in lm.stream(LMRequest.of("Capital of France?")):
+    ...     if isinstance(event, Restart):
+    ...         print("void:", shown, "since", event.reason)
+    ...         shown.clear()
+    ...     elif isinstance(event, Delta):
+    ...         shown.append(event.text)
+    void: ['In Lon'] since the connection broke
+    >>> shown
+    ['In ', 'Paris']
+    """
 
     reason: str
 

@@ -30,6 +30,15 @@ class Restart(NamedTuple):
 
     Because the model was asked again (after a failure, by a fallback, or since its answer could not be read), or
     because the answer turned out to mean something else than what was shown; ``reason`` says which.
+
+    >>> import dspex
+    >>> unread = "[[ ## answer ## ]]\\nParis\\n\\n[[ ## sure ## ]]\\nwho knows"
+    >>> lm = dspex.MockLM([unread, {"answer": "Paris", "sure": True}])
+    >>> predict = dspex.Predict("question -> answer, sure: bool", lm=lm, reasks=1)
+    >>> for event in predict.stream(question="Capital of France?", status=False):
+    ...     if isinstance(event, dspex.Restart):
+    ...         print(event)
+    Restart(path='', reason='the answer could not be read, so the model was asked again', call=0)
     """
 
     path: str
