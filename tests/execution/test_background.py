@@ -7,8 +7,8 @@ import contextvars
 import os
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,18 +47,25 @@ def test_many_threads_share_one_loop() -> None:
     assert len({loop for _, loop in found}) == 1
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex.execution.background._GRACE", 60.0)
+
+
 def test_a_timeout_cancels_what_was_awaited_and_waits_for_its_end() -> None:
-    ended = []
+    begun, ended = [], []
 
     async def work() -> None:
+        begun.append(True)
         try:
             await asyncio.sleep(30)
         finally:
             await asyncio.sleep(0.01)
             ended.append(True)
 
-    with pytest.raises(TimeoutError):
-        await_in_background(work(), timeout=0.05)
+    while not begun:  # on a machine that stalls the time may be up before
+        with pytest.raises(TimeoutError):
+            await_in_background(work(), timeout=0.05)
     assert ended == [True]
 
 
@@ -88,7 +95,8 @@ def test_items_of_an_async_generator_and_its_end() -> None:
     assert ended == [True, True]
 
 
-def test_a_stream_that_does_not_want_to_close_is_left() -> None:
+def test_a_stream_that_does_not_want_to_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex.execution.background._GRACE", 0.1)
     closing = threading.Event()
 
     async def items() -> AsyncGenerator[int, None]:
@@ -99,26 +107,29 @@ def test_a_stream_that_does_not_want_to_close_is_left() -> None:
             await asyncio.Event().wait()
 
     def leave() -> None:
-        stream = iterate_in_background(items(), 30)
+        stream = iterate_in_background(items(), 600)
         next(stream)
         stream.close()
 
     thread = threading.Thread(target=leave, daemon=True)
     thread.start()
-    thread.join(30)
-    assert closing.is_set()
+    thread.join(60)
     assert not thread.is_alive()
+    assert closing.wait(60)
 
 
-def test_only_waiting_for_items_counts() -> None:
+def test_only_waiting_for_items_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dspex.execution.background.time", SimpleNamespace(monotonic=lambda: now[0]))
     ended = []
 
-    async def slow() -> AsyncGenerator[int, None]:
+    async def items() -> AsyncGenerator[int, None]:
         try:
             for number in range(3):
-                await asyncio.sleep(0.02)
                 yield number
-            await asyncio.sleep(30)
+            now[0] += 1000.0  # it takes so long for the next one
+            yield 3
+            await asyncio.sleep(600)
         finally:
             await asyncio.sleep(0.01)
             ended.append(True)
@@ -126,13 +137,13 @@ def test_only_waiting_for_items_counts() -> None:
     seen = []
 
     def consume() -> None:
-        for number in iterate_in_background(slow(), timeout=0.3):
-            time.sleep(0.15)
+        for number in iterate_in_background(items(), timeout=900.0):
+            now[0] += 1000.0  # and so long to do something with this one
             seen.append(number)
 
     with pytest.raises(TimeoutError):
         consume()
-    assert (seen, ended) == ([0, 1, 2], [True])
+    assert (seen, ended) == ([0, 1, 2, 3], [True])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")

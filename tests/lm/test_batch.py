@@ -219,7 +219,7 @@ class TestMoney:
         held: list[Any] = []
         server.answer = lambda body: (held.append(budget.in_flight), (200, None))[1]
         with dspex.context(budget=budget):
-            answers = ask_all(batched(server), "a", "b")
+            answers = ask_all(batched(server, fast=CREW), "a", "b")
         assert held[0].calls == 2
         assert held[0].usd > 0
         assert budget.in_flight.calls == 0
@@ -385,14 +385,14 @@ class TestFailures:
     )
     def test_a_job_that_fails_as_a_whole_says_so(self, server: BatchServer, code: str, expected: type[LMError]) -> None:
         server.fails = [{"code": code, "message": "not this way"}]
-        lm = batched(server, retries=0)
+        lm = batched(server, fast=CREW, retries=0)
         first, second = ask_all(lm, "a", "b")
         assert type(first) is type(second) is expected
         assert f"batch_1 of openai/gpt-4o-mini failed as a whole: {code}: not this way" in str(first)
         assert not first.billed
         (job,) = lm.jobs()
         assert (job.status, job.open) == ("failed", 0)
-        assert lm("a") == ["answer to a"]
+        assert batched(server)("a") == ["answer to a"]
 
     @both
     def test_a_job_that_vanished_says_so_and_is_asked_anew_by_the_next_call(

@@ -8,6 +8,7 @@ import math
 import pickle
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,7 +127,8 @@ def test_a_wish_to_be_left_alone_holds_for_all() -> None:
     assert 10 < pace.held() <= 30
 
 
-def test_what_the_provider_says_is_left() -> None:
+def test_what_the_provider_says_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex.lm.pace.time", SimpleNamespace(monotonic=lambda: 100.0))
     pace = Pace()
     headers = {
         "x-ratelimit-limit-requests": "60",
@@ -289,10 +291,9 @@ def test_failures_of_the_world_open_the_circuit(error: type[Exception]) -> None:
 
 def test_a_deadline_of_the_callers_own_opens_no_circuit(call: Caller) -> None:
     lm = MockLM(["x"], latency=9, breaker=2, retries=0)
-    for _ in range(4):
+    while len(lm.calls) < 4:  # on a machine that stalls the time may be up before the call
         with pytest.raises((LMTimeoutError, DeadlineExceeded)):
             call(lm, ASK, Run(deadline=0.02))
-    assert len(lm.calls) == 4
 
 
 # Places.

@@ -160,7 +160,8 @@ def test_leaving_a_stream_closes_the_connection_and_counts_the_call() -> None:
             run = Run()
             async for _ in served(server).astream(ASK, run):
                 break
-            await asyncio.sleep(0.05)
+            while not run.usage.failed_calls:  # it is closed behind our back
+                await asyncio.sleep(0.01)
             return run
 
         assert asyncio.run(main()).usage.failed_calls == 1
