@@ -63,6 +63,7 @@ __all__ = [
     "StudyError",
     "ToolError",
     "TrialPruned",
+    "is_infrastructure",
 ]
 
 
@@ -238,6 +239,17 @@ class ReplayMissError(StorageError):
 
 class TrialPruned(Exception):  # noqa: N818 - control flow and Optuna's name for it, not an error
     """Raise it inside an objective to end a trial that is not worth finishing."""
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether the world failed, not the program.
+
+    >>> is_infrastructure(DeadlineExceeded("too late")), is_infrastructure(ValueError("no number"))
+    (True, False)
+    """
+    if isinstance(error, DspexError):
+        return error.infrastructure
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _rebuild(cls: type[Exception], message: str, keywords: dict[str, Any]) -> Exception:

@@ -14,7 +14,7 @@ from dspex.evaluate.metrics import (
     field_accuracy,
     normalize_text,
 )
-from dspex.evaluate.one import ExampleResult, ExampleRun, aevaluate_one, evaluate_one, is_infrastructure
+from dspex.evaluate.one import ExampleResult, ExampleRun, aevaluate_one, evaluate_one
 from dspex.evaluate.program import FunctionProgram, Program, as_program
 from dspex.evaluate.progress import Bar, Progress, Tally
 from dspex.evaluate.result import EvaluationResult
@@ -56,7 +56,6 @@ __all__ = [
     "exact_match",
     "f1",
     "field_accuracy",
-    "is_infrastructure",
     "mean_interval",
     "measured",
     "normalize_text",

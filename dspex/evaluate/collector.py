@@ -12,8 +12,8 @@ from typing import Any, Self
 import attrs
 
 from dspex.data import Evaluation, Example, Usage
-from dspex.errors import BudgetExceeded, DeadlineExceeded, DspexError, MetricError
-from dspex.evaluate.one import ExampleResult, ExampleRun, is_infrastructure
+from dspex.errors import BudgetExceeded, DeadlineExceeded, DspexError, MetricError, is_infrastructure
+from dspex.evaluate.one import ExampleResult, ExampleRun
 from dspex.evaluate.program import Program
 from dspex.evaluate.progress import Progress, Tally
 from dspex.evaluate.result import EvaluationResult

@@ -38,6 +38,7 @@ from dspex.errors import (
     MetricError,
     StorageError,
     TrialPruned,
+    is_infrastructure,
 )
 from dspex.evaluate.program import Program, as_program
 from dspex.evaluate.scoring import PLAIN_SCORES, Metric, Scorer
@@ -45,20 +46,9 @@ from dspex.evaluate.steps import Await, Execute, Judge, Pause, Step, adrive, dri
 from dspex.evaluate.terms import Terms
 from dspex.execution import Budget, Deadline, Run, TraceEntry, stream_threads
 
-__all__ = ["ExampleResult", "ExampleRun", "aevaluate_one", "evaluate_one", "is_infrastructure"]
+__all__ = ["ExampleResult", "ExampleRun", "aevaluate_one", "evaluate_one"]
 
 _RAISED = (BindingError, BudgetExceeded, DefinitionError, MetricError, StorageError, TrialPruned)
-
-
-def is_infrastructure(error: BaseException) -> bool:
-    """Whether the world failed, not the program.
-
-    >>> is_infrastructure(DeadlineExceeded("too late")), is_infrastructure(ValueError("no number"))
-    (True, False)
-    """
-    if isinstance(error, DspexError):
-        return error.infrastructure
-    return isinstance(error, ConnectionError | TimeoutError)
 
 
 class ExampleResult(NamedTuple):

@@ -116,7 +116,8 @@ class Configurations:
         if isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING:
             if values is not None and any(map(math.isnan, values)):
                 values, state = None, TrialState.FAIL
-            self._study.tell(trial, values, state=state)
+            # What a program does wrong is scored; without scores it was the world that failed.
+            self._study.tell(trial, values, state=state, infrastructure=state is TrialState.FAIL)
             self._on_finished(trial.number)
 
     def _tell_duplicate(self, trial: Trial, first: Trial | FrozenTrial) -> None:

@@ -66,7 +66,9 @@ class _Book:
             self.tried.take(trial)
             if trial.state is TrialState.RUNNING:
                 self.running[trial.number] = trial
-            elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in self._numbers:
+            elif (
+                trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or trial.crashed
+            ) and trial.number not in self._numbers:
                 self._numbers.add(trial.number)
                 self.finished.append(trial)
                 if trial.state is TrialState.COMPLETE:
@@ -93,8 +95,9 @@ class GPSampler(Sampler):
     The sampler for few, expensive trials. All variables of a conditional space are modelled together, and of variables
     that are declared on the way it is learned which come under which values of others. Running trials are taken to
     come out as expected, so trials that are asked for at once keep apart. Constraints are modelled too, each by a
-    process of its own. Pruned trials count as worse than half of the others; failed ones are not used. With several
-    objectives each trial goes for another trade-off between them.
+    process of its own, and so is where trials fail (Gelbart, Snoek and Adams, "Bayesian Optimization with Unknown
+    Constraints", UAI 2014), unless it was the infrastructure that failed. Pruned and failed trials count as worse than
+    half of the others. With several objectives each trial goes for another trade-off between them.
 
     Noise is estimated from the values, and what is to be improved on is the best expected value, not the best measured
     one. A process sees 256 trials at most (the best ones and those that say most about the rest), so that an ask costs
@@ -287,6 +290,11 @@ class GPSampler(Sampler):
             process, standard = observations.process(
                 f"constraint {name}", places[having], np.where(np.isnan(values), np.inf, values), pending, self.seed
             )
+            limits.append((process, standard.of(0.0)))
+        crashed = np.array([trial.crashed for trial in trials])
+        if crashed.any():
+            values = np.where(crashed, 1.0, -1.0)
+            process, standard = observations.process("crashed", places, values, pending, self.seed)
             limits.append((process, standard.of(0.0)))
         feasible = np.array([trial.feasible for trial in trials])[complete]
         improvement, expected = self._improvement(means, processes, feasible, number)

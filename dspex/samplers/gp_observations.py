@@ -157,7 +157,7 @@ class Observations:
         return self._columns(places)
 
     def losses(self, places: NDArray[np.intp]) -> Array:
-        """What was measured (objectives, trials), less is better; NaN for trials that were pruned."""
+        """What was measured (objectives, trials), less is better; NaN for trials that were pruned or crashed."""
         told = [
             self._signs * trial.values
             if trial.state is TrialState.COMPLETE and trial.values is not None
@@ -192,7 +192,8 @@ class Observations:
 
 
 class Standard:
-    """Values with mean 0 and variance 1; what is not known (of pruned trials) is put in the middle of the others.
+    """Values with mean 0 and variance 1; what is not known (of pruned and crashed trials) is put in the middle of the
+    others.
 
     >>> Standard(np.array([1.0, 3.0, np.inf, np.nan])).targets.round(2).tolist()
     [-1.41, 0.71, 0.71, 0.71]

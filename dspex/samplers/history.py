@@ -35,9 +35,11 @@ class BranchHistory:
         self._ranking = ranking_for(directions, most=most)
         self._running: dict[int, Sequence[float]] = {}
         self.count = 0
+        self.ranked = 0
+        """Trials that have completed or were pruned: those that `split` may call good."""
 
     def finish(self, trial: FrozenTrial) -> None:
-        """Adds a trial that has completed or was pruned."""
+        """Adds a trial that has completed, was pruned or crashed."""
         self._running.pop(trial.number, None)
         row = self.encode(trial.params)
         if row is None:
@@ -51,7 +53,9 @@ class BranchHistory:
         self._rows[place] = row
         self._numbers[place] = trial.number
         self.count += 1
-        self._ranking.add(trial)
+        if not trial.crashed:  # else it is one of the others, however few there are
+            self.ranked += 1
+            self._ranking.add(trial)
 
     def start(self, trial: FrozenTrial) -> None:
         """Notes a trial that is running with values for all of the branch."""

@@ -16,11 +16,11 @@ __all__ = ["Ranking", "crowding", "fronts", "ranking_for", "violation"]
 
 
 class Ranking(ABC):
-    """Trials from best to worst: the completed and feasible ones, then pruned, then infeasible ones."""
+    """Trials from best to worst: the completed and feasible ones, then pruned, infeasible and crashed ones."""
 
     @abstractmethod
     def add(self, trial: FrozenTrial) -> None:
-        """Adds a trial that has completed or was pruned."""
+        """Adds a trial that has completed, was pruned or crashed."""
 
     @abstractmethod
     def best(self, count: int) -> list[int]:
@@ -47,6 +47,8 @@ class ValueRanking(Ranking):
         bisect.insort(self._ordered, (*self._key(trial), trial.number))
 
     def _key(self, trial: FrozenTrial) -> tuple[float, float, float]:
+        if trial.crashed:
+            return (3.0, 0.0, 0.0)
         if not trial.feasible:
             return (2.0, violation(trial), 0.0)
         if trial.state is TrialState.COMPLETE:
@@ -77,11 +79,11 @@ class ParetoRanking(Ranking):
         self._numbers = np.empty(0, dtype=np.int64)
         self._losses = np.empty((len(signs), 0))  # an objective a row
         self._dominators = np.empty(0, dtype=np.int64)  # how many dominate each; exact, as all of them are kept
-        self._others: list[tuple[float, int]] = []  # pruned (0) and infeasible ones (by violation), ordered
+        self._others: list[tuple[float, int]] = []  # pruned (0), infeasible (by violation) and crashed ones, ordered
 
     def add(self, trial: FrozenTrial) -> None:
         if trial.values is None or not trial.feasible:
-            bisect.insort(self._others, (violation(trial), trial.number))
+            bisect.insort(self._others, (math.inf if trial.crashed else violation(trial), trial.number))
             return
         new = self._signs * np.asarray(trial.values)
         no_better, no_worse = self._compare(new)

@@ -12,30 +12,31 @@ __all__ = ["Configurations", "TriedCandidates", "configuration"]
 
 
 class Configurations:
-    """The configurations of the trials that did not fail; read as they change, so not by several threads at once."""
+    """The configurations of the trials, but for those that the world made fail; read as they change, so not by several
+    threads at once."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._cursor = 0
 
     def has(self, view: StudyView, params: Mapping[str, Any]) -> bool:
-        """Whether a trial that did not fail has these values."""
+        """Whether a trial has these values, and what became of it is due to them."""
         changed, self._cursor = view.changes(self._cursor)
         for trial in changed:
-            if trial.state is not TrialState.FAIL and trial.params:
+            if trial.params and (trial.state is not TrialState.FAIL or trial.crashed):
                 self._known.add(configuration(trial.params))
         return configuration(params) in self._known
 
 
 class TriedCandidates:
-    """Which candidates of the open-ended variables a trial that did not fail has used."""
+    """Which candidates of the open-ended variables a trial has used that the world did not make fail."""
 
     def __init__(self) -> None:
         self._tried: dict[str, set[Any]] = {}
 
     def take(self, trial: FrozenTrial) -> None:
         """Notes what a trial uses."""
-        if trial.state is TrialState.FAIL:
+        if trial.state is TrialState.FAIL and not trial.crashed:
             return
         for path, domain in trial.distributions.items():
             if domain.open_ended:

@@ -55,6 +55,7 @@ class _Book:
     def __init__(self) -> None:
         self.cursor = 0
         self.finished: set[int] = set()
+        self.crashed: set[int] = set()
         self.companions = Companions()
         self.branches: OrderedDict[tuple[tuple[str, Domain[Any]], ...], BranchHistory] = OrderedDict()
         self.tried = TriedCandidates()
@@ -65,7 +66,7 @@ class _Book:
         """Takes in what has changed since the last time."""
         changed, self.cursor = view.changes(self.cursor)
         for trial in sorted(changed, key=lambda trial: trial.number):
-            if trial.number not in self.finished:
+            if trial.number not in self.finished and trial.number not in self.crashed:
                 self._take(trial)
 
     def _take(self, trial: FrozenTrial) -> None:
@@ -73,6 +74,8 @@ class _Book:
         if useful:
             self.finished.add(trial.number)
             self.companions.add(trial)
+        elif trial.crashed:
+            self.crashed.add(trial.number)
         for history in self.branches.values():
             _show(history, trial)
         self.tried.take(trial)
@@ -89,7 +92,7 @@ class _Book:
                     dimensions[path] = dimension
             history = self.branches[key] = BranchHistory(dimensions, view.directions, most=MOST_GOOD)
             for trial in view.trials:
-                if trial.state is TrialState.RUNNING or trial.number in self.finished:
+                if trial.state is TrialState.RUNNING or trial.number in self.finished or trial.number in self.crashed:
                     _show(history, trial)
             if len(self.branches) > _MOST_BRANCHES:
                 self.branches.popitem(last=False)
@@ -100,7 +103,7 @@ class _Book:
 def _show(history: BranchHistory, trial: FrozenTrial) -> None:
     if trial.state is TrialState.RUNNING:
         history.start(trial)
-    elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+    elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or trial.crashed:
         history.finish(trial)
     else:
         history.drop(trial.number)
@@ -110,8 +113,8 @@ class TPESampler(BranchSampler):
     """Draws where good trials are dense and the others are not.
 
     Running trials count as bad ones, so that trials asked for at the same time keep apart (the "constant
-    liar"). Pruned trials count as worse than completed ones; failed trials are not used at all. With several
-    objectives the good trials are the first fronts of non-dominated ones.
+    liar"). Pruned trials count as worse than completed ones, and failed ones as bad, unless it was the infrastructure
+    that failed. With several objectives the good trials are the first fronts of non-dominated ones.
 
     Args:
         seed: Makes the draws repeatable.
@@ -199,7 +202,7 @@ class TPESampler(BranchSampler):
         history = book.history(view, branch)
         # When a draw was not taken, the next one is not compared with others: the ratio is largest where nobody has
         # been, and that may be just where a constraint lets nobody go.
-        if history.count < 2 or not history.dimensions or attempt > _PATIENCE:
+        if history.ranked < 2 or not history.dimensions or attempt > _PATIENCE:
             values = self._random.propose(view, number, branch, given=fixed, attempt=attempt)
         else:
             values = self._best_draw(history, number, fixed, rng, draws=1 if attempt else self.n_ei_candidates)
@@ -216,7 +219,7 @@ class TPESampler(BranchSampler):
         *,
         draws: int,
     ) -> dict[str, Any]:
-        good = min(math.ceil(0.1 * history.count), MOST_GOOD)
+        good = min(math.ceil(0.1 * history.ranked), MOST_GOOD)
         below, above = history.split(good, MOST_OTHERS, asking=number)
         dimensions = list(history.dimensions.values())
         likely, unlikely = Mixture(dimensions, below), Mixture(dimensions, above)

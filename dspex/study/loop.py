@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dspex.callbacks.observed import Observed
-from dspex.errors import BudgetExceeded, StudyError, TrialPruned
+from dspex.errors import BudgetExceeded, StudyError, TrialPruned, is_infrastructure
 from dspex.execution import Budget, context, current, in_thread, map_async, map_threads, run_blocking
 from dspex.study import telling
 from dspex.study.progress import Progress
@@ -236,7 +236,7 @@ class _Search:
             fatal = not isinstance(error, self.catch)
             if fatal:
                 self.end(reason)  # before the trial is told, as others might begin meanwhile
-            finished = telling.fail(trial, reason=reason)
+            finished = telling.fail(trial, reason=reason, infrastructure=is_infrastructure(error))
             if fatal:
                 raise error
         span.outputs = finished

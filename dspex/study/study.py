@@ -261,17 +261,24 @@ class Study:
         *,
         state: TrialState | None = None,
         skip_if_finished: bool = False,
+        infrastructure: bool = False,
     ) -> FrozenTrial:
         """Finishes a trial with its value, or its values in the order of the directions.
 
         A NaN finishes it as failed, as does ``state=TrialState.FAIL``. ``state=TrialState.PRUNED`` takes the
         last reported value.
 
+        Samplers learn from a failure: what is like the trial may fail too. ``infrastructure=True`` says that the
+        world (network, provider, machine) failed and not what was tried, so they leave it out of account. `optimize`
+        tells by the exception (`DspexError.infrastructure`, `ConnectionError`, `TimeoutError`).
+
         Raises:
             StudyError: when the trial has finished already (unless ``skip_if_finished``), or the values are no
                 numbers or not as many as there are directions; the trial is left as it is then.
         """
-        return telling.tell(self, trial, values, state=state, skip_if_finished=skip_if_finished)
+        return telling.tell(
+            self, trial, values, state=state, skip_if_finished=skip_if_finished, infrastructure=infrastructure
+        )
 
     async def aask(
         self,
@@ -290,9 +297,19 @@ class Study:
         *,
         state: TrialState | None = None,
         skip_if_finished: bool = False,
+        infrastructure: bool = False,
     ) -> FrozenTrial:
         """`tell`, without blocking the event loop."""
-        return await in_thread(partial(self.tell, trial, values, state=state, skip_if_finished=skip_if_finished))
+        return await in_thread(
+            partial(
+                self.tell,
+                trial,
+                values,
+                state=state,
+                skip_if_finished=skip_if_finished,
+                infrastructure=infrastructure,
+            )
+        )
 
     def record(self, trial: Trial | FrozenTrial | int | None, evaluation: Evaluation) -> Evaluation:
         """Writes one row of the ledger and gives it back with its trial and fingerprint filled in.

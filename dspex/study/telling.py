@@ -33,6 +33,7 @@ def tell(
     *,
     state: TrialState | None,
     skip_if_finished: bool,
+    infrastructure: bool = False,
 ) -> FrozenTrial:
     """See `Study.tell`."""
     frozen = find(study, trial)
@@ -42,12 +43,18 @@ def tell(
         raise StudyError(f"trial {frozen.number} is {frozen.state.name}; ask for it first, with study.ask()")
     told = None if values is None else _as_floats(values, study.directions)
     state, told = _settle(frozen, state, told, study.directions)
+    if infrastructure and state is not TrialState.FAIL:
+        raise StudyError(
+            f"infrastructure=True says why a trial failed, and this one is {state.name}; leave it out, or write "
+            "study.tell(trial, state=TrialState.FAIL, infrastructure=True)"
+        )
     finished = attrs.evolve(
         frozen,
         state=state,
         values=told,
         datetime_complete=datetime.now(UTC),
         fingerprint=fingerprint_in(study, frozen),
+        system_attrs={**frozen.system_attrs, "infrastructure": True} if infrastructure else frozen.system_attrs,
     )
     study.storage.update_trial(study._mirror.record.id, finished, expected=TrialState.RUNNING)
     if isinstance(trial, Trial):
@@ -56,7 +63,7 @@ def tell(
     return finished
 
 
-def fail(trial: Trial, *, reason: str) -> FrozenTrial:
+def fail(trial: Trial, *, reason: str, infrastructure: bool = False) -> FrozenTrial:
     """Finishes a trial as failed and notes why, unless it has finished already."""
     study = trial.study
     told = find(study, trial.number)
@@ -64,7 +71,7 @@ def fail(trial: Trial, *, reason: str) -> FrozenTrial:
         return told  # by the objective itself, before it raised
     trial._change(lambda frozen: attrs.evolve(frozen, system_attrs={**frozen.system_attrs, "fail_reason": reason}))
     _logger.warning("Trial %d failed: %s", trial.number, reason)
-    return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False)
+    return tell(study, trial, None, state=TrialState.FAIL, skip_if_finished=False, infrastructure=infrastructure)
 
 
 def add(study: Study, trials: Sequence[FrozenTrial]) -> None:

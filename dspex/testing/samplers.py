@@ -106,6 +106,9 @@ class SamplerSuite(ABC):
     continuous: bool = True
     """Whether it takes variables whose values cannot be listed; otherwise the suite gives numbers steps."""
 
+    leaves_failures: bool = True
+    """Whether it learns where trials fail, or at least does not go there more and more."""
+
     @abstractmethod
     def make(self, seed: int) -> Sampler:
         """A new sampler."""
@@ -281,6 +284,22 @@ class SamplerSuite(ABC):
         search(study, 40)
         for trial in study.trials:
             FLAT.validate(trial.params)
+
+    def test_values_that_make_a_trial_fail_are_not_tried_again_and_again(self) -> None:
+        if not self.leaves_failures:
+            pytest.skip("not promised by this sampler")
+
+        def objective(trial: Trial) -> float:
+            x: float = trial.suggest("x", self.domain(Float(0.0, 1.0)))
+            kind = trial.suggest_categorical("kind", ["a", "b", "c", "d"])
+            if kind == "b" or x > 0.75:
+                raise ValueError("the best of all, if only it worked")
+            return {"a": 2.0, "c": 1.0, "d": 3.0}[kind] - x
+
+        study = self.study()
+        study.optimize(objective, n_trials=60, catch=ValueError)
+        late = study.trials[30:]
+        assert sum(trial.state is TrialState.COMPLETE for trial in late) >= len(late) / 3
 
     def test_trials_asked_for_at_once_differ(self) -> None:
         study = self.study(FLAT)

@@ -107,6 +107,19 @@ class FrozenTrial:
         return all(value <= 0.0 for value in self.constraints.values())
 
     @property
+    def crashed(self) -> bool:
+        """Whether the trial failed, and the world (network, provider, clock) was not to blame: then its values may be,
+        and what is like it may fail too.
+
+        >>> from dspex.trials import TrialState
+        >>> create_trial(state=TrialState.FAIL).crashed
+        True
+        >>> create_trial(state=TrialState.FAIL, system_attrs={"infrastructure": True}).crashed
+        False
+        """
+        return self.state is TrialState.FAIL and not self.system_attrs.get("infrastructure", False)
+
+    @property
     def duration(self) -> timedelta | None:
         """How long the trial took, or ``None`` while it has not finished."""
         if self.datetime_start is None or self.datetime_complete is None:

@@ -117,13 +117,13 @@ def test_running_trials_keep_others_away() -> None:
     assert min(gaps) > 0.01
 
 
-def test_failed_trials_count_for_nothing_and_pruned_ones_for_little() -> None:
+def test_trials_that_the_world_made_fail_count_for_nothing_and_pruned_ones_for_little() -> None:
     space = Space.of(x=Float(0.0, 1.0))
     with_failed, without = (create_study(sampler=GPSampler(seed=0), space=space) for _ in range(2))
     for index in range(12):
         _told(with_failed, index / 12, index / 12)
         _told(without, index / 12, index / 12)
-    _told(with_failed, 0.5, None, TrialState.FAIL)
+    with_failed.tell(with_failed.ask(fixed={"x": 0.0}), state=TrialState.FAIL, infrastructure=True)
     chosen = [study.sampler.sample(study.view, 40, space, fixed={}) for study in (with_failed, without)]
     assert chosen[0] == chosen[1]
 
@@ -136,6 +136,54 @@ def test_failed_trials_count_for_nothing_and_pruned_ones_for_little() -> None:
         else:
             pruned.tell(trial, float(index))
     assert pruned.ask().params["x"] > 0.4
+
+
+def test_a_region_where_trials_fail_is_left() -> None:
+    """Where the objective is best nobody comes back from; the edge of it is found all the same."""
+
+    def objective(trial: Trial) -> float:
+        x, y = trial.suggest_float("x", -5.0, 5.0), trial.suggest_float("y", -5.0, 5.0)
+        if x > 1:
+            raise ValueError("too large")
+        return (x - 3) ** 2 + (y - 1) ** 2
+
+    study = create_study(sampler=GPSampler(seed=0))
+    study.optimize(objective, n_trials=45, catch=ValueError)
+    assert study.best_value < 5  # of 4
+    assert sum(trial.state is TrialState.COMPLETE for trial in study.trials[25:]) >= 5
+
+
+def test_failures_that_are_due_to_nothing_do_not_keep_the_optimum_from_being_found() -> None:
+    rng = random.Random(0)
+
+    def objective(trial: Trial) -> float:
+        x = trial.suggest_float("x", -5.0, 5.0)
+        if rng.random() < 0.2:
+            raise ValueError("bad luck")
+        return (x - 3) ** 2
+
+    study = create_study(sampler=GPSampler(seed=0))
+    study.optimize(objective, n_trials=40, catch=ValueError)
+    assert study.best_value < 0.05
+
+
+def test_only_the_trials_that_failed_decide_and_not_who_asked() -> None:
+    """A resumed study goes on as it would have, with the failures and what was learned of them."""
+    storage, space = InMemoryStorage(), Space.of(x=Float(0.0, 1.0), c=Choice("a", "b"))
+    study = create_study(study_name="study", sampler=GPSampler(seed=2), storage=storage, space=space)
+    for _ in range(30):
+        trial = study.ask()
+        if trial.params["x"] > 0.5:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, -trial.params["x"])
+    again = Study(
+        storage.get_study("study"), storage, sampler=GPSampler(seed=2), pruner=study.pruner, space=study.space
+    )
+    for number in range(50, 53):
+        assert study.sampler.sample(study.view, number, space, fixed={}) == again.sampler.sample(
+            again.view, number, space, fixed={}
+        )
 
 
 def test_constraints_that_trials_report_are_kept_to() -> None:

@@ -24,6 +24,8 @@ def _quiet() -> None:
 
 
 class TestOptunaTPESampler(SamplerSuite):
+    leaves_failures = False
+
     def make(self, seed: int) -> Sampler:
         return OptunaSampler(optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True), seed=seed)
 

@@ -27,12 +27,16 @@ from dspex.variables import Choice, Condition, Domain, Entry, Float, Int, ModelC
 
 
 class TestStructuredSampler(SamplerSuite):
+    leaves_failures = False
+
     def make(self, seed: int) -> Sampler:
         return StructuredSampler(seed=seed)
 
 
 class TestStructuredSamplerFromTheStart(SamplerSuite):
     """Without a random start, so that it has to do with next to nothing."""
+
+    leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
         return StructuredSampler(seed=seed, n_startup_trials=1)

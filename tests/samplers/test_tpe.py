@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import StudyError
-from dspex.samplers import RandomSampler, Sampler, TPESampler
+from dspex.samplers import GPSampler, NSGAIISampler, RandomSampler, Sampler, TPESampler
 from dspex.study import Study, Trial, create_study
 from dspex.testing.samplers import SamplerSuite
 from dspex.trials import TrialState
@@ -107,17 +107,35 @@ def _told(study: Study, x: float, value: float | None, state: TrialState | None 
     study.tell(study.ask(fixed={"x": x}), value, state=state)
 
 
-def test_failed_trials_count_for_nothing() -> None:
+def test_trials_that_the_world_made_fail_count_for_nothing() -> None:
     space = Space.of(x=Float(0.0, 1.0))
     with_failed, without = (create_study(sampler=TPESampler(seed=0), space=space) for _ in range(2))
     for index in range(30):
         _told(with_failed, index / 30, index / 30)
         _told(without, index / 30, index / 30)
     for index in range(5):
-        _told(with_failed, 0.5 + index / 100, None, TrialState.FAIL)
+        trial = with_failed.ask(fixed={"x": 0.5 + index / 100})
+        with_failed.tell(trial, state=TrialState.FAIL, infrastructure=True)
         without.enqueue_trial({"x": 0.0})  # only so that the numbers are the same
     view, bare = with_failed.view, without.view
     assert with_failed.sampler.sample(view, 40, space, fixed={}) == without.sampler.sample(bare, 40, space, fixed={})
+
+
+@pytest.mark.parametrize(
+    "sampler", [TPESampler(seed=0), GPSampler(seed=0), NSGAIISampler(seed=0, population_size=8)], ids=repr
+)
+def test_a_candidate_with_which_trials_fail_is_not_explored_for_ever(sampler: Sampler) -> None:
+    study = create_study(sampler=sampler, space=Space.of(prompt=Prompt(), x=Float(0.0, 1.0)))
+    bad = study.pool("prompt").add("crashes").id
+    study.pool("prompt").add("works")
+    for _ in range(40):
+        trial = study.ask()
+        if trial.params["prompt"] == bad:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, trial.params["x"])
+    late = [trial.params["prompt"] for trial in study.trials[20:]]
+    assert late.count(bad) <= 5
 
 
 def test_running_trials_keep_others_away() -> None:

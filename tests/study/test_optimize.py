@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dspex.data import Usage
-from dspex.errors import BudgetExceeded, StudyError, TrialPruned
+from dspex.errors import BudgetExceeded, LMContextWindowError, LMTimeoutError, StudyError, TrialPruned
 from dspex.execution import Budget, current
 from dspex.samplers import RandomSampler
 from dspex.study import Study, Trial, create_study
@@ -84,7 +84,8 @@ def test_an_exception_fails_its_trial_and_ends_the_search(study: Study, n_jobs: 
     def objective(trial: Trial) -> float:
         if trial.number == 2:
             raise KeyError("broken")
-        time.sleep(0.01)  # or on a busy machine the other worker does them all before this one is heard
+        while trial.number > 2 and not study.trials[2].state.is_finished:
+            time.sleep(0.001)  # or the other worker does them all before this one is heard
         return 1.0
 
     with pytest.raises(KeyError, match="broken"):
@@ -95,6 +96,22 @@ def test_an_exception_fails_its_trial_and_ends_the_search(study: Study, n_jobs: 
     assert all(trial.state.is_finished for trial in study.trials)
     study.optimize(objective, n_trials=1)
     assert study.best_value == 1.0
+
+
+def test_who_is_to_blame_for_a_failure_is_noted(study: Study) -> None:
+    errors = [ValueError("mine"), LMTimeoutError("theirs"), LMContextWindowError("mine"), TimeoutError("theirs")]
+
+    def objective(trial: Trial) -> float:
+        raise errors[trial.number]
+
+    study.optimize(objective, n_trials=4, catch=Exception)
+    assert [trial.crashed for trial in study.trials] == [True, False, True, False]
+    assert study.tell(study.ask(), math.nan).crashed
+    assert study.tell(study.ask(), state=TrialState.FAIL).crashed
+    assert not study.tell(study.ask(), state=TrialState.FAIL, infrastructure=True).crashed
+    assert not study.tell(study.ask(), 1.0).crashed
+    with pytest.raises(StudyError, match=r"infrastructure=True says why a trial failed, and this one is COMPLETE"):
+        study.tell(study.ask(), 1.0, infrastructure=True)
 
 
 @pytest.mark.parametrize("catch", [ValueError, (KeyError, ValueError), [ValueError]])
