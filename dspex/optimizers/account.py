@@ -19,9 +19,9 @@ from dspex.study import Study
 
 __all__ = ["Account"]
 
-_ACCOUNT = "dspex:account"
-_OVERHEAD = "dspex:overhead"
-_SECONDS = "dspex:seconds"
+_ACCOUNT = "account"
+_OVERHEAD = "overhead"
+_SECONDS = "seconds"
 _WRITE_EVERY = 1.0  # seconds on the clock that a kill may lose
 
 # What each budget has counted of each study, so that the same line run again with the same object charges it once.
@@ -38,15 +38,15 @@ class Account:
         self._study = study
         self._heldout = heldout
         self._budget = budget
-        known = study.user_attrs
+        known = study.system_attrs
         self._overhead = Usage.from_json(known.get(_OVERHEAD, {}))
         self._before = float(known.get(_SECONDS, 0.0))
         self._began = self._written = time.monotonic()
         self._lock = threading.Lock()
         # A derived name may be in several storages, and a storage may be opened several times.
         if _ACCOUNT not in known:
-            study.set_user_attr(_ACCOUNT, uuid.uuid4().hex)
-        self._key = (study.user_attrs[_ACCOUNT], study.study_name)
+            study.set_system_attr(_ACCOUNT, uuid.uuid4().hex)
+        self._key = (study.system_attrs[_ACCOUNT], study.study_name)
         self.allowance = Amounts()
         """How much of each limit the search may use in all its runs: what others have left of the budget to it."""
 
@@ -83,7 +83,7 @@ class Account:
         with self._lock:
             if usage:
                 self._overhead.add(usage)
-                self._study.set_user_attr(_OVERHEAD, self._overhead.to_json())
+                self._study.set_system_attr(_OVERHEAD, self._overhead.to_json())
         self.tick()
 
     def tick(self) -> None:
@@ -94,7 +94,7 @@ class Account:
     def _write_seconds(self) -> None:
         with self._lock:
             self._written = time.monotonic()
-            self._study.set_user_attr(_SECONDS, self.seconds)
+            self._study.set_system_attr(_SECONDS, self.seconds)
 
 
 def _allowance(budget: Budget, usage: Usage, seconds: float) -> Amounts:

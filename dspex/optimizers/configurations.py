@@ -13,7 +13,7 @@ from dspex.variables import Space, VariableState
 
 __all__ = ["Configurations"]
 
-_GIVEN = "dspex:given"  # marks a trial whose values the optimizer chose, not the sampler
+_GIVEN = "given"  # marks a trial whose values the optimizer chose, not the sampler
 _GIVEN_UP = (TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -47,7 +47,7 @@ class Configurations:
             first = self._trials.setdefault(fingerprint, trial)
             if frozen.state is TrialState.COMPLETE and _frozen(first).state in _GIVEN_UP:
                 self._trials[fingerprint] = trial  # given up before, and scored after all
-            if _GIVEN not in frozen.user_attrs:
+            if _GIVEN not in frozen.system_attrs:
                 self._sampled.append(trial)
 
     def ask(self) -> VariableState:
@@ -108,7 +108,7 @@ class Configurations:
         for path in fixed:
             if self._space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
                 fixed[path] = self._study.pool(path).add(fixed[path], source="user").id
-        trial = self._study.ask(fixed=fixed, user_attrs={_GIVEN: True})
+        trial = self._study.ask(fixed=fixed, system_attrs={_GIVEN: True})
         self._trials[state.fingerprint] = trial
         return trial
 

@@ -21,7 +21,7 @@ from dspex.variables import content_id
 
 __all__ = ["Identity", "check_identity", "remember_work", "study_identity", "study_name"]
 
-_IDENTITY = "dspex:identity"
+_IDENTITY = "identity"
 
 _WORKED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _BEFORE: dict[int, dict[str, str]] = {}
@@ -112,9 +112,9 @@ def check_identity(study: Study, identity: Mapping[str, str]) -> None:
     Raises:
         StudyError: when the study was made from something else; its scores would be taken for this search's.
     """
-    known = study.user_attrs.get(_IDENTITY)
+    known = study.system_attrs.get(_IDENTITY)
     if known is None:
-        study.set_user_attr(_IDENTITY, dict(identity))
+        study.set_system_attr(_IDENTITY, dict(identity))
         return
     changed = [name for name, digest in identity.items() if known.get(name) != digest]
     if changed:

@@ -18,8 +18,8 @@ HELDOUT_SHARE = 0.4
 """The most of a limit that is kept for the held-out comparison."""
 
 _MARGIN = 1.1  # examples differ in what they take, and the held-out ones may be the dearer ones
-_ENDED = "dspex:ended"
-_PORTIONS = "dspex:portions"
+_ENDED = "ended"
+_PORTIONS = "portions"
 _LIMITS = ("calls", "tokens", "usd", "seconds")
 
 
@@ -42,7 +42,7 @@ class Reserve:
         self._heldout = heldout
         self._taken: dict[str, _Taken] = {}
         self._all = _Taken()
-        known = study.user_attrs.get(_PORTIONS, {})
+        known = study.system_attrs.get(_PORTIONS, {})
         self._judged = _Taken()
         self._judged.add(Usage.from_json(known.get("judged", {})), known.get("examples", 0))
         self._seconds: float = known.get("seconds", 0.0)
@@ -50,7 +50,7 @@ class Reserve:
         self._warm = False  # the first portion of a process also loads what is loaded on first use
         for row in study.ledger:
             self.note(row)
-        ended = study.user_attrs.get(_ENDED)
+        ended = study.system_attrs.get(_ENDED)
         self._ended: str | None = None
         if ended is not None and not _more(account.allowance, Amounts(**ended["allowance"])):
             self._ended = ended["reason"]
@@ -68,7 +68,7 @@ class Reserve:
             self._clocked += examples
         self._warm = True
         if self._budget is not None or judged:
-            self._study.set_user_attr(
+            self._study.set_system_attr(
                 _PORTIONS,
                 {
                     "judged": self._judged.usage.to_json(),
@@ -114,7 +114,7 @@ class Reserve:
     def end(self, reason: str) -> None:
         """Note with the study that the budget has ended the search, so that it ends here when it is run again."""
         allowance = self._account.allowance._asdict()
-        self._study.set_user_attr(_ENDED, {"reason": reason, "allowance": allowance})
+        self._study.set_system_attr(_ENDED, {"reason": reason, "allowance": allowance})
 
     def _each(self, name: str, fingerprint: str) -> float:
         """What one run of a configuration takes, or of any where nothing is known of it."""

@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from dspex.callbacks.observed import Observed
@@ -36,6 +37,7 @@ __all__ = ["MAX_FAILED", "Task"]
 MAX_FAILED = 0.1
 """The share of failed examples with which a configuration may still be ranked, by the others."""
 
+_REMEMBERED = "remembered:"
 _ANSWERS = ("ParseError", "ToolError")  # what another prompt may mend, unlike a bug in the program
 
 
@@ -82,7 +84,11 @@ class Task:
         self._preferred: VariableState | None = None
         self._furthest: Scores | None = None
         self._trusted = False  # whether anything has worked yet
-        self._memory = dict(study.user_attrs)
+        self._memory: dict[str, Any] = {
+            key.removeprefix(_REMEMBERED): deepcopy(value)
+            for key, value in study.system_attrs.items()
+            if key.startswith(_REMEMBERED)
+        }
         self._configurations = Configurations(study, self.space, self.state, watcher.finished)
 
     # -- configurations ----------------------------------------------------------------------------------
@@ -252,7 +258,7 @@ class Task:
         self._configurations.close()
 
     def _memorize(self, key: str, value: Any) -> None:
-        self.study.set_user_attr(key, value)
+        self.study.set_system_attr(_REMEMBERED + key, value)
         self._memory[key] = value
 
     # -- paying --------------------------------------------------------------------------------------------

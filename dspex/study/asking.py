@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from dspex.errors import DspexError
 from dspex.execution.processes import this_process
 from dspex.samplers.branches import domain_of
@@ -22,13 +24,26 @@ if TYPE_CHECKING:
 __all__ = ["ask"]
 
 
-def ask(study: Study, space: Space | None, fixed: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> Trial:
+def ask(
+    study: Study,
+    space: Space | None,
+    fixed: Mapping[str, Any],
+    user_attrs: Mapping[str, Any],
+    system_attrs: Mapping[str, Any],
+) -> Trial:
     """See `Study.ask`."""
     study._heartbeat.start()
     study._mirror.sync()
-    trial = Trial(study, _next(study, fixed, user_attrs), space)
-    for key in user_attrs.keys() - trial.user_attrs.keys():
-        trial.set_user_attr(key, user_attrs[key])  # on one that was queued
+    user, system = _plain(user_attrs), _plain(system_attrs)
+    trial = Trial(study, _next(study, fixed, user, system), space)
+    if not (user.keys() <= trial.frozen.user_attrs.keys() and system.keys() <= trial.frozen.system_attrs.keys()):
+        trial._change(  # it was queued
+            lambda frozen: attrs.evolve(
+                frozen,
+                user_attrs={**user, **frozen.user_attrs},
+                system_attrs={**system, **frozen.system_attrs},
+            )
+        )
     if space is not None and not trial.frozen.params:
         try:
             _fill(study, trial, space)
@@ -38,7 +53,13 @@ def ask(study: Study, space: Space | None, fixed: Mapping[str, Any], user_attrs:
     return trial
 
 
-def _next(study: Study, fixed: Mapping[str, Any], user_attrs: Mapping[str, Any]) -> FrozenTrial:
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """``attributes`` as the storage gives them back."""
+    plain: dict[str, Any] = decode(encode(dict(attributes)))
+    return plain
+
+
+def _next(study: Study, fixed: Mapping[str, Any], user: Mapping[str, Any], system: Mapping[str, Any]) -> FrozenTrial:
     mirror, owner = study._mirror, this_process()
     if mirror.waiting and not fixed:
         claimed = study.storage.claim_waiting(mirror.record.id, owner)
@@ -47,8 +68,8 @@ def _next(study: Study, fixed: Mapping[str, Any], user_attrs: Mapping[str, Any])
     new = FrozenTrial(
         number=-1,
         state=TrialState.RUNNING,
-        system_attrs={"fixed_params": decode(encode(dict(fixed)))} if fixed else {},
-        user_attrs=decode(encode(dict(user_attrs))),
+        system_attrs={**system, "fixed_params": _plain(fixed)} if fixed else system,
+        user_attrs=user,
         datetime_start=datetime.now(UTC),
         owner=owner,
     )

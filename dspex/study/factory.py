@@ -19,6 +19,7 @@ from dspex.study.queue import requeued
 from dspex.study.study import Study
 from dspex.trials import AttrRecord, FrozenTrial, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Space
+from dspex.variables.readonly import read_only
 
 __all__ = [
     "StudySummary",
@@ -215,7 +216,7 @@ def _summary(record: StudyRecord, trials: list[FrozenTrial], attributes: list[At
         directions=record.directions,
         n_trials=len(trials),
         best_trial=best,
-        user_attrs={item.key: item.value for item in attributes if item.kind == "user"},
+        user_attrs=read_only({item.key: item.value for item in attributes if item.kind == "user"}),
         datetime_start=min((trial.datetime_start for trial in trials if trial.datetime_start), default=None),
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEADER", "lead"]
 
-LEADER = "dspex:leader"
+LEADER = "leader"
 _LONGEST_PAUSE = 1.0
 
 _turns: set[str] = set()

@@ -10,6 +10,7 @@ from dspex.errors import StudyError
 from dspex.storage import Storage
 from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState, objective_views
 from dspex.variables import Domain, Float, Int, Pool, Space, decode
+from dspex.variables.readonly import read_only
 
 __all__ = ["Mirror"]
 
@@ -72,7 +73,7 @@ class Mirror:
         with self._lock:
             found, self._cursors[3] = self.storage.read_study_attrs(self.record.id, self._cursors[3])
             for item in found:
-                (self.user_attrs if item.kind == "user" else self.system_attrs)[item.key] = item.value
+                (self.user_attrs if item.kind == "user" else self.system_attrs)[item.key] = read_only(item.value)
 
     def _index(self, trial: FrozenTrial) -> None:
         (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)

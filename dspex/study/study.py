@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,6 +33,7 @@ from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, Study
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space, VariableState, decode, encode
 from dspex.variables.messages import counted
+from dspex.variables.readonly import ReadOnlyDict
 
 if TYPE_CHECKING:
     import pandas
@@ -111,7 +111,7 @@ class Study:
     def user_attrs(self) -> Mapping[str, Any]:
         """What `set_user_attr` has set, by whichever process."""
         self._mirror.sync_attrs()
-        return MappingProxyType(dict(self._mirror.user_attrs))
+        return ReadOnlyDict(self._mirror.user_attrs)
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the study; the value has to be plain data."""
@@ -121,13 +121,17 @@ class Study:
     def system_attrs(self) -> Mapping[str, Any]:
         """What dspex itself has noted about the study, in whichever process."""
         self._mirror.sync_attrs()
-        return MappingProxyType(dict(self._mirror.system_attrs))
+        return ReadOnlyDict(self._mirror.system_attrs)
+
+    def set_system_attr(self, key: str, value: Any) -> None:
+        """Notes something that is no business of the user's, for searches that use the study; it has to be plain data."""
+        self.storage.set_study_attr(self._mirror.record.id, "system", key, decode(encode(value)))
 
     @property
     def metric_names(self) -> list[str] | None:
         """What the objectives are called, in the order of the directions, or ``None`` when nobody has said."""
-        names: list[str] | None = self.system_attrs.get("metric_names")
-        return names
+        names = self.system_attrs.get("metric_names")
+        return None if names is None else list(names)
 
     def set_metric_names(self, metric_names: Sequence[str]) -> None:
         """Says what the objectives are called, in tables and plots.
@@ -239,12 +243,13 @@ class Study:
         *,
         fixed: Mapping[str, Any] | None = None,
         user_attrs: Mapping[str, Any] | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
     ) -> Trial:
         """The next trial: one that was queued, or one whose values the sampler chooses.
 
         With a space (default: the study's own) all values are chosen now; without one they are chosen as the
-        trial suggests them. ``fixed`` gives values that are not to be chosen. ``user_attrs`` are set on the trial;
-        a new one never is in the storage without them.
+        trial suggests them. ``fixed`` gives values that are not to be chosen. ``user_attrs`` are set on the trial,
+        and ``system_attrs``, which are for searches that use the study; a new one never is in the storage without them.
 
         Raises:
             StudyError: when no values can be chosen; the trial is told as failed then.
@@ -252,7 +257,9 @@ class Study:
         """
         if space is not None and not isinstance(space, Space):
             space = Space.of(**space)
-        return asking.ask(self, self.space if space is None else space, fixed or {}, user_attrs or {})
+        return asking.ask(
+            self, self.space if space is None else space, fixed or {}, user_attrs or {}, system_attrs or {}
+        )
 
     def tell(
         self,

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -107,7 +106,7 @@ class Trial(Suggestions):
     @property
     def user_attrs(self) -> Mapping[str, Any]:
         """What `set_user_attr` has set."""
-        return MappingProxyType(dict(self._frozen.user_attrs))
+        return self._frozen.user_attrs
 
     @property
     def constraints(self) -> dict[str, float]:

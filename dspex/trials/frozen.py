@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,34 +13,34 @@ from dspex.errors import StudyError
 from dspex.trials.state import TrialState
 from dspex.variables import Domain
 from dspex.variables.notebook import table
+from dspex.variables.readonly import ReadOnlyDict, read_only
 
 __all__ = ["FrozenTrial", "create_trial"]
 
 
-class _Nothing(Mapping[Any, Any]):
-    """An empty mapping that nobody can fill, so that all trials may share it."""
-
-    __slots__ = ()
-
-    def __getitem__(self, key: Any) -> Any:
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-    def __repr__(self) -> str:
-        return "{}"
+_NOTHING: Mapping[Any, Any] = ReadOnlyDict()
 
 
-_NOTHING: Mapping[Any, Any] = _Nothing()
+def _as_read_only(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    return given if type(given) is ReadOnlyDict else ReadOnlyDict(given)
+
+
+def _attributes(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As `_as_read_only`, and what the values hold too."""
+    return given if type(given) is ReadOnlyDict else read_only(dict(given))  # type: ignore[no-any-return]
+
+
+def _mapping() -> Any:
+    return attrs.field(default=_NOTHING, converter=_as_read_only)
+
+
+def _attribute_mapping() -> Any:
+    return attrs.field(default=_NOTHING, converter=_attributes)
 
 
 @attrs.frozen(kw_only=True, slots=True)
 class FrozenTrial:
-    """A snapshot of one trial. Nothing in it is to be changed: a change makes another snapshot.
+    """A snapshot of one trial. Nothing in it can be changed: a change makes another snapshot.
 
     ``params`` maps a variable's path to its value; for an open-ended variable (a prompt, demos) that is the
     id of an item of its pool, and `Study.values(trial)` gives the item itself. ``distributions`` maps the
@@ -56,13 +56,13 @@ class FrozenTrial:
 
     number: int
     state: TrialState
-    params: Mapping[str, Any] = _NOTHING
-    distributions: Mapping[str, Domain[Any]] = _NOTHING
+    params: Mapping[str, Any] = _mapping()
+    distributions: Mapping[str, Domain[Any]] = _mapping()
     values: tuple[float, ...] | None = None
-    intermediate_values: Mapping[int, Any] = _NOTHING
-    constraints: Mapping[str, float] = _NOTHING
-    user_attrs: Mapping[str, Any] = _NOTHING
-    system_attrs: Mapping[str, Any] = _NOTHING
+    intermediate_values: Mapping[int, Any] = _mapping()
+    constraints: Mapping[str, float] = _mapping()
+    user_attrs: Mapping[str, Any] = _attribute_mapping()
+    system_attrs: Mapping[str, Any] = _attribute_mapping()
     datetime_start: datetime | None = None
     datetime_complete: datetime | None = None
     fingerprint: str = ""

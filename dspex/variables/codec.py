@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dspex.errors import DefinitionError, StateError
 from dspex.variables.messages import did_you_mean, shown
+from dspex.variables.readonly import ReadOnlyDict, ReadOnlyList
 
 __all__ = ["Json", "canonical_json", "content_id", "decode", "encode", "is_registered", "register"]
 
@@ -97,11 +98,11 @@ def encode(value: Any) -> Json:
         return value
     if kind is float:
         return value if math.isfinite(value) else {_TAG: "float", "value": repr(value)}
-    if kind is list:
+    if kind is list or kind is ReadOnlyList:
         return [encode(item) for item in value]
     if kind is tuple:
         return {_TAG: "tuple", "value": [encode(item) for item in value]}
-    if kind is dict:
+    if kind is dict or kind is ReadOnlyDict:
         if _TAG not in value and all(type(key) is str for key in value):
             return {key: encode(item) for key, item in value.items()}
         return {_TAG: "dict", "value": [[encode(key), encode(item)] for key, item in value.items()]}

@@ -170,6 +170,9 @@ def test_an_interrupt_in_this_process_is_resumed_in_this_process() -> None:
     second = search.optimize(Capitals(), trainset(), metric, lm=again, **arguments)
     assert second.resumed_rows == known
     assert second.significant
+    # What a search notes for itself is no business of the user's.
+    assert not second.study.user_attrs
+    assert not any(trial.user_attrs for trial in second.study.trials)
     whole = lm()
     undisturbed = search.optimize(Capitals(), trainset(), metric, lm=whole, storage=None)
     assert second.state.fingerprint == undisturbed.state.fingerprint

@@ -218,7 +218,7 @@ def test_seconds_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
     script = KILLED.format(root=str(Path(__file__).parents[2]))
     assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 9
     study = dspex.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/s.db")
-    assert 17 <= study.user_attrs["dspex:seconds"] <= 20
+    assert 17 <= study.system_attrs["seconds"] <= 20
 
 
 def test_one_budget_of_two_searches_is_spent_by_both() -> None:
@@ -341,7 +341,7 @@ def test_what_the_metric_asked_is_kept_when_an_evaluation_raises(concurrency: in
     with pytest.raises(MetricError, match="a slip"):
         run(None, storage, metric=judged, used=used, concurrency=concurrency, proposers=[])
     study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
-    overhead = study.user_attrs["dspex:overhead"]["calls"]
+    overhead = study.system_attrs["overhead"]["calls"]
     unfinished = len(used.calls) + len(judge.calls) - len(study.ledger) - overhead
     assert 0 <= unfinished <= 2 * (concurrency - 1), "what others had in flight"
     assert overhead >= 20
@@ -376,7 +376,7 @@ def test_what_the_metric_takes_is_known_after_a_resumption() -> None:
     for calls in (100, 200):
         run(Budget(calls=calls), storage, metric=judged(), proposers=[])
     study = dspex.load_study(study_name=storage.studies()[0].name, storage=storage)
-    known = study.user_attrs["dspex:portions"]
+    known = study.system_attrs["portions"]
     assert known["judged"]["calls"] == known["examples"] == len(study.ledger)
 
 

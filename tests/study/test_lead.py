@@ -99,7 +99,7 @@ def test_a_leader_that_was_interrupted_on_its_way_in_leaves() -> None:
     study = create_study(storage=Unreliable(1, KeyboardInterrupt(), made=True))
     with pytest.raises(KeyboardInterrupt), study.lead():
         raise AssertionError("it is not in")
-    assert study.system_attrs["dspex:leader"] is None
+    assert study.system_attrs["leader"] is None
     lead_in_two_threads(study)
 
 
@@ -165,4 +165,4 @@ def test_a_copy_has_no_leader() -> None:
         copy_study(from_study_name="s", from_storage=here, to_storage=there)
     copy = load_study(study_name="s", storage=there)
     assert copy.user_attrs == {"note": 1}
-    assert "dspex:leader" not in copy.system_attrs
+    assert "leader" not in copy.system_attrs

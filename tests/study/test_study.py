@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import math
 import pickle
@@ -404,6 +406,46 @@ class TestTelling:
         study.tell(trial, 1.0)
         with pytest.raises(StudyError, match="finished already"):
             trial.report(1.0, 4)
+
+    def test_what_is_handed_out_cannot_be_changed(self, storage: Any) -> None:
+        study = create_study(storage=storage)
+        study.set_user_attr("note", {"a": [1, 2]})
+        study.set_system_attr("mine", {"b": ([1], 2)})
+        study.set_metric_names(["loss"])
+        trial = study.ask()
+        trial.set_user_attr("note", {"a": [1, 2]})
+        trial.suggest_float("x", 0, 1)
+        trial.params["x"] = 5.0  # a copy
+        trial.distributions.clear()
+        (study.metric_names or []).append("other")
+        study.directions.clear()
+        trial.report(1.0, 1)
+        trial.set_constraint("cost", 1.0)
+        study.tell(trial, 1.0)
+        frozen = study.trials[0]
+        for change in [
+            lambda: study.user_attrs.update(a=1),  # type: ignore[attr-defined]
+            lambda: study.user_attrs["note"].clear(),
+            lambda: study.user_attrs["note"]["a"].append(3),
+            lambda: study.system_attrs["mine"]["b"][0].append(3),
+            lambda: trial.user_attrs["note"]["a"].sort(),
+            lambda: frozen.user_attrs["note"]["a"].extend([3]),
+            lambda: frozen.params.pop("x"),  # type: ignore[attr-defined]
+            lambda: frozen.distributions.popitem(),  # type: ignore[attr-defined]
+            lambda: frozen.intermediate_values.setdefault(2, 1.0),  # type: ignore[attr-defined]
+            lambda: frozen.constraints.clear(),  # type: ignore[attr-defined]
+            lambda: frozen.system_attrs.clear(),  # type: ignore[attr-defined]
+        ]:
+            with pytest.raises(TypeError, match=r"this is what is recorded.*set_user_attr\(key, value\)"):
+                change()
+        assert study.user_attrs == {"note": {"a": [1, 2]}}
+        assert study.trials[0] == frozen == pickle.loads(pickle.dumps(frozen))
+        mine = copy.deepcopy(study.user_attrs["note"])
+        mine["a"].append(3)
+        study.set_user_attr("note", mine)
+        study.set_user_attr("again", study.user_attrs["note"])
+        assert study.user_attrs == {"note": {"a": [1, 2, 3]}, "again": {"a": [1, 2, 3]}}
+        assert json.loads(json.dumps(study.user_attrs["note"])) == mine
 
     def test_attributes_and_constraints(self, storage: Any) -> None:
         study = create_study(storage=storage)
