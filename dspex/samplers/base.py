@@ -61,7 +61,8 @@ class Sampler(ABC):
         return repr(self)
 
     def exhausted(self, view: StudyView, *, fixed: Mapping[str, Any] | None = None) -> bool:
-        """Whether nothing new is left to try with the values of ``fixed``: then `Study.optimize` ends.
+        """Whether nothing is left that no trial has tried or is trying, with the values of ``fixed``: when its running
+        trials have shown nothing new either, `Study.optimize` ends.
 
         Values may be asked for all the same; they repeat what has been tried. A sampler that knows no end leaves this
         as it is.

@@ -7,8 +7,9 @@ trials that entered it too.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -70,6 +71,24 @@ class BranchSampler(Sampler):
             "where they can hold"
         )
 
+    def unlike_others(
+        self,
+        view: StudyView,
+        number: int,
+        branch: Mapping[str, Domain[Any]],
+        params: Mapping[str, Any],
+        is_had: Callable[[Mapping[str, Any]], bool],
+    ) -> dict[str, Any]:
+        """`propose`, for a trial that declares its variables on the way, until it is none of those that others had."""
+        first = self.propose(view, number, branch, given=params, attempt=0)
+        values, attempt = first, 0
+        while is_listed(branch.values()) and is_had({**params, **values}):
+            if attempt == _REPEATS:
+                return first
+            attempt += 1
+            values = self.propose(view, number, branch, given=params, attempt=attempt)
+        return values
+
     def _walk(
         self, view: StudyView, number: int, space: Space, fixed: Mapping[str, Any], attempt: int
     ) -> dict[str, Any]:
@@ -80,6 +99,11 @@ class BranchSampler(Sampler):
                 here = self.propose(view, number, branch, given={**values, **here}, attempt=attempt)
             values.update({path: here[path] for path in branch})
         return values
+
+
+def is_listed(domains: Iterable[Domain[Any]]) -> bool:
+    """Whether each variable has a list of values, so that a configuration may well come up twice."""
+    return all(domain.open_ended or math.isfinite(domain.size()) for domain in domains)
 
 
 def entered(space: Space, values: Mapping[str, Any]) -> Iterator[dict[str, Domain[Any]]]:

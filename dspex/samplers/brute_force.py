@@ -28,9 +28,9 @@ class BruteForceSampler(Sampler):
     """Tries every configuration once, in a random order, and then ends the search.
 
     A declared space is enumerated, only active variables counted. Of an objective that declares its variables while it
-    runs the tree is learned on the way: each trial goes where no other one has been, as far as that is known; of the
-    last ways several workers may go one twice. A pool that has grown adds configurations. Trials that failed count as
-    tried. Who asks on when there is nothing new gets configurations again.
+    runs the tree is learned on the way: each trial goes where no other one has been or is going. A pool that has grown
+    adds configurations. Trials that failed count as tried. Who asks on when there is nothing new gets configurations
+    again.
 
     Args:
         seed: Of the order.
@@ -99,9 +99,17 @@ class BruteForceSampler(Sampler):
         with book.lock:
             book.read(view)
             decisions = book.grown(view, self.options)
-            running = [other for key, other in book.running.items() if key != number]
-            found = decisions.open(path, options, params, running) or decisions.open(path, options, params, ())
-        return {path: random.Random(f"{self.seed}/{number}/{path}").choice(found or options)}
+            running = book.ways(view, but=number)
+            chosen: dict[str, Any] = {}
+            # As far as the way is known, so that others keep off it.
+            while True:
+                before = {**params, **chosen}
+                found = decisions.open(path, options, before, running) or decisions.open(path, options, before, ())
+                chosen[path] = random.Random(f"{self.seed}/{number}/{path}").choice(found or options)
+                further = decisions.after({**params, **chosen})
+                if further is None:
+                    return chosen
+                path, options = further[0], self.options(view, *further)
 
     def exhausted(self, view: StudyView, *, fixed: Mapping[str, Any] | None = None) -> bool:
         book = self._books.of(view)
@@ -110,7 +118,7 @@ class BruteForceSampler(Sampler):
             if view.space is not None:
                 tour = self._tour(book, view, view.space, fixed or {})
                 return tour.free(view, book.configurations, skip=len(book.empty)) is None
-            return not book.grown(view, self.options).is_open(fixed=fixed or {})
+            return not book.grown(view, self.options).is_open(book.ways(view), fixed=fixed or {})
 
     def __repr__(self) -> str:
         return f"BruteForceSampler(seed={self.seed})"
@@ -123,7 +131,7 @@ class _Book:
         self._cursor = 0
         self.configurations: set[str] = set()
         self.empty: set[int] = set()  # running trials whose values have not been chosen
-        self.running: dict[int, Mapping[str, Any]] = {}
+        self._running: dict[int, FrozenTrial] = {}
         self._unread: dict[int, FrozenTrial] = {}  # trials that are to be put on the tree, when it is asked for
         self.tours: dict[Any, _Tour] = {}
         self._decisions: Decisions | None = None
@@ -140,11 +148,17 @@ class _Book:
                 trial.number
             )
             if running:
-                self.running[trial.number] = trial.params
+                self._running[trial.number] = trial
             else:
-                self.running.pop(trial.number, None)
+                self._running.pop(trial.number, None)
             if trial.params:
                 self._unread[trial.number] = trial
+
+    def ways(self, view: StudyView, *, but: int | None = None) -> list[Mapping[str, Any]]:
+        """What the running trials have decided, and are going to."""
+        return [
+            {**trial.fixed_params, **view.params(trial)} for number, trial in self._running.items() if number != but
+        ]
 
     def grown(self, view: StudyView, options: Any) -> Decisions:
         """The tree, with all trials on it."""

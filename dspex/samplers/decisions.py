@@ -98,26 +98,42 @@ class Decisions:
         if key in node.done:
             return False
         there = _that_chose(path, key, running)
-        return not there or self._is_open(node.children.get(key), there, {})
+        return not there or self._ways(node.children.get(key), there, {}, 1) > 0
 
-    def is_open(self, *, fixed: Mapping[str, Any]) -> bool:
-        """Whether any way has not been gone to its end, of those on which the variables of ``fixed`` have their values
-        there."""
-        return self._is_open(self._root, [], fixed)
+    def after(self, params: Mapping[str, Any]) -> tuple[str, Domain[Any]] | None:
+        """The variable that comes after the decisions ``params``, as far as trials have shown."""
+        node: _Node | None = self._root
+        while node is not None and node.path in params:
+            node = node.children.get(_key(params[str(node.path)]))
+        if node is None or node.path is None or node.domain is None:
+            return None
+        return node.path, node.domain
 
-    def _is_open(self, node: _Node | None, running: list[Mapping[str, Any]], fixed: Mapping[str, Any]) -> bool:
+    def is_open(self, running: Sequence[Mapping[str, Any]], *, fixed: Mapping[str, Any]) -> bool:
+        """Whether there is a way that nobody has gone to its end and none of those that are ``running`` goes, of those
+        on which the variables of ``fixed`` have their values there."""
+        return self._ways(self._root, running, fixed, 1) > 0
+
+    def _ways(
+        self, node: _Node | None, running: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], most: int
+    ) -> int:
+        """So many ways below a node are open, or ``most``."""
         if node is None or (node.path is None and not node.is_end):
-            return not running
+            return 0 if running else 1
         if node.path is None:
-            return False
+            return 0
         path = node.path
+        # Who stands before this very decision is going to take one of them.
+        undecided = sum(path not in params for params in running)
+        found = 0
         for option in [fixed[path]] if path in fixed else self._at(node):
             key = _key(option)
             if key not in node.done:
                 there = _that_chose(path, key, running)
-                if (not there and not fixed) or self._is_open(node.children.get(key), there, fixed):
-                    return True
-        return False
+                found += self._ways(node.children.get(key), there, fixed, most + undecided - found)
+                if found >= most + undecided:
+                    break
+        return max(found - undecided, 0)
 
 
 def _that_chose(path: str, key: str, running: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,6 +213,7 @@ class GPSampler(Sampler):
             return None
         rng = np.random.default_rng([self.seed, number, zlib.crc32("\n".join(layout.paths).encode())])
         tree = layout.tree(rules)
+        others = [view.params(trial) for other, trial in sorted(book.running.items()) if other != number]
         rows = layout.draw(DRAWS, rng)
         first = layout.encode(drawn)
         if first is not None:
@@ -229,7 +230,7 @@ class GPSampler(Sampler):
         for some in (rows, tried):
             some[:, columns] = encoded[0][columns]
         free &= ~encoded[1]
-        acquisition, expected = self._acquisition(observations, tree, book, number, places, losses, complete)
+        acquisition, expected = self._acquisition(observations, tree, others, number, places, losses, complete)
 
         def active(row: Array) -> Flags:
             found: Flags = tree.active(row[None])[0]
@@ -248,7 +249,7 @@ class GPSampler(Sampler):
             best[:2],
             free,
             lambda row: allowed(row, active(row)),
-            lambda row: observations.is_new(row, active(row), book.running, number),
+            lambda row: observations.is_new(row, active(row), others),
             rng,
         )
         return None if found is None else (found, active(found))
@@ -269,14 +270,14 @@ class GPSampler(Sampler):
         self,
         observations: Observations,
         tree: Tree,
-        book: _Book,
+        others: Sequence[Mapping[str, Any]],
         number: int,
         places: NDArray[np.intp],
         losses: Array,
         complete: Flags,
     ) -> tuple[Acquisition, Array]:
         """What is maximised, and how good each completed trial is expected to be."""
-        pending = observations.pending(book.running, number)
+        pending = observations.pending(others)
         trials = observations.trials(places)
         where = observations.columns(places[complete])
         processes: list[Process] = []

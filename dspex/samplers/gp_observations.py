@@ -140,17 +140,13 @@ class Observations:
         """Which variables they had."""
         return np.array([self._had[place] for place in places]).reshape(-1, len(self.layout.paths))
 
-    def is_new(self, row: Array, active: Flags, running: Mapping[int, FrozenTrial], asking: int) -> bool:
-        """Whether no trial has or had this configuration."""
+    def is_new(self, row: Array, active: Flags, running: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether no trial had this configuration, nor one that is ``running`` has it."""
         key = self.layout.key(row, active)
-        return key not in self._keys and all(self.layout.key(*one) != key for one in self._encoded(running, asking))
+        return key not in self._keys and all(self.layout.key(*one) != key for one in self._encoded(running))
 
-    def _encoded(self, running: Mapping[int, FrozenTrial], asking: int) -> list[tuple[Array, Flags]]:
-        return [
-            encoded
-            for number, trial in sorted(running.items())
-            if number != asking and trial.params and (encoded := self.layout.encode(trial.params)) is not None
-        ]
+    def _encoded(self, running: Sequence[Mapping[str, Any]]) -> list[tuple[Array, Flags]]:
+        return [encoded for params in running if params and (encoded := self.layout.encode(params)) is not None]
 
     def columns(self, places: NDArray[np.intp]) -> Columns:
         """Their columns."""
@@ -166,9 +162,9 @@ class Observations:
         ]
         return np.array(told).reshape(-1, len(self._signs)).T
 
-    def pending(self, running: Mapping[int, FrozenTrial], asking: int) -> Columns | None:
-        """Where the trials that are running are, but not the one that is asked for."""
-        found = self._encoded(running, asking)[-_MOST_PENDING:]
+    def pending(self, running: Sequence[Mapping[str, Any]]) -> Columns | None:
+        """Where the trials are that are running with these values."""
+        found = self._encoded(running)[-_MOST_PENDING:]
         if not found:
             return None
         return self.layout.columns(np.array([row for row, _ in found]), np.array([had for _, had in found]))

@@ -57,11 +57,11 @@ class BranchHistory:
             self.ranked += 1
             self._ranking.add(trial)
 
-    def start(self, trial: FrozenTrial) -> None:
-        """Notes a trial that is running with values for all of the branch."""
-        row = self.encode(trial.params)
+    def start(self, number: int, params: Mapping[str, Any]) -> None:
+        """Notes a trial that is running, or is going to run, with values for all of the branch."""
+        row = self.encode(params)
         if row is not None:
-            self._running[trial.number] = row
+            self._running[number] = row
 
     def drop(self, number: int) -> None:
         """Forgets a running trial."""

@@ -187,7 +187,13 @@ class NSGAIISampler(BranchSampler):
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]
     ) -> dict[str, Any]:
         branch = self._companions.of(view).branch(view, path, domain)
-        return self.propose(view, number, branch, given=params, attempt=0)
+        kept = self._generations.of(view)
+
+        def is_had(values: Mapping[str, Any]) -> bool:
+            with kept.lock:
+                return kept.configurations.has(view, values)
+
+        return self.unlike_others(view, number, branch, params, is_had)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._arguments()}, seed={self.seed})"

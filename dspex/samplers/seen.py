@@ -17,15 +17,22 @@ class Configurations:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._running: dict[int, str] = {}
         self._cursor = 0
 
     def has(self, view: StudyView, params: Mapping[str, Any]) -> bool:
         """Whether a trial has these values, and what became of it is due to them."""
         changed, self._cursor = view.changes(self._cursor)
         for trial in changed:
-            if trial.params and (trial.state is not TrialState.FAIL or trial.crashed):
+            self._running.pop(trial.number, None)
+            if not trial.params or (trial.state is TrialState.FAIL and not trial.crashed):
+                continue
+            if trial.state.is_finished:
                 self._known.add(configuration(trial.params))
-        return configuration(params) in self._known
+            else:  # of one that declares its variables on the way these may be the first of them only
+                self._running[trial.number] = configuration(view.params(trial))
+        text = configuration(params)
+        return text in self._known or text in self._running.values()
 
 
 class TriedCandidates:

@@ -26,7 +26,7 @@ import numpy as np
 
 from dspex.errors import StudyError
 from dspex.samplers.base import seed_or_random
-from dspex.samplers.branches import BranchSampler, domain_of
+from dspex.samplers.branches import BranchSampler, domain_of, is_listed
 from dspex.samplers.companions import Companions
 from dspex.samplers.dimensions import Dimension, dimension_of
 from dspex.samplers.history import BranchHistory
@@ -67,9 +67,9 @@ class _Book:
         changed, self.cursor = view.changes(self.cursor)
         for trial in sorted(changed, key=lambda trial: trial.number):
             if trial.number not in self.finished and trial.number not in self.crashed:
-                self._take(trial)
+                self._take(trial, view)
 
-    def _take(self, trial: FrozenTrial) -> None:
+    def _take(self, trial: FrozenTrial, view: StudyView) -> None:
         useful = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         if useful:
             self.finished.add(trial.number)
@@ -77,7 +77,7 @@ class _Book:
         elif trial.crashed:
             self.crashed.add(trial.number)
         for history in self.branches.values():
-            _show(history, trial)
+            _show(history, trial, view)
         self.tried.take(trial)
 
     def history(self, view: StudyView, branch: Mapping[str, Domain[Any]]) -> BranchHistory:
@@ -93,16 +93,16 @@ class _Book:
             history = self.branches[key] = BranchHistory(dimensions, view.directions, most=MOST_GOOD)
             for trial in view.trials:
                 if trial.state is TrialState.RUNNING or trial.number in self.finished or trial.number in self.crashed:
-                    _show(history, trial)
+                    _show(history, trial, view)
             if len(self.branches) > _MOST_BRANCHES:
                 self.branches.popitem(last=False)
         self.branches.move_to_end(key)
         return history
 
 
-def _show(history: BranchHistory, trial: FrozenTrial) -> None:
+def _show(history: BranchHistory, trial: FrozenTrial, view: StudyView) -> None:
     if trial.state is TrialState.RUNNING:
-        history.start(trial)
+        history.start(trial.number, view.params(trial))
     elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or trial.crashed:
         history.finish(trial)
     else:
@@ -178,10 +178,13 @@ class TPESampler(BranchSampler):
         book = self._books.of(view)
         with book.lock:
             book.read(view)
-            if len(book.finished) < self.n_startup_trials:
-                return self._random.suggest(view, number, path, domain, params=params)
             branch = {**book.companions.of(path), path: domain}
-            return self._propose(book, view, number, branch, params, 0)
+
+        def is_had(values: Mapping[str, Any]) -> bool:
+            with book.lock:
+                return book.configurations.has(view, values)
+
+        return self.unlike_others(view, number, branch, params, is_had)
 
     def _propose(
         self,
@@ -253,6 +256,4 @@ def _hold(points: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> No
 
 @lru_cache(maxsize=64)
 def _is_listed(space: Space) -> bool:
-    """Whether each variable has a list of values, so that a configuration may well come up twice."""
-    domains = [domain_of(space, path) for path in space.tunable]
-    return all(domain.open_ended or math.isfinite(domain.size()) for domain in domains)
+    return is_listed(domain_of(space, path) for path in space.tunable)

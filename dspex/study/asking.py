@@ -80,9 +80,10 @@ def _fill(study: Study, trial: Trial, space: Space) -> None:
     fixed = {path: given_param(study, space, path, value) for path, value in trial.frozen.fixed_params.items()}
     for path in space.open_ended:
         study.pool(path, domain_of(space, path))
-    params = study.sampler.sample(study._mirror.view, trial.number, space, fixed=fixed)
-    domains = {
-        path: study._mirror.check_domain(path, domain_of(space, path), f"trial {trial.number}") for path in params
-    }
-    state = space.state(resolved(params, domains, study._mirror.pools))
-    trial._put(params, domains, fingerprint=state.fingerprint)
+    mirror = study._mirror
+    with mirror.choosing:
+        mirror.sync_others(trial.number)
+        params = study.sampler.sample(mirror.view, trial.number, space, fixed=fixed)
+        domains = {path: mirror.check_domain(path, domain_of(space, path), f"trial {trial.number}") for path in params}
+        state = space.state(resolved(params, domains, mirror.pools))
+        trial._put(params, domains, fingerprint=state.fingerprint)

@@ -111,6 +111,8 @@ class _Search:
         self._progress = Progress(n_trials, timeout) if show_progress_bar else None
         self._ended = False
         self._turn = threading.Lock()
+        self._progress_made = study._mirror.choosing
+        self._running = 0
         self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
         self._until = math.inf
 
@@ -144,18 +146,23 @@ class _Search:
 
     def end(self, reason: str) -> None:
         """Lets no further trial begin."""
-        self._ended = True
         self.study.stopped = self.study.stopped or reason
+        with self._progress_made:
+            self._ended = True
+            self._progress_made.notify_all()
 
     def _over(self) -> bool:
+        if not self._halted() and next(self._left, self) is self:
+            self.end(f"n_trials={self.n_trials} were run")
+        return self._halted()
+
+    def _halted(self) -> bool:
         if self._ended or self.study._stop.is_set():
             return True
         if time.monotonic() >= self._until:
             self.end(f"the timeout of {self.timeout:g} s was over")
         elif self.budget is not None and self.budget.exhausted:
             self.end(f"the budget was used up: {self.budget!r}")
-        elif next(self._left, self) is self:
-            self.end(f"n_trials={self.n_trials} were run")
         return self._ended
 
     def run_one(self) -> None:
@@ -164,7 +171,7 @@ class _Search:
             trial = self._ask()
             if trial is None:
                 return
-            with self._observed(trial) as span:
+            with self._counted(), self._observed(trial) as span:
                 with self._judging(trial) as judge:
                     judge.value = self.objective(trial)
                 self._finish(trial, judge, span)
@@ -175,7 +182,7 @@ class _Search:
             trial = await aask(self.study, self._ask)
             if trial is None:
                 return
-            with self._observed(trial) as span:
+            with self._counted(), self._observed(trial) as span:
                 with self._judging(trial) as judge:
                     judge.value = self.objective(trial)
                     if inspect.isawaitable(judge.value):
@@ -192,12 +199,34 @@ class _Search:
 
     def _ask(self) -> Trial | None:
         # One after the other, so that nobody asks between another one's look and ask.
+        study = self.study
         with self._turn:
-            view = self.study.view
-            if self.study.sampler.exhausted(view) and not self.study._mirror.waiting:
-                self.end(f"{type(self.study.sampler).__name__} has nothing new left to try")
-                return None
-            return self.study.ask()
+            with self._progress_made:
+                while study.sampler.exhausted(study.view) and not study._mirror.waiting:
+                    if not self._running:
+                        self.end(f"{type(study.sampler).__name__} has nothing new left to try")
+                        return None
+                    self._progress_made.wait()  # what runs may come to variables that nobody knew
+                    if self._halted():
+                        return None
+                self._running += 1
+            try:
+                return study.ask()
+            except BaseException:
+                self._no_longer_running()
+                raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._no_longer_running()
+
+    def _no_longer_running(self) -> None:
+        with self._progress_made:
+            self._running -= 1
+            self._progress_made.notify_all()
 
     def _observed(self, trial: Trial) -> Observed:
         attributes = {"trial": trial.number, "study": self.study.study_name}

@@ -31,9 +31,18 @@ class Mirror:
         self.domains: dict[str, tuple[Domain[Any], str]] = {}  # path -> its domain, and where that was said
         self.waiting: set[int] = set()
         self.running: set[int] = set()
+        self.planned: dict[int, dict[str, Any]] = {}
         self.view = StudyView(
-            directions=record.directions, space=space, ledger=self.ledger, pools=self.pools, log=self.log
+            directions=record.directions,
+            space=space,
+            ledger=self.ledger,
+            pools=self.pools,
+            log=self.log,
+            planned=self.planned,
         )
+        self.choosing = threading.Condition()
+        """Held from a sampler's choice until it is written, so that whoever chooses next knows of it; and notified
+        then, for those who have to know what others do before they choose."""
         self.user_attrs: dict[str, Any] = {}
         self.system_attrs: dict[str, Any] = {}
         self._cursors = [0, 0, 0, 0]
@@ -61,6 +70,11 @@ class Mirror:
                 self.ledger.append(*rows)
             cursors[1] = rows_end
 
+    def sync_others(self, number: int) -> None:
+        """Reads what is new if there are running trials beside one."""
+        if self.running - {number}:
+            self.sync()
+
     def sync_ledger(self) -> None:
         """Reads only the new rows."""
         with self._lock:
@@ -77,7 +91,11 @@ class Mirror:
 
     def _index(self, trial: FrozenTrial) -> None:
         (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)
-        (self.running.add if trial.state is TrialState.RUNNING else self.running.discard)(trial.number)
+        if trial.state is TrialState.RUNNING:
+            self.running.add(trial.number)
+        else:
+            self.running.discard(trial.number)
+            self.planned.pop(trial.number, None)
         for path, domain in trial.distributions.items():
             if path not in self.domains:
                 self.domains[path] = (domain, f"trial {trial.number}")

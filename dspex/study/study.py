@@ -124,7 +124,7 @@ class Study:
         return ReadOnlyDict(self._mirror.system_attrs)
 
     def set_system_attr(self, key: str, value: Any) -> None:
-        """Notes something that is no business of the user's, for searches that use the study; it has to be plain data."""
+        """Notes something for a search that uses the study, and not for the user; it has to be plain data."""
         self.storage.set_study_attr(self._mirror.record.id, "system", key, decode(encode(value)))
 
     @property

@@ -49,7 +49,6 @@ class Trial(Suggestions):
         self.study = study
         self._frozen = frozen
         self._space = space
-        self._plan: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     # What it is
@@ -138,21 +137,24 @@ class Trial(Suggestions):
                     )
             else:
                 self._check_open(name)
-                known = self.study._mirror.check_domain(name, domain, f"trial {self.number}")
-                self._put({name: self._choose(name, known)}, {name: known})
+                mirror = self.study._mirror
+                known = mirror.check_domain(name, domain, f"trial {self.number}")
+                with mirror.choosing:
+                    self._put({name: self._choose(name, known)}, {name: known})
+                    mirror.choosing.notify_all()
             value: T = resolved({name: self._frozen.params[name]}, {name: domain}, self.study._mirror.pools)[name]
             return value
 
     def _choose(self, name: str, domain: Domain[Any]) -> Any:
-        fixed = self._frozen.fixed_params
+        study, fixed = self.study, self._frozen.fixed_params
         if name in fixed:
-            return as_param(self.study, name, domain, fixed[name])
-        if name in self._plan and self._allowed(name, domain, self._plan[name]):
-            return self._plan.pop(name)
-        study = self.study
-        chosen = study.sampler.suggest(study._mirror.view, self.number, name, domain, params=self._frozen.params)
-        self._plan.update(chosen)
-        value = self._plan.pop(name)
+            return as_param(study, name, domain, fixed[name])
+        plan = study._mirror.planned.setdefault(self.number, {})
+        if name in plan and self._allowed(name, domain, plan[name]):
+            return plan.pop(name)
+        study._mirror.sync_others(self.number)
+        plan.update(study.sampler.suggest(study._mirror.view, self.number, name, domain, params=self._frozen.params))
+        value = plan.pop(name)
         if not self._allowed(name, domain, value):
             raise StudyError(f"{study.sampler!r} chose {name}={value!r}, which is not in {domain!r}")
         return value

@@ -106,6 +106,9 @@ class SamplerSuite(ABC):
     continuous: bool = True
     """Whether it takes variables whose values cannot be listed; otherwise the suite gives numbers steps."""
 
+    remembers: bool = True
+    """Whether it avoids the values of the trials that are running, where a variable's values are few."""
+
     leaves_failures: bool = True
     """Whether it learns where trials fail, or at least does not go there more and more."""
 
@@ -306,6 +309,26 @@ class SamplerSuite(ABC):
         search(study, 20)
         asked = [study.ask() for _ in range(10)]
         assert len({repr(trial.params) for trial in asked}) == 10
+
+    def test_variables_declared_by_several_trials_at_once_differ(self) -> None:
+        """However far each of them has come when another one chooses."""
+        if not self.remembers:
+            pytest.skip("not promised by this sampler")
+        domains: dict[str, Domain[Any]] = {"a": Choice(*"uvwxyz"), "b": Int(1, 5), "c": Bool()}
+        study, rng = self.study(), random.Random(0)
+        study.optimize(
+            lambda trial: loss({path: trial.suggest(path, one) for path, one in domains.items()}), n_trials=8
+        )
+        for _ in range(8):
+            trials = [study.ask() for _ in range(4)]
+            turns = [trial for trial in trials for _ in domains]
+            rng.shuffle(turns)
+            for trial in turns:
+                path = list(domains)[len(trial.params)]
+                trial.suggest(path, domains[path])
+            assert len({repr(trial.params) for trial in trials}) == 4
+            for trial in trials:
+                study.tell(trial, loss(trial.params))
 
     def test_threads_may_ask_at_once(self) -> None:
         study = self.study(CONDITIONAL)

@@ -27,7 +27,7 @@ def _as_read_only(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 def _attributes(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """As `_as_read_only`, and what the values hold too."""
-    return given if type(given) is ReadOnlyDict else read_only(dict(given))  # type: ignore[no-any-return]
+    return given if type(given) is ReadOnlyDict else read_only(dict(given))
 
 
 def _mapping() -> Any:

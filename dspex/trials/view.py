@@ -26,8 +26,10 @@ class StudyView:
 
     One object stands for one study as long as the process has it open, so whoever keeps something per study
     may key a `weakref.WeakKeyDictionary` by it. ``pools`` maps the paths of open-ended variables to their
-    candidates, which may have grown since one last looked. ``objective`` is which of the study's objectives the first
-    of ``directions`` is: 0, unless it is one of the `objective_views`.
+    candidates, which may have grown since one last looked. ``planned`` maps the numbers of running trials to values
+    that were chosen for them, of variables that they have not come to yet; only of trials that this process runs.
+    ``objective`` is which of the study's objectives the first of ``directions`` is: 0, unless it is one of the
+    `objective_views`.
     """
 
     directions: tuple[StudyDirection, ...]
@@ -35,6 +37,7 @@ class StudyView:
     ledger: Ledger
     pools: Mapping[str, Pool]
     _log: TrialLog
+    planned: Mapping[int, Mapping[str, Any]] = attrs.field(factory=dict)
     objective: int = 0
 
     @property
@@ -45,6 +48,11 @@ class StudyView:
     def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed after ``cursor`` (0: all of them), and the next cursor."""
         return self._log.changes(cursor)
+
+    def params(self, trial: FrozenTrial) -> Mapping[str, Any]:
+        """The values of a trial, those included that it is going to have as far as that is known."""
+        planned = self.planned.get(trial.number)
+        return {**planned, **trial.params} if planned else trial.params
 
 
 class _ObjectiveLog:

@@ -14,7 +14,7 @@ V = TypeVar("V")
 def _refuse(self: Any, *_: Any, **__: Any) -> NoReturn:
     raise TypeError(
         "this is what is recorded, and changing it would change nothing: set_user_attr(key, value) records another "
-        f"value, and copy.deepcopy(...) gives a {type(self).__base__.__name__} to change"
+        f"value, and copy.deepcopy(...) gives a {type(self).__mro__[1].__name__} to change"
     )
 
 

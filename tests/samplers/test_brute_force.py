@@ -98,8 +98,35 @@ def test_every_configuration_is_tried_once_and_then_it_ends(space: Space | None,
     study.optimize(_objective if space is None else lambda trial: 0.0, n_trials=50, n_jobs=n_jobs)
     tried = Counter(repr(sorted(trial.params.items())) for trial in study.trials)
     assert len(tried) == 8
-    if n_jobs == 1 or space is not None:
-        assert set(tried.values()) == {1}
+    assert set(tried.values()) == {1}
+
+
+def test_a_worker_with_nothing_to_do_goes_on_as_soon_as_another_one_shows_more() -> None:
+    together = threading.Barrier(2)
+
+    def objective(trial: Trial) -> float:
+        trial.suggest_categorical("kind", ["deep"])
+        trial.suggest_int("depth", 1, 4)
+        together.wait(60.0)  # the second one has come to it before the first one was told
+        return 0.0
+
+    study = create_study(sampler=BruteForceSampler(seed=0))
+    study.optimize(objective, n_jobs=2)
+    assert sorted(trial.params["depth"] for trial in study.trials) == [1, 2, 3, 4]
+    assert study.stopped == "BruteForceSampler has nothing new left to try"
+
+
+def test_a_worker_with_nothing_to_do_ends_with_the_search() -> None:
+    """It waits for what the other one may show, which ends by an error."""
+    study = create_study(sampler=BruteForceSampler(seed=0))
+
+    def objective(trial: Trial) -> float:
+        trial.suggest_int("k", 1, 1)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        study.optimize(objective, n_jobs=2)
+    assert len(study.trials) == 1
 
 
 def test_it_goes_on_where_another_left_off() -> None:
@@ -154,7 +181,12 @@ def test_running_trials_are_passed_by() -> None:
     study = create_study(sampler=BruteForceSampler(seed=0))
     asked = [study.ask() for _ in range(4)]
     assert sorted(trial.suggest_int("k", 1, 4) for trial in asked) == [1, 2, 3, 4]
-    assert not study.sampler.exhausted(study.view)  # what they will ask for next, nobody knows
+    assert study.sampler.exhausted(study.view)
+    assert asked[0].suggest_bool("flag") in (True, False)  # which nobody could know
+    assert not study.sampler.exhausted(study.view)
+    asked.append(study.ask())
+    assert asked[-1].suggest_int("k", 1, 4) == asked[0].params["k"]
+    assert asked[-1].suggest_bool("flag") is not asked[0].params["flag"]
     for trial in asked:
         study.tell(trial, 0.0)
     assert study.sampler.exhausted(study.view)

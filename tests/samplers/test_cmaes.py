@@ -21,6 +21,7 @@ pytest.importorskip("cmaes")
 
 
 class TestCmaEsSampler(SamplerSuite):
+    remembers = False
     several_objectives = False
 
     def make(self, seed: int) -> Sampler:
@@ -28,6 +29,7 @@ class TestCmaEsSampler(SamplerSuite):
 
 
 class TestSeparableCmaEsSampler(SamplerSuite):
+    remembers = False
     several_objectives = False
 
     def make(self, seed: int) -> Sampler:

@@ -24,6 +24,7 @@ def _quiet() -> None:
 
 
 class TestOptunaTPESampler(SamplerSuite):
+    remembers = False
     leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
@@ -31,6 +32,8 @@ class TestOptunaTPESampler(SamplerSuite):
 
 
 class TestOptunaRandomSampler(SamplerSuite):
+    remembers = False
+
     def make(self, seed: int) -> Sampler:
         return OptunaSampler(optuna.samplers.RandomSampler(), seed=seed)
 

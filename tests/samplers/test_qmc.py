@@ -18,11 +18,15 @@ from dspex.variables import Choice, Condition, Entry, Float, Int, Prompt, Space
 
 
 class TestSobol(SamplerSuite):
+    remembers = False
+
     def make(self, seed: int) -> Sampler:
         return QMCSampler(seed=seed)
 
 
 class TestHalton(SamplerSuite):
+    remembers = False
+
     def make(self, seed: int) -> Sampler:
         return QMCSampler(seed=seed, qmc_type="halton")
 

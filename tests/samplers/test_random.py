@@ -12,6 +12,8 @@ from dspex.variables import Choice, Float, Int, Space
 
 
 class TestRandomSampler(SamplerSuite):
+    remembers = False
+
     def make(self, seed: int) -> Sampler:
         return RandomSampler(seed=seed)
 

@@ -85,7 +85,7 @@ def test_a_history_grows_past_what_it_had_room_for_and_knows_who_runs() -> None:
         history.finish(_trial(i, float(i), params={"x": i / 200}))
     history.finish(_trial(200, 0.0, params={"y": 1.0}))  # of another branch
     for i in (300, 301):
-        history.start(_trial(i, params={"x": 0.5}, state=TrialState.RUNNING, values=None))
+        history.start(i, {"x": 0.5})
     assert history.count == 200
     good, others = history.split(20, 100, asking=301)
     assert len(good) == 20

@@ -27,6 +27,7 @@ from dspex.variables import Choice, Condition, Domain, Entry, Float, Int, ModelC
 
 
 class TestStructuredSampler(SamplerSuite):
+    remembers = False
     leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
@@ -36,6 +37,7 @@ class TestStructuredSampler(SamplerSuite):
 class TestStructuredSamplerFromTheStart(SamplerSuite):
     """Without a random start, so that it has to do with next to nothing."""
 
+    remembers = False
     leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
