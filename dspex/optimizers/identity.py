@@ -2,8 +2,9 @@
 
 Running the same line again must find the work of the run that was killed, and a changed line must not. So a study
 that is not named gets its name from what decides its results, and one that is named remembers it: the program's space,
-start values, signatures and code, the examples of every split, the metric's code, the optimizer's settings, the model.
-What cannot be seen from here (data behind a tool, a model that a provider replaced) is the caller's to know.
+start values, signatures and code, the examples of every split and their inputs, the metric's code, the optimizer's
+settings, the model. What cannot be seen from here (data behind a tool, a model that a provider replaced) is the
+caller's to know.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def study_identity(
         DefinitionError: when a setting cannot be told from another of its type, such as an open file in a proposer.
     """
     identity = Identity(
-        examples=content_id([[example.id for example in split] for split in splits]),
+        examples=content_id(
+            [[[example.id, sorted(example.input_keys or ())] for example in split] for split in splits]
+        ),
         settings=content_id([[name, described(value, name)] for name, value in sorted(settings.items())]),
     )
     for name, describe, thing in _living(program, metric):

@@ -92,6 +92,23 @@ def test_a_constant_of_an_own_module_is_followed_and_a_library_stands_by_name() 
     assert "['re', ['module', 're']]" in str(descriptions[0])
 
 
+def test_which_fields_are_inputs_is_part_of_it(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 's.db'}"
+    other = [example.copy(hint="").with_inputs("country") for example in trainset()]
+    names = []
+    for inputs in (("country",), ("country",), ("country", "hint")):
+        examples = [example.with_inputs(*inputs) for example in other]
+        search = JointSearch(trials=3, width=3)
+        found = search.optimize(Hinted(), examples, metric, lm=lm(), storage=storage, budget=Budget(calls=5))
+        names.append(found.study.study_name)
+    assert names[0] == names[1] != names[2]
+
+
+class Hinted(Capitals):
+    def forward(self, country: str, hint: str | None = None) -> Any:
+        return super().forward(country if hint is None else country.lower())
+
+
 class Slots:
     __slots__ = ("limit",)
 
