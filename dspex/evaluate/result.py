@@ -30,6 +30,8 @@ __all__ = ["EvaluationResult"]
 
 _SCHEMA = 1
 
+_HALVES = "backslashreplace"  # half a surrogate pair, which a model's text may hold, has no UTF-8
+
 
 @attrs.frozen(kw_only=True, eq=False, repr=False, slots=False)
 class EvaluationResult:
@@ -173,7 +175,7 @@ class EvaluationResult:
             ],
         }
         if path is not None:
-            Path(path).write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
+            Path(path).write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8", _HALVES)
         return data
 
     @classmethod
@@ -230,7 +232,7 @@ class EvaluationResult:
         writer.writeheader()
         writer.writerows(records)
         if path is not None:
-            Path(path).write_text(text.getvalue(), "utf-8")
+            Path(path).write_text(text.getvalue(), "utf-8", _HALVES)
         return text.getvalue()
 
     def to_table(self, *, limit: int = 20, width: int = 120) -> str:

@@ -41,7 +41,8 @@ def save_program(program: Module, path: str | PathLike[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
+            # A model's text may hold half a surrogate pair, which has no UTF-8: its escape is the one that JSON has.
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
             os.chmod(temporary, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
             os.replace(temporary, target)

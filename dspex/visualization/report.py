@@ -60,7 +60,8 @@ def report(study: Study, path: str | os.PathLike[str]) -> Path:
     if not plotly.is_available() and not matplotlib.is_available():
         raise ImportError("a report needs plotly or matplotlib: pip install 'dspex[plot]' or 'dspex[matplotlib]'")
     target = Path(path)
-    target.write_text("".join(_page(study)), encoding="utf-8")
+    # Half a surrogate pair, which a model's text may hold, has no UTF-8.
+    target.write_text("".join(_page(study)), encoding="utf-8", errors="backslashreplace")
     return target
 
 

@@ -114,6 +114,15 @@ def test_json_round_trip(mixed: EvaluationResult, tmp_path: Path) -> None:
         assert str(again) == str(mixed)
 
 
+def test_half_a_surrogate_pair_in_an_answer_is_written_and_read(tmp_path: Path) -> None:
+    found = Evaluate(examples(1), right)(Fake(lambda question: Prediction(answer="café \ud83d")))
+    found.to_json(tmp_path / "result.json")
+    again = EvaluationResult.from_json(tmp_path / "result.json")
+    assert again.rows[0].output == found.rows[0].output == {"answer": "café \ud83d"}
+    found.to_csv(tmp_path / "result.csv")
+    assert "café \\ud83d" in (tmp_path / "result.csv").read_text("utf-8")
+
+
 def test_json_has_no_nan() -> None:
     data = result(row("a", None, error="X: y")).to_json()
     assert json.loads(json.dumps(data, allow_nan=False))["score"] is None

@@ -123,3 +123,12 @@ def test_a_file_whose_space_is_not_the_one_it_names_is_damaged(tmp_path: Path) -
         path.write_text(json.dumps(document))
         with pytest.raises(StorageError, match=r"is damaged: its `space_hash` is ('0'|None), but its `space` has"):
             Program().load(path)
+
+
+def test_half_a_surrogate_pair_in_what_a_model_wrote_is_saved_and_loaded(tmp_path: Path) -> None:
+    text = "caf\u00e9 \\\ud83d\x00"
+    program = Program().bind({"answer.instructions": text, "answer.demos": [Example(question=text, answer="2")]})
+    program.save(tmp_path / "p.json")
+    loaded = Program().load(tmp_path / "p.json")
+    assert loaded.answer.instructions == loaded.answer.demos[0].question == text
+    assert "caf\u00e9" in (tmp_path / "p.json").read_text("utf-8")

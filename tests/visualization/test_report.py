@@ -71,6 +71,12 @@ def test_the_page_has_everything(program: Study, tmp_path: Path) -> None:
     assert str(best.number) in tags.text
 
 
+def test_half_a_surrogate_pair_is_written(tmp_path: Path) -> None:
+    study = create_study(study_name="half")
+    study.optimize(lambda trial: len(trial.suggest_categorical("kind", ["\ud83d x", "y"])), n_trials=4)
+    assert "\\ud83d x" in study.report(tmp_path / "half.html").read_text("utf-8")
+
+
 def test_the_study_has_a_door_to_it(flat: Study, several: Study, tmp_path: Path) -> None:
     assert flat.report(tmp_path / "flat.html") == tmp_path / "flat.html"
     page = several.report(tmp_path / "several.html").read_text("utf-8")
