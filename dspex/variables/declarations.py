@@ -145,6 +145,11 @@ def _check_input(
     source: Input,
     handles: Mapping[str, Variable[Any] | Derived[Any]],
 ) -> None:
+    if source == "self" and source not in handles:
+        raise DefinitionError(
+            f"{cls.__name__}.{name}: the {kind} reads 'self', but it is no method: it is given the values that its "
+            f"parameters name. Write {name} = {kind.split()[0]}(lambda depth: ...), where depth is a variable."
+        )
     if isinstance(source, str) and source not in handles:
         raise DefinitionError(
             f"{cls.__name__}.{name}: the {kind} reads {argument!r}, but {cls.__name__} declares no variable "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from dspex.errors import StateError
 
-__all__ = ["UnknownPathError", "counted", "did_you_mean", "shown", "some", "unknown_path"]
+__all__ = ["UnknownPathError", "check_values", "counted", "did_you_mean", "shown", "some", "unknown_path"]
 
 _LONGEST = 80
 
@@ -36,6 +36,17 @@ def shown(value: object) -> str:
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 1] + "…"
     return f"{text} ({type(value).__name__})"
+
+
+def check_values(values: object) -> None:
+    """Refuse what is no mapping path → value.
+
+    >>> check_values([3])
+    Traceback (most recent call last):
+    dspex.errors.StateError: [3] (list) are no values. Write a mapping such as {'depth': 3}.
+    """
+    if not isinstance(values, Mapping):
+        raise StateError(f"{shown(values)} are no values. Write a mapping such as {{'depth': 3}}.")
 
 
 def counted(count: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from dspex.variables.differences import SpaceDiff, space_diff
 from dspex.variables.domain import Domain
 from dspex.variables.entries import Constraint, Entry
 from dspex.variables.handle import Handle
-from dspex.variables.messages import counted, did_you_mean, shown, some, unknown_path
+from dspex.variables.messages import check_values, counted, did_you_mean, shown, some, unknown_path
 from dspex.variables.notebook import space_html
 from dspex.variables.pool import Pool
 from dspex.variables.serial import space_from_json, space_hash, space_to_json
@@ -173,6 +173,8 @@ class Space(Mapping[str, Entry]):
         >>> Space.of(depth=Int(1, 5), breadth=Int(1, 5)).state(depth=3)
         <VariableState depth=3 (1 of 2 changed)>
         """
+        if values is not None:
+            check_values(values)
         return VariableState(self, {**(values or {}), **more})
 
     def active(self, values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -196,8 +198,7 @@ class Space(Mapping[str, Entry]):
         dspex.variables.messages.UnknownPathError: No variable at path 'depht' in this space. \
 Did you mean 'depth'?
         """
-        if not isinstance(values, Mapping):
-            raise StateError(f"{shown(values)} are no values. Write a mapping such as {{'depth': 3}}.")
+        check_values(values)
         entries = self._entries
         defaults = self._structure.defaults
         valid: dict[str, Any] = {} if partial else dict(defaults)
@@ -337,6 +338,8 @@ Did you mean 'depth'?
         >>> Space.of(depth=Int(1, 5)).restrict(depth=Int(2, 3)).defaults()
         {'depth': 2}
         """
+        if domains is not None and not isinstance(domains, Mapping):
+            raise StateError(f"restrict({shown(domains)}): write a mapping such as {{'depth': Int(1, 3)}}.")
         changed: dict[str, Entry] = {}
         for path, domain in {**(domains or {}), **more}.items():
             entry = self[path]
@@ -356,7 +359,9 @@ Did you mean 'depth'?
         return _unchecked([changed.get(path, entry) for path, entry in self._entries.items()], self.constraints)
 
     def diff(self, other: Space) -> SpaceDiff:
-        """Return what ``other`` has more, less and differently."""
+        """Return what ``other`` has more, less and differently. Raises `StateError` for what is no space."""
+        if not isinstance(other, Space):
+            raise StateError(f"diff({shown(other)}): this is no space. Write space.diff(program.space()).")
         return space_diff(self._entries, other._entries, self.constraints, other.constraints)
 
     # Text and JSON.

@@ -16,7 +16,7 @@ import attrs
 from dspex.errors import StateError
 from dspex.variables.codec import Json, content_id
 from dspex.variables.differences import StateDiff, space_mismatch
-from dspex.variables.messages import shown, unknown_path
+from dspex.variables.messages import check_values, shown, unknown_path
 from dspex.variables.values import same
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class VariableState(Mapping[str, Any]):
 
     def __init__(self, space: Space, values: Mapping[str, Any] | None = None, *, locked: Iterable[str] = ()) -> None:
         self.space = space
-        self._values: dict[str, Any] = space.validate(values or {})
+        self._values: dict[str, Any] = space.validate({} if values is None else values)
         self._version = 0
         self._history: list[tuple[int, Changes]] = []
         self._fingerprint: tuple[dict[str, Any], str] | None = None
@@ -191,8 +191,16 @@ class VariableState(Mapping[str, Any]):
         With ``expected_version`` it is refused when the state has changed since. An update that changes
         nothing makes no version and wakes no watcher. Raises `StateError` and changes nothing for an unknown
         path, a value that does not fit, a locked path, a violated constraint and another version than
-        expected.
+        expected, or what is no version.
         """
+        check_values(values)
+        if expected_version is not None and (
+            isinstance(expected_version, bool) or not isinstance(expected_version, int)
+        ):
+            raise StateError(
+                f"expected_version = {shown(expected_version)} is no version. Write the number that you read: "
+                f"expected_version={self._version}."
+            )
         entries = self.space._entries
         valid: dict[str, Any] = {}
         for path, value in values.items():
@@ -258,8 +266,13 @@ class VariableState(Mapping[str, Any]):
 
         It is called once per update, after it, with the matching changes only, derived variables included;
         what it raises reaches whoever made the update, which stays made. Returns a function that ends the
-        watch. Raises `StateError` for a pattern that matches nothing.
+        watch. Raises `StateError` for a pattern that matches nothing and for what cannot be called.
         """
+        if not callable(callback):
+            raise StateError(
+                f"watch({pattern!r}, {callback!r}): {shown(callback)} cannot be called. Write a function of the "
+                f"changes: state.watch({pattern!r}, lambda changes: print(changes))."
+            )
         watcher = _Watcher(frozenset(self.space.select(pattern)), callback)
         with self._lock:
             self._watchers = (*self._watchers, watcher)

@@ -219,7 +219,8 @@ def variable(domain: Any = _MISSING, *, default: Any = _MISSING, doc: str = "", 
     is always accepted and means "unset: inherit"; the variable is then typed ``T | None``. With
     ``tunable=False`` it has a value and is part of the space, but is not searched until it is opened.
 
-    Raises `DefinitionError`, at once, for what is no domain and for a default outside the domain.
+    Raises `DefinitionError`, at once, for what is no domain, for a default outside the domain, and for a ``doc`` or a
+    ``tunable`` of another type.
 
     >>> from dspex.variables import Choice, Float
     >>> class Writer:
@@ -254,6 +255,13 @@ default=0.0).
                 f"variable({domain!r}, default={default!r}): {error} Or start from its first value: "
                 f"variable({domain!r}, default={_first(domain)!r})."
             ) from error
+    if not isinstance(doc, str):
+        raise DefinitionError(f"variable({domain!r}, doc={doc!r}): doc has to be text, not {shown(doc)}.")
+    if not isinstance(tunable, bool):
+        raise DefinitionError(
+            f"variable({domain!r}, tunable={tunable!r}): tunable has to be True or False, not {shown(tunable)}. "
+            f"Write tunable=False to leave it out of the search."
+        )
     return Variable(domain, default, doc, tunable)
 
 

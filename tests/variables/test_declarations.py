@@ -142,6 +142,14 @@ def test_an_input_that_does_not_exist() -> None:
             depth = variable(Int(1, 5))
             tokens = derived(lambda dept: dept)
 
+    with refused(r"Wrong3\.tokens: the derived variable reads 'self', but it is no method.*derived\(lambda depth"):
+
+        class Wrong3(Checked):
+            depth = variable(Int(1, 5))
+
+            @derived
+            def tokens(self) -> int: ...
+
     with refused(r"Wrong2\.rule: the constraint reads 'depth', but Wrong2 declares no variable 'depth'"):
 
         class Wrong2(Checked):

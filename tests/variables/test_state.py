@@ -415,3 +415,23 @@ class TestThreads:
         assert torn == []
         assert seen == [changes["a"][1] for _, changes in one.history]
         assert sorted(seen) == list(range(1, 501))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda one: one.update([1]), r"\[1\] \(list\) are no values\. Write a mapping such as"),
+        (lambda one: one.update({"low": 1}, expected_version="0"), r"expected_version = '0' \(str\) is no version"),
+        (lambda one: one.update({"low": 1}, expected_version=True), r"expected_version = True \(bool\) .*_version=0"),
+        (lambda one: one.watch("low", 3), r"watch\('low', 3\): 3 \(int\) cannot be called\. Write a function"),
+        (lambda one: VariableState(SPACE, 0), r"0 \(int\) are no values"),
+        (lambda one: SPACE.state("low"), r"'low' \(str\) are no values"),
+        (lambda one: SPACE.diff("low"), r"diff\('low' \(str\)\): this is no space"),
+        (lambda one: SPACE.restrict([Int(1, 2)]), r"restrict\(\[Int\(1, 2\)\] \(list\)\): write a mapping such as"),
+    ],
+)
+def test_arguments_of_the_wrong_type(call: Any, message: str) -> None:
+    one = state()
+    with pytest.raises(StateError, match=message):
+        call(one)
+    assert (one.version, dict(one)) == (0, dict(state()))

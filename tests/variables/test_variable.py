@@ -269,6 +269,14 @@ class TestDeclaring:
         with pytest.raises(DefinitionError, match=r"variable\(ModelChoice\(\)\): .* Write default=None beside it"):
             variable(ModelChoice())
 
+    def test_a_doc_or_a_tunable_of_the_wrong_type(self) -> None:
+        with pytest.raises(DefinitionError, match=r"doc=3\): doc has to be text, not 3 \(int\)"):
+            variable(Int(1, 5), doc=3)  # type: ignore[call-overload]
+        with pytest.raises(
+            DefinitionError, match=r"tunable has to be True or False, not 'no' \(str\)\. Write tunable="
+        ):
+            variable(Int(1, 5), tunable="no")  # type: ignore[call-overload]
+
 
 class TestIdentity:
     def test_copies_are_the_same_variable(self) -> None:
