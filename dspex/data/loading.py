@@ -87,6 +87,14 @@ def load_csv(
     [Example(review='Fine.', stars=4).with_inputs('review')]
     """
     made = _Rows(inputs, rename)
+    _check_mapping("types", types, "{'stars': int}")
+    for field, kind in (types or {}).items():
+        if not callable(kind):
+            raise DataError(
+                f"types[{field!r}] = {_shown(kind)} cannot be called; write a type, as in {{{field!r}: int}}."
+            )
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise DataError(f"delimiter = {_shown(delimiter)} is not one character; write for example delimiter=';'.")
     rows = _csv_rows(path, delimiter, encoding)
     header = next(rows, (1, []))[1]
     if not header:
@@ -167,6 +175,11 @@ class _Rows:
     """Makes examples of rows, and knows at the end whether each name in ``rename`` was met."""
 
     def __init__(self, inputs: Sequence[str] | str | None, rename: Mapping[str, str] | None) -> None:
+        if inputs is not None and not isinstance(inputs, Iterable):
+            raise DataError(
+                f"inputs = {_shown(inputs)} are no names of fields; write inputs='question' or a list of names."
+            )
+        _check_mapping("rename", rename, "{'q': 'question'}")
         # One name is meant as one name, not as its letters.
         self._inputs = (inputs,) if isinstance(inputs, str) else None if inputs is None else tuple(inputs)
         self._rename = dict(rename or {})
@@ -208,12 +221,21 @@ class _Rows:
         return self._examples
 
 
+def _check_mapping(name: str, value: Any, right: str) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise DataError(f"{name} = {_shown(value)} is no mapping; write for example {name}={right}.")
+
+
 def _lines(path: str | PathLike[str], encoding: str) -> Iterator[str]:
+    if not isinstance(path, str | PathLike):
+        raise DataError(f"path = {_shown(path)} is no path; write for example 'data.jsonl' or Path('data.jsonl').")
     try:
         with Path(path).open(encoding=encoding, newline="") as file:
             yield from file
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error} ({Path(path).absolute()}).") from None
+    except LookupError:
+        raise DataError(f"there is no encoding {encoding!r}; write for example encoding='latin-1'.") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, line {_undecodable_line(path, encoding)} is not {error.encoding} text "
@@ -282,6 +304,10 @@ def _converted(text: str, convert: Callable[[str], Any], name: str, place: str) 
     except Exception as error:
         kind = getattr(convert, "__name__", repr(convert))
         raise DataError(f"{place}: {name}={text!r} is no {kind}: {error}.") from error
+
+
+def _shown(value: Any) -> str:
+    return f"{_short(value)} ({type(value).__name__})"
 
 
 def _short(value: Any) -> str:

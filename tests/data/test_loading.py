@@ -172,3 +172,25 @@ def test_required_examples_come_back_as_a_list() -> None:
 def test_what_nothing_can_be_learnt_from_says_what_to_write(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         require_examples(given, name="valset")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"inputs": 5}, r"inputs = 5 \(int\) are no names of fields; write inputs='question'"),
+        ({"rename": "q"}, r"rename = 'q' \(str\) is no mapping; write for example rename={'q': 'question'}"),
+        ({"types": ["q"]}, r"types = \['q'\] \(list\) is no mapping; write for example types={'stars': int}"),
+        ({"types": {"q": "int"}}, r"types\['q'\] = 'int' \(str\) cannot be called; write a type, as in {'q': int}"),
+        ({"delimiter": ";;"}, r"delimiter = ';;' \(str\) is not one character"),
+        ({"delimiter": 3}, r"delimiter = 3 \(int\) is not one character"),
+        ({"encoding": "utf-9"}, r"there is no encoding 'utf-9'; write for example"),
+    ],
+)
+def test_arguments_of_the_wrong_type(write: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_csv(write("q,a\n1,2\n"), **arguments)
+
+
+def test_a_path_that_is_none() -> None:
+    with pytest.raises(DataError, match=r"path = None \(NoneType\) is no path; write for example 'data.jsonl'"):
+        load_jsonl(None)  # type: ignore[arg-type]
