@@ -75,7 +75,7 @@ class Score(float):
 def _finite(name: str, value: Any) -> float:
     try:
         number = float(value) if not isinstance(value, str | bytes) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise MetricError(

@@ -127,10 +127,7 @@ class Scorer:
         Raises `MetricError` when it is no score.
         """
         if type(value) in PLAIN_SCORES:
-            number = float(value)
-            if math.isfinite(number):
-                return {"score": number}, ""
-            raise self._wrong(value, example)
+            return {"score": self._finite(value, value, example)}, ""
         if isinstance(value, Score):
             scores = {"score": float(value)}
             for name, number in value.objectives.items():
@@ -189,10 +186,17 @@ class Scorer:
             if callable(unwrap) and getattr(item, "ndim", None) == 0:
                 item = unwrap()
         if isinstance(item, numbers.Real | Decimal):
-            number = float(item)
-            if math.isfinite(number):
-                return number
+            return self._finite(item, value, example)
         raise self._wrong(value, example)
+
+    def _finite(self, item: Any, value: Any, example: Example) -> float:
+        try:
+            number = float(item)
+        except (OverflowError, ValueError):  # an int beyond the floats, Decimal's signalling NaN
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._wrong(value, example)
+        return number
 
     def _wrong(self, value: Any, example: Example) -> MetricError:
         forgotten = " (is there a path without a `return`?)" if value is None else ""

@@ -100,7 +100,7 @@ def test_a_score_is_a_float_with_a_reason() -> None:
     assert (copied, copied.feedback, copied.objectives) == (score, score.feedback, score.objectives)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "0.5", None, [1]])
 def test_a_score_that_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(MetricError, match=r"Score's value must be a finite number, got .*write Score\(0\.0, 'why'\)"):
         Score(value)  # type: ignore[arg-type]
