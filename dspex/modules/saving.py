@@ -80,7 +80,7 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
             "  right:  load it into a program with the same variables, or bind the values that still fit: "
             "program.bind({path: value, ...})"
         )
-    saved_signatures, own = document.get("signatures", {}), _signatures(program)
+    saved_signatures, own = document["signatures"], _signatures(program)
     for where in own:
         if saved_signatures.get(where) != own[where]:
             raise StateError(
@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{str(path)!r} has schema {document.get('schema')!r}; this dspex reads schema {SCHEMA}. "
             "Load it with the version of dspex that saved it"
         )
-    for key in ("space", "state"):
+    for key in ("signatures", "space", "state"):
         if not isinstance(document.get(key), dict):
             raise StorageError(f"{str(path)!r} is damaged: it has no `{key}`. Save the program again")
     return document

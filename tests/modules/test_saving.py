@@ -70,7 +70,8 @@ def test_another_space_is_explained_as_a_difference(tmp_path: Path) -> None:
         ("[]", "not a saved program"),
         ('{"format": "other"}', "not a saved program"),
         ('{"format": "dspex.program", "schema": 99}', "has schema 99"),
-        ('{"format": "dspex.program", "schema": 1}', "it has no `space`"),
+        ('{"format": "dspex.program", "schema": 1, "signatures": null}', "it has no `signatures`"),
+        ('{"format": "dspex.program", "schema": 1, "signatures": {}}', "it has no `space`"),
     ],
 )
 def test_files_that_are_no_saved_program(tmp_path: Path, content: str | None, message: str) -> None:
