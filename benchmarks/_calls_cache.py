@@ -23,7 +23,7 @@ import _dspy_peer
 import dspy
 from _measure import QUICK, REPETITIONS, Samples, faster, interleaved, table
 
-from dspex.lm import Cache, LMRequest, MockLM
+from dspex.lm import Cache, MockLM
 
 ENTRIES = 500 if QUICK else 2000
 DISK_HITS = 25_000.0
@@ -31,14 +31,13 @@ FASTER = 10.0
 IN_ORDER = range(ENTRIES)
 ANY_ORDER = random.Random(0).sample(IN_ORDER, ENTRIES)
 ANSWER = "Paris is the capital of France. " * 6
-PROMPT = "Answer the question in one word, and nothing else. " * 20
+PROMPTS = ["Answer the question in one word, and nothing else. " * 20 + str(number) for number in range(ENTRIES)]
 
 Asks = dict[str, Callable[[], float]]
 
 
-def rate(ask: Callable[[int], Any], before: Callable[[], Any] = lambda: None) -> float:
+def rate(ask: Callable[[int], Any]) -> float:
     """Calls a second of processor time, over all entries."""
-    before()
     began = time.process_time()
     for number in range(ENTRIES):
         ask(number)
@@ -46,32 +45,29 @@ def rate(ask: Callable[[int], Any], before: Callable[[], Any] = lambda: None) ->
 
 
 def ours(folder: Path) -> Asks:
-    requests = [LMRequest.of(f"{PROMPT}{number}") for number in range(ENTRIES)]
-    memory = MockLM({"": ANSWER}, cache=Cache())
-    disk = MockLM({"": ANSWER}, cache=Cache(folder / "ours.db", memory_entries=1))
+    memory = MockLM({"": ANSWER}, cache=Cache(folder / "memory.db"))
+    disk = MockLM({"": ANSWER}, cache=Cache(folder / "disk.db", memory_entries=1))
     for lm in (memory, disk):
-        for request in requests:
-            lm.generate(request)
-    memory.calls, disk.calls = [], []
+        for prompt in PROMPTS:
+            lm(prompt)
+        lm.calls = []
     rounds = iter(range(10_000))
 
-    def fresh() -> None:
-        nonlocal misses
-        misses = MockLM({"": ANSWER}, cache=Cache(folder / f"ours-{next(rounds)}.db"))
-        misses.generate(LMRequest.of("opens the file"))
-
-    misses: MockLM = memory
-
     def hit(lm: MockLM, order: Sequence[int] = IN_ORDER) -> float:
-        found = rate(lambda number: lm.generate(requests[order[number]]))
+        found = rate(lambda number: lm(PROMPTS[order[number]]))
         assert not lm.calls, "this should have come from the cache"
         return found
+
+    def miss() -> float:
+        lm = MockLM({"": ANSWER}, cache=Cache(folder / f"miss-{next(rounds)}.db"))
+        lm("to open the file")
+        return rate(lambda number: lm(PROMPTS[number]))
 
     return {
         "hit in memory": lambda: hit(memory),
         "hit on disk, in order": lambda: hit(disk),
         "hit on disk, any order": lambda: hit(disk, ANY_ORDER),
-        "miss, written": lambda: rate(lambda number: misses.generate(requests[number]), fresh),
+        "miss, written": miss,
     }
 
 
@@ -79,29 +75,27 @@ def theirs(folder: Path) -> Asks:
     lm, counter = _dspy_peer.models(ANSWER, cache=True)["engine"]
     rounds = iter(range(10_000))
 
-    def ask(number: int) -> None:
-        lm(f"{PROMPT}{number}")
-
-    def setup(name: str, *, disk: bool, warm: bool) -> None:
-        dspy.configure_cache(enable_disk_cache=disk, enable_memory_cache=True, disk_cache_dir=str(folder / name))
-        if warm:
-            for number in range(ENTRIES):
-                ask(number)
-        if disk and warm:
+    def measured(name: str, order: Sequence[int] = IN_ORDER) -> float:
+        nonlocal opened
+        hits = not name.startswith("miss")
+        if name != opened:
+            dspy.configure_cache(disk_cache_dir=str(folder / f"dspy-{name}"))
+            opened = name
+            for number in IN_ORDER if hits else ():
+                lm(PROMPTS[number])
+        if name == "disk":
             dspy.cache.reset_memory_cache()
-
-    def measured(name: str, *, disk: bool, warm: bool, order: Sequence[int] = IN_ORDER) -> float:
-        setup(name, disk=disk, warm=warm)
         before = counter.asked
-        found = rate(lambda number: ask(order[number]))
-        assert (counter.asked == before) is warm
+        found = rate(lambda number: lm(PROMPTS[order[number]]))
+        assert (counter.asked == before) is hits
         return found
 
+    opened = ""
     return {
-        "hit in memory": lambda: measured("dspy-memory", disk=False, warm=True),
-        "hit on disk, in order": lambda: measured("dspy-disk", disk=True, warm=True),
-        "hit on disk, any order": lambda: measured("dspy-disk", disk=True, warm=True, order=ANY_ORDER),
-        "miss, written": lambda: measured(f"dspy-{next(rounds)}", disk=True, warm=False),
+        "hit in memory": lambda: measured("memory"),
+        "hit on disk, in order": lambda: measured("disk"),
+        "hit on disk, any order": lambda: measured("disk", ANY_ORDER),
+        "miss, written": lambda: measured(f"miss-{next(rounds)}"),
     }
 
 
@@ -166,7 +160,7 @@ def claims() -> dict[str, bool]:
     try:
         mine, peer = ours(folder), theirs(folder)
         for name in mine:
-            found = interleaved({"dspex": mine[name], "DSPy": peer[name]}, repetitions=max(3, REPETITIONS // 3))
+            found = interleaved({"dspex": mine[name], "DSPy": peer[name]}, repetitions=max(3, REPETITIONS // 2))
             one, other = found["dspex"], found["DSPy"]
             times = faster(other, one)  # of rates
             rows.append([name, f"{one.median:,.0f}", f"{one.best:,.0f}", f"{other.median:,.0f}", f"{times:.1f}"])

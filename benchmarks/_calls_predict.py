@@ -26,7 +26,7 @@ from dspex.lm import Cache
 
 PEERS = ["DSPy, BaseLM", "DSPy, engine"]
 TARGET = 10.0
-CALLS = 200 if QUICK else 500
+CALLS = 200 if QUICK else 300
 QUESTIONS = [f"What is the capital of country {number}?" for number in range(CALLS)]
 ANY_ORDER = random.Random(0).sample(QUESTIONS, CALLS)
 ONE = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"

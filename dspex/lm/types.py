@@ -217,8 +217,10 @@ class LMRequest:
 
         Raises `DefinitionError` when there is neither, or both.
         """
-        rollout_id = params.pop("rollout_id", None) or 0
-        schema, grammar, cache = (params.pop(name, None) for name in ("schema", "grammar", "cache"))
+        rollout_id, schema, grammar, cache = 0, None, None, None
+        if params:  # most calls have none
+            rollout_id = params.pop("rollout_id", None) or 0
+            schema, grammar, cache = (params.pop(name, None) for name in ("schema", "grammar", "cache"))
         if (prompt is None) == (messages is None):
             raise DefinitionError(
                 "a model is called with a prompt or with messages, one of them.\n"
