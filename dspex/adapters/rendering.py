@@ -15,6 +15,8 @@ from dspex.adapters.values import input_text, output_text
 from dspex.data.example import Example
 from dspex.errors import DataError, DefinitionError
 from dspex.lm.types import MessageBlock
+from dspex.signatures.inputs import InputCheck, input_checks
+from dspex.variables.messages import shown
 
 if TYPE_CHECKING:
     from dspex.signatures import Signature
@@ -91,8 +93,11 @@ class Rendering(ABC):
     ) -> list[dict[str, Any]]:
         turns: list[dict[str, Any]] = []
         examples: list[list[TemplateField]] = []
+        signature = layout.signature
+        # What may be asked may be shown, and what may be shown as an answer is what may be given as one.
+        checks = input_checks({**signature.input_fields, **signature.output_fields}) if demos else ()
         for index, demo in enumerate(demos):
-            _check_demo(layout, demo, index)
+            _check_demo(layout, demo, index, checks)
             fields = layout.signature.fields
             if all(name in demo for name in fields):
                 asked = self._demo_question(layout, demo) if ask is None else ask(layout, demo)
@@ -224,7 +229,7 @@ def completed(layout: Layout, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def _check_demo(layout: Layout, demo: Mapping[str, Any], index: int) -> None:
+def _check_demo(layout: Layout, demo: Mapping[str, Any], index: int, checks: Sequence[tuple[str, InputCheck]]) -> None:
     spec = layout.signature.spec
     if not isinstance(demo, Mapping):
         raise DefinitionError(
@@ -242,3 +247,11 @@ def _check_demo(layout: Layout, demo: Mapping[str, Any], index: int) -> None:
             f"demos[{index}] has none of the inputs of `{spec}`, so it answers no question; it has {known}.\n"
             f"  right:  an Example with {', '.join(f'{name}=...' for name in layout.input_names)}"
         )
+    for name, check in checks:
+        problem = check(demo[name]) if name in demo else None
+        if problem is not None:
+            value = demo[name]
+            raise DefinitionError(
+                f"demos[{index}].{name} = {shown(value)} does not fit `{spec}`: {problem}.\n"
+                f"  right:  a value of its type, or an Example without {name!r}"
+            )

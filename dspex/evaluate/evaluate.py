@@ -39,8 +39,9 @@ class Evaluate:
     """Runs programs on a devset and scores them: ``Evaluate(devset, metric)(program)``.
 
     The metric is ``metric(example, prediction)`` or ``metric(example, prediction, trace)``, sync or async,
-    and returns a number, a bool, a `Score` or a dict of named objectives. Up to ``concurrency`` examples run
-    at once: as asyncio tasks when the whole program can (``program.natively_async``), else on threads.
+    and returns a number, a bool, a `Score` or a dict of named objectives; of several the one called ``score``
+    is the main one. Up to ``concurrency`` examples run at once: as asyncio tasks when the whole program can
+    (``program.natively_async``), else on threads.
 
     Args:
         devset: examples that say which of their fields are inputs.

@@ -63,7 +63,7 @@ class FunctionProgram:
 def prepare(program: Program, settings: Settings) -> None:
     """Load what the first run would load, so that its latency is its own; no model is called.
 
-    What is wrong is left for the run to say.
+    What is wrong is left for the run to say, but for a `DefinitionError`.
     """
     if isinstance(program, Module):
         prepare_module(program, settings)

@@ -8,7 +8,7 @@ import numbers
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -65,7 +65,8 @@ class Scorer:
     """A metric ready to be called for many examples.
 
     A third parameter without a default is given the run's trace (a list of `TraceEntry`). One with a default,
-    DSPy's ``trace=None``, is left alone unless ``with_trace`` is set, as it is when demos are bootstrapped.
+    DSPy's ``trace=None``, is left alone unless ``with_trace`` is set, as it is when demos are bootstrapped. Of several
+    objectives the one called ``score`` is what programs are ranked by, or the first that is in ``ranked_by``.
 
     Raises `MetricError` for something that cannot be called with ``(example, prediction[, trace])``.
 
@@ -76,10 +77,11 @@ class Scorer:
     ({'score': 1.0}, '')
     """
 
-    __slots__ = ("_slow_calls", "is_async", "metric", "name", "takes_trace")
+    __slots__ = ("_ranked_by", "_slow_calls", "is_async", "metric", "name", "takes_trace")
 
-    def __init__(self, metric: Metric, *, with_trace: bool = False) -> None:
+    def __init__(self, metric: Metric, *, with_trace: bool = False, ranked_by: Iterable[str] = ()) -> None:
         self.metric = metric
+        self._ranked_by = tuple(ranked_by)
         self.name = _name(metric)
         if not callable(metric):
             raise MetricError(
@@ -161,9 +163,19 @@ class Scorer:
             scores[self._objective(name, value, example)] = number
             if isinstance(item, Score) and item.feedback:
                 feedback.append(f"{name}: {item.feedback}" if len(value) > 1 else item.feedback)
-        # The first one leads when none is called so.
-        lead = scores.pop("score") if "score" in scores else next(iter(scores.values()))
-        return {"score": lead, **scores}, "\n".join(feedback)
+        return {"score": self._lead(value, scores, example), **scores}, "\n".join(feedback)
+
+    def _lead(self, value: Mapping[Any, Any], scores: dict[str, float], example: Example) -> float:
+        if "score" in scores:
+            return scores.pop("score")
+        found = [name for name in self._ranked_by if name in scores] or list(scores)
+        if len(found) > 1 and found[0] not in self._ranked_by:
+            raise MetricError(
+                f"metric {self.name!r} returned {_shortened(value)}, {len(found)} objectives of which none is called "
+                f"'score'\n  for {_described(example)}\n"
+                f'Say which of them programs are ranked by: {{"score": ..., {found[1]!r}: ...}}'
+            )
+        return scores[found[0]]
 
     def _objective(self, name: Any, value: Any, example: Example) -> str:
         if not isinstance(name, str) or not name:

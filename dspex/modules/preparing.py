@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from dspex.errors import DefinitionError
 from dspex.execution import Settings
 from dspex.lm.base import BaseLM
 from dspex.modules.module import Module
@@ -26,11 +27,18 @@ def models_of(program: Module, settings: Settings) -> list[BaseLM]:
 def prepare(program: Module, settings: Settings) -> None:
     """Load the libraries of the models that ``program`` asks, and render what all its prompts share.
 
-    No model is called and no network is used. What is wrong with a predictor is left for its call to say.
+    No model is called and no network is used. What else is wrong with a predictor is left for its call to say.
+
+    Raises `DefinitionError` for what cannot be meant, such as a demo that does not fit the signature: the predictors
+    before it would be paid for first.
     """
     for predictor in _predictors(program):
-        with suppress(Exception):  # an adapter or a model of the user's own may raise anything
+        try:
             predictor.prepare(settings)
+        except DefinitionError:
+            raise
+        except Exception:  # an adapter or a model of the user's own may raise anything
+            pass
 
 
 def _predictors(program: Module) -> list[Any]:

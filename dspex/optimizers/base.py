@@ -13,6 +13,7 @@ from typing import Any
 from dspex.callbacks.observed import Observed
 from dspex.data import Example, require_examples
 from dspex.errors import BudgetExceeded, DefinitionError, StateError
+from dspex.evaluate import Scorer
 from dspex.execution import Budget, context, current
 from dspex.lm.named import lm_named
 from dspex.modules import Module
@@ -257,7 +258,7 @@ class Optimizer(ABC):
             "budget": budget,
             "seed": self.seed,
         }
-        heldout = Heldout(splits.heldout, metric, study, terms)
+        heldout = Heldout(splits.heldout, Scorer(metric, ranked_by=objectives), study, terms)
         with Account(study, heldout.study, budget) as account:
             task = Task(
                 program=program,

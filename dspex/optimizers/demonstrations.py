@@ -23,7 +23,7 @@ Shown = dict[str, Any]
 def demonstrate(
     program: Module,
     examples: Sequence[Example],
-    metric: Any,
+    scorer: Scorer,
     terms: dict[str, Any],
     *,
     concurrency: int,
@@ -37,7 +37,6 @@ def demonstrate(
         BudgetExceeded, MetricError: as an example raised it, after the others in flight have ended.
         KeyboardInterrupt: on Ctrl-C, likewise.
     """
-    scorer = Scorer(metric, with_trace=True)
     common = Terms(settings=current(), **terms)
     jobs = [ExampleRun(program, example, scorer, common) for example in examples]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded
-from dspex.evaluate import Evaluate, EvaluationResult
+from dspex.evaluate import Evaluate, EvaluationResult, Scorer
 from dspex.modules import Module
 from dspex.study import Study, create_study
 from dspex.variables import VariableState
@@ -22,7 +22,7 @@ class Heldout:
     ``terms`` are those of `Evaluate`, ``concurrency`` among them.
     """
 
-    def __init__(self, examples: Sequence[Example], metric: Any, study: Study, terms: dict[str, Any]) -> None:
+    def __init__(self, examples: Sequence[Example], metric: Scorer, study: Study, terms: dict[str, Any]) -> None:
         self.examples = examples
         self.metric = metric
         self.interrupted = False

@@ -18,7 +18,7 @@ from typing import Any
 from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError, StateError, StudyError
-from dspex.evaluate import Evaluate, measured
+from dspex.evaluate import Evaluate, Scorer, measured
 from dspex.execution import Budget, Run, current
 from dspex.modules import Module
 from dspex.optimizers.account import Account
@@ -221,8 +221,9 @@ class Task:
         new = [example for example in examples if prefix + example.id not in self._memory]
         again = [example for example in examples if self._memory.get(prefix + example.id, ...) is None]
         program = self.program.bind(state)
+        scorer = Scorer(self.metric, with_trace=True, ranked_by=self.objectives)
         for portion in self._portions(state, new, again):
-            demonstrate(program, portion, self.metric, self._terms, concurrency=self._concurrency, on_result=keep)
+            demonstrate(program, portion, scorer, self._terms, concurrency=self._concurrency, on_result=keep)
         for example in examples:
             shown = self._memory.get(prefix + example.id)
             if shown is not None:
@@ -306,7 +307,8 @@ class Task:
             self.watcher.evaluated(row)
 
         began = time.perf_counter()
-        evaluate = Evaluate(examples, self.metric, concurrency=self._concurrency, progress=False, **self._terms)
+        scorer = Scorer(self.metric, ranked_by=self.objectives)
+        evaluate = Evaluate(examples, scorer, concurrency=self._concurrency, progress=False, **self._terms)
         result = evaluate(
             program,
             on_result=record,

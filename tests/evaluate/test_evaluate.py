@@ -106,7 +106,7 @@ def test_a_hanging_example_ends_at_its_deadline_and_holds_up_nobody(natively_asy
 
 def test_several_objectives(natively_async: bool) -> None:
     def metric(example: Example, prediction: Prediction) -> dict[str, float]:
-        return {"right": right(example, prediction), "length": len(prediction.answer)}
+        return {"score": right(example, prediction), "length": len(prediction.answer)}
 
     def answer(question: str) -> str:
         if question == "d":
@@ -115,7 +115,7 @@ def test_several_objectives(natively_async: bool) -> None:
 
     usage = Usage(calls=1, prompt_tokens=8, completion_tokens=2, cost=0.25)
     result = Evaluate(examples(4), metric)(Fake(answer, natively_async=natively_async, usage=usage))
-    assert result.score == result.objectives["right"] == 0.25
+    assert result.score == result.objectives["score"] == 0.25
     assert result.objectives["length"] == (1 + 3 + 3 + 0) / 4  # the one that raised has the failure score
     assert result.objectives["cost"] == 0.25
     assert result.objectives["tokens"] == 10.0

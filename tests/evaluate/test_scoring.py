@@ -41,7 +41,7 @@ def read(value: Any) -> tuple[dict[str, float], str]:
         (Score(0.5), {"score": 0.5}),
         (Score(0.5, objectives={"recall": 0.1}), {"score": 0.5, "recall": 0.1}),
         ({"score": 1, "brevity": 0.5}, {"score": 1.0, "brevity": 0.5}),
-        ({"recall": 0.2, "brevity": True}, {"score": 0.2, "recall": 0.2, "brevity": 1.0}),
+        ({"recall": 0.2}, {"score": 0.2, "recall": 0.2}),
     ],
 )
 def test_what_a_metric_may_return(value: Any, scores: dict[str, float]) -> None:
@@ -53,7 +53,24 @@ def test_what_a_metric_may_return(value: Any, scores: dict[str, float]) -> None:
 
 def test_feedback_is_kept() -> None:
     assert read(Score(0.0, "The city is missing."))[1] == "The city is missing."
-    assert read({"a": Score(0.0, "too long"), "b": Score(1.0, "fine")})[1] == "a: too long\nb: fine"
+    assert read({"score": Score(0.0, "too long"), "b": Score(1.0, "fine")})[1] == "score: too long\nb: fine"
+
+
+def test_which_of_several_objectives_is_the_main_one_is_said_and_not_guessed() -> None:
+    value = {"recall": 0.2, "brevity": True}
+    with pytest.raises(
+        MetricError,
+        match=r"(?s)metric 'accuracy' returned \{'recall': 0\.2, 'brevity': True\}, 2 objectives of which none is "
+        r"called 'score'.*Say which of them programs are ranked by: \{\"score\": \.\.\., 'brevity': \.\.\.\}",
+    ):
+        read(value)
+
+    def scored(*ranked_by: str) -> dict[str, float]:
+        return Scorer(lambda example, prediction: value, ranked_by=ranked_by).read(value, EXAMPLE)[0]
+
+    assert scored("cost", "brevity", "recall") == {"score": 1.0, "recall": 0.2, "brevity": 1.0}
+    with pytest.raises(MetricError, match="none is called 'score'"):
+        scored("score")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import dspex
 from dspex import Example, MockLM, Predict
 from dspex.data import Usage
-from dspex.errors import LMTimeoutError
+from dspex.errors import DefinitionError, LMTimeoutError
 from dspex.evaluate import Evaluate, answer_exact_match
 
 
@@ -126,3 +126,31 @@ def test_rollouts_are_asked_for_separately_even_with_a_cache() -> None:
 def test_a_model_that_is_missing_is_said_at_once() -> None:
     with pytest.raises(dspex.errors.LMRequestError, match="no model to ask"):
         Evaluate(devset(20), answer_exact_match)(Predict("question -> answer"))
+
+
+class TwoSteps(dspex.Module):
+    def __init__(self) -> None:
+        self.first = Predict("question -> topic")
+        self.second = Predict("topic, context: list[str] -> count: int, label: Literal['yes', 'no']")
+
+    def forward(self, question: str) -> dspex.Prediction:
+        return self.second(topic=self.first(question=question).topic, context=[])
+
+
+@pytest.mark.parametrize(
+    ("demo", "said"),
+    [
+        ({"topic": "a", "count": "many"}, r"demos\[1\]\.count = 'many' \(str\) does not fit .*valid integer"),
+        ({"topic": "a", "label": "maybe"}, r"demos\[1\]\.label = 'maybe' \(str\) does not fit .*'yes' or 'no'"),
+        ({"context": 7, "count": 1}, r"demos\[1\]\.context = 7 \(int\) does not fit .*valid list"),
+        ({"topic": "a", "count": None}, r"demos\[1\]\.count = None does not fit .*or an Example without 'count'"),
+    ],
+)
+def test_a_demo_whose_values_do_not_fit_is_refused_before_anything_is_paid(demo: dict[str, Any], said: str) -> None:
+    lm = MockLM(lambda messages: {"topic": "t", "count": 1, "label": "yes"})
+    program = TwoSteps()
+    # What is missing is fine, and so is what reads as a value of the type.
+    program.second.demos = (dspex.Example(topic=7, count="3"), dspex.Example(demo))
+    with pytest.raises(DefinitionError, match=f"(?s){said}"):
+        Evaluate(devset(2), lambda example, prediction: True)(program, lm=lm)
+    assert not lm.calls
