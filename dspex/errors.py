@@ -238,7 +238,20 @@ class ReplayMissError(StorageError):
 
 
 class TrialPruned(Exception):  # noqa: N818 - control flow and Optuna's name for it, not an error
-    """Raise it inside an objective to end a trial that is not worth finishing."""
+    """Raise it inside an objective to end a trial that is not worth finishing.
+
+    >>> from dspex.study import create_study
+    >>> def objective(trial):
+    ...     for step in range(10):
+    ...         trial.report(trial.number / (step + 1), step)
+    ...         if trial.should_prune():
+    ...             raise TrialPruned
+    ...     return trial.number / 10
+    >>> study = create_study()
+    >>> study.optimize(objective, n_trials=7)
+    >>> [trial.state.name for trial in study.trials[-2:]]
+    ['PRUNED', 'PRUNED']
+    """
 
 
 def is_infrastructure(error: BaseException) -> bool:

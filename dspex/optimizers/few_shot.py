@@ -22,6 +22,13 @@ class FewShot(Optimizer):
         proposers: what fills the demo pools.
         candidates: combinations to try, one set for every predictor each.
         options: those of `Optimizer`.
+
+    Example:
+        >>> import dspex
+        >>> demos = dspex.proposers.LabeledDemos(sizes=(2, 4), sets=3)
+        >>> search = FewShot([demos], candidates=4)
+        >>> search.candidates, search.proposers == (demos,)
+        (4, True)
     """
 
     def __init__(self, proposers: Sequence[Proposer], *, candidates: int = 8, **options: Any) -> None:
@@ -66,6 +73,20 @@ class LabeledFewShot(FewShot):
         options: those of `FewShot`.
 
     Source: Khattab et al. 2023, "DSPy", section 4.1.
+
+    Example:
+        >>> import dspex
+        >>> capitals = {f"Land {number}": f"Town {number}" for number in range(10, 50)}
+        >>> trainset = [dspex.Example(country=c, capital=t).with_inputs("country") for c, t in capitals.items()]
+        >>> def model(messages):  # one that needs to be shown how
+        ...     country = next(c for c in capitals if c in messages[-1]["content"])
+        ...     return {"capital": capitals[country] if len(messages) > 2 else "?"}
+        >>> program = dspex.Predict("country -> capital", lm=dspex.MockLM(model))
+        >>> result = LabeledFewShot(max_demos=4, candidates=2).optimize(
+        ...     program, trainset, lambda example, prediction: prediction.capital == example.capital, storage=None
+        ... )
+        >>> result.baseline.score, result.best.score, 1 <= len(result.program.demos) <= 4
+        (0.0, 1.0, True)
     """
 
     def __init__(self, *, max_demos: int = 8, sets: int = 8, **options: Any) -> None:
@@ -83,6 +104,20 @@ class BootstrapFewShot(FewShot):
         options: those of `FewShot`.
 
     Source: Khattab et al. 2023, "DSPy", section 4.2.
+
+    Example:
+        >>> import dspex
+        >>> capitals = {f"Land {number}": f"Town {number}" for number in range(10, 50)}
+        >>> trainset = [dspex.Example(country=c, capital=t).with_inputs("country") for c, t in capitals.items()]
+        >>> def model(messages):  # one that knows half, and the rest when it is shown how
+        ...     country = next(c for c in capitals if c in messages[-1]["content"])
+        ...     return {"capital": capitals[country] if len(messages) > 2 or int(country[-1]) % 2 else "?"}
+        >>> program = dspex.Predict("country -> capital", lm=dspex.MockLM(model))
+        >>> result = BootstrapFewShot(max_demos=4, candidates=2).optimize(
+        ...     program, trainset, lambda example, prediction: prediction.capital == example.capital, storage=None
+        ... )
+        >>> result.best.score, result.significant
+        (1.0, True)
     """
 
     def __init__(

@@ -46,6 +46,24 @@ class OptimizationResult:
     Of several objectives ``pareto`` has, by their values on the valset, the configurations that none beats in all.
     The winner that `Task.best` names is one of them. A search of one's own may return another, a search that was cut
     short one that was scored on a part of the valset, and the comparison may have kept the baseline.
+
+    Example:
+        >>> import dspex
+        >>> trainset = [dspex.Example(text=f"{n} plus 1", sum=n + 1).with_inputs("text") for n in range(40)]
+        >>> def model(messages):  # one that needs to be shown how
+        ...     return {"sum": int(messages[-1]["content"].split(" plus")[0].split()[-1]) + (len(messages) > 2)}
+        >>> result = dspex.optimizers.LabeledFewShot(candidates=2).optimize(
+        ...     dspex.Predict("text -> sum: int", lm=dspex.MockLM(model)),
+        ...     trainset,
+        ...     lambda example, prediction: prediction.sum == example.sum,
+        ...     storage=None,
+        ... )
+        >>> result.baseline.score, result.best.score, result.kept_baseline
+        (0.0, 1.0, False)
+        >>> print(result.verdict())
+        significant gain: +1.000 on 14 held-out examples (p < 0.001, paired)
+        >>> result.program(text="5 plus 1").sum
+        6
     """
 
     program: Module

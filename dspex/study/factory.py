@@ -101,6 +101,12 @@ def load_study(
     Raises:
         StudyError: when there is no such study, or its space differs from ``space``.
         StorageError: when the storage cannot be opened.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> storage = InMemoryStorage()  # of this process; "sqlite:///study.db" is there in the next one too
+    >>> create_study(study_name="one", storage=storage).optimize(lambda trial: 1.5, n_trials=2)
+    >>> load_study(study_name="one", storage=storage).best_value
+    1.5
     """
     backend = get_storage(storage)
     if study_name is None:
@@ -165,13 +171,28 @@ def delete_study(*, study_name: str, storage: Storage | str) -> None:
 
     Raises:
         StudyError: when there is no such study.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> storage = InMemoryStorage()
+    >>> study = create_study(study_name="one", storage=storage)
+    >>> delete_study(study_name="one", storage=storage)
+    >>> get_all_study_names(storage)
+    []
     """
     backend = get_storage(storage)
     backend.delete_study(backend.get_study(_name(study_name)).id)
 
 
 def get_all_study_names(storage: Storage | str) -> list[str]:
-    """The names of the studies in a storage, in the order in which they were created."""
+    """The names of the studies in a storage, in the order in which they were created.
+
+    >>> from dspex.storage import InMemoryStorage
+    >>> storage = InMemoryStorage()
+    >>> for name in ("one", "two"):
+    ...     study = create_study(study_name=name, storage=storage)
+    >>> get_all_study_names(storage)
+    ['one', 'two']
+    """
     return [record.name for record in get_storage(storage).studies()]
 
 

@@ -63,7 +63,7 @@ def slices(
         axis = Axis(title=target_name if index % 4 == 0 else "")
         panels.append(Panel(layers=layers, x=scale.axis, y=axis))
     rows = tuple(tuple(panels[start : start + 4]) for start in range(0, len(panels), 4))
-    width = max(480, min(len(panels), 4) * 300 + 100)
+    width = max(480, min(len(panels), 4) * 260 + 100)  # four fit on the page of a report
     return Figure(title="Slice", panels=rows, size=(width, 80 + 340 * len(rows)))
 
 
@@ -251,7 +251,7 @@ def _matrix(title: str, study: Study, found: Sequence[Shown], paths: Sequence[st
                 )
             )
         rows.append(tuple(row))
-    side = 200 * len(paths) + 180
+    side = 180 * len(paths) + 180
     return Figure(title=title, panels=tuple(rows), size=(side + 60, side))
 
 

@@ -30,6 +30,7 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1180px; ma
 h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; font-size: 13px; margin: .6em 0; }
 th, td { text-align: left; vertical-align: top; padding: 3px 12px 3px 0; border-bottom: 1px solid #eee; }
+td { overflow-wrap: anywhere; } td:first-child { overflow-wrap: normal; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .7em; border-radius: 4px; font-size: 13px; }
 .plot { overflow-x: auto; } .plot svg { max-width: 100%; height: auto; } .none { color: #777; }
 summary { cursor: pointer; }
@@ -90,7 +91,7 @@ def _summary(study: Study) -> str:
     starts = [trial.datetime_start for trial in study.trials if trial.datetime_start]
     ends = [trial.datetime_complete for trial in study.trials if trial.datetime_complete]
     rows: list[tuple[str, object]] = [
-        ("objectives", ", ".join(map(" ".join, zip(study.directions, objective_names(study), strict=True)))),
+        ("objectives", _objectives(study)),
         ("trials", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
         ("sampler", study.sampler.describe(study.view)),
         ("pruner", repr(study.pruner)),
@@ -111,6 +112,18 @@ def _summary(study: Study) -> str:
     return table("", ("", ""), rows)
 
 
+def _objectives(study: Study) -> str:
+    if len(study.directions) == 1 and study.metric_names is None:
+        return str(study.direction)
+    return ", ".join(map(" ".join, zip(study.directions, objective_names(study), strict=True)))
+
+
+def _cost_gain(study: Study, **target: Any) -> Figure:
+    """In dollars, or in tokens where nothing has cost any."""
+    free = study.ledger.usage().known_cost == 0 and study.ledger.usage().total_tokens > 0
+    return histories.cost_gain(study, cost="tokens" if free else "usd", **target)
+
+
 def _plots(study: Study) -> Iterator[str]:
     several = len(study.directions) > 1
     first: dict[str, Any] = {"target": 0} if several else {}
@@ -122,7 +135,7 @@ def _plots(study: Study) -> Iterator[str]:
     else:
         wanted.append(("History", partial(histories.optimization_history, study)))
     wanted += [
-        ("Cost and gain", partial(histories.cost_gain, study, **first)),
+        ("Cost and gain", partial(_cost_gain, study, **first)),
         ("Importance", partial(importances.param_importances, study)),
         ("Slices", partial(relations.slices, study, **first)),
         ("Pairs", partial(relations.contour, study, **first)),

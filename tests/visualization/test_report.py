@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dspex.data import Evaluation, Usage
 from dspex.study import Study, create_study
 from dspex.trials import create_trial
 from dspex.variables import Choice, Entry, Prompt, Space
@@ -112,6 +113,22 @@ def test_objectives_have_their_names(tmp_path: Path) -> None:
     assert "maximize accuracy, minimize price" in text
     assert "History of price" in text
     assert "accuracy" in study._repr_html_()
+
+
+def test_what_a_reader_looked_at_and_found_wrong_is_mended(tmp_path: Path) -> None:
+    study = create_study()
+    for value in (1.0, 2.0):
+        trial = study.ask()
+        usage = Usage(calls=1, prompt_tokens=70, completion_tokens=7, cost=0.0)
+        trial.record(Evaluation(example_id="a", status="ok", scores={"score": value}, usage=usage))
+        study.tell(trial, value)
+    text = study.report(tmp_path / "report.html").read_text("utf-8")
+    shown = _harmless(text).text
+    assert "minimize" in shown
+    assert "Objective 0" not in shown  # a name that nobody has given
+    assert "Tokens" in text  # where all was free, dollars would be one vertical line
+    assert "US dollars" not in text
+    assert "overflow-wrap: anywhere" in text  # long attributes made the page wider than the window
 
 
 def test_an_empty_study(tmp_path: Path) -> None:
