@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from dspex.optimizers.account import Account
 from dspex.optimizers.describing import described
 from dspex.optimizers.heldout import Heldout
 from dspex.optimizers.identity import Identity, check_identity, remember_work, study_identity, study_name
-from dspex.optimizers.options import check_whole
+from dspex.optimizers.options import check_whole, option_names
 from dspex.optimizers.reserve import Reserve
 from dspex.optimizers.result import COMPLETE, OptimizationResult, ParetoPoint
 from dspex.optimizers.splitting import Splits, split_for_search
@@ -357,9 +356,7 @@ def _unknown_option(optimizer: type[Optimizer], name: str, value: Any) -> Defini
     if name == "metric":
         right = f"the metric goes to the search: {made}().optimize(program, trainset, metric)"
     else:
-        classes = [kind for kind in optimizer.__mro__ if "__init__" in vars(kind) and kind is not object]
-        known = {option: None for kind in classes for option in inspect.signature(vars(kind)["__init__"]).parameters}
-        taken = [option for option in known if option not in ("self", "options", "unknown")]
+        taken = option_names(optimizer)
         close = difflib.get_close_matches(name, taken, n=1)
         right = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(taken)}"
     return DefinitionError(f"{made} takes no {name}={value!r} ({type(value).__name__}); {right}")

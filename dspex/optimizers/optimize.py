@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from dspex.execution import Budget
 from dspex.modules import Module
 from dspex.optimizers.base import Optimizer
 from dspex.optimizers.joint import JointSearch
+from dspex.optimizers.options import option_names
 from dspex.optimizers.result import OptimizationResult
 
 __all__ = ["optimize"]
@@ -54,7 +57,26 @@ def optimize(
         size = len(program.space().tunable) if isinstance(program, Module) else 0
         optimizer = JointSearch(trials=max(18, min(60, 4 * size)))
     _check_optimizer(optimizer)
+    taken = inspect.signature(optimizer.optimize).parameters
+    for name, value in arguments.items():
+        if name not in taken and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+            raise _unknown_argument(type(optimizer), name, value, [*taken])
     return optimizer.optimize(program, trainset, metric, valset, budget=budget, **arguments)
+
+
+def _unknown_argument(optimizer: type[Optimizer], name: str, value: Any, taken: list[str]) -> DefinitionError:
+    options = option_names(optimizer)
+    close = difflib.get_close_matches(name, [*options, *taken], n=1)
+    if close and close[0] in options:
+        right = f"it is a setting of the search: optimizer={optimizer.__name__}({close[0]}={value!r})"
+    elif close:
+        right = f"did you mean {close[0]}=?"
+    else:
+        right = (
+            f"it takes {', '.join(taken)}, and settings of the search go to its optimizer: "
+            f"optimizer={optimizer.__name__}({options[0]}=...)"
+        )
+    return DefinitionError(f"optimize takes no {name}={value!r} ({type(value).__name__}); {right}")
 
 
 def _check_optimizer(optimizer: Any) -> None:

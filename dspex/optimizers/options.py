@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.proposers import Proposer
 
-__all__ = ["check_proposers", "check_whole"]
+__all__ = ["check_proposers", "check_whole", "option_names"]
+
+
+def option_names(optimizer: type[Any]) -> list[str]:
+    """The settings that ``optimizer`` is made with, those of its bases included."""
+    classes = [kind for kind in optimizer.__mro__ if "__init__" in vars(kind) and kind is not object]
+    known = {option: None for kind in classes for option in inspect.signature(vars(kind)["__init__"]).parameters}
+    return [option for option in known if option not in ("self", "options", "unknown")]
 
 
 def check_whole(name: str, value: Any, least: int | None) -> None:

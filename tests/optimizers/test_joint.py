@@ -15,7 +15,7 @@ import pytest
 import dspex
 from dspex import Budget, Example, JointSearch, MockLM, Predict
 from dspex.errors import BindingError, DataError, DefinitionError, LMAuthError, MetricError, StateError
-from dspex.optimizers import BootstrapFewShot, Halving
+from dspex.optimizers import BootstrapFewShot, Halving, LabeledFewShot
 from dspex.proposers import LabeledDemos
 from dspex.trials import TrialState
 from tests.optimizers.tasks import CAPITALS, Capitals, asked_country, lm, metric, model, trainset
@@ -370,6 +370,28 @@ def test_an_optimizer_is_made_before_it_is_given() -> None:
     ):
         with pytest.raises(DefinitionError, match=message):
             dspex.optimize(Capitals(), trainset(), metric, optimizer=wrong)  # type: ignore[arg-type]  # the test
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"n_trials": 30},
+            r"takes no n_trials=30 \(int\); it is a setting of the search: optimizer=JointSearch\(trials=30",
+        ),
+        ({"seed": 1, "optimizer": LabeledFewShot()}, r"setting of the search: optimizer=LabeledFewShot\(seed=1\)"),
+        ({"storag": None}, r"optimize takes no storag=None \(NoneType\); did you mean storage=\?"),
+        (
+            {"zzz": 1},
+            r"it takes program, trainset, .*settings of the search go to its optimizer: optimizer=JointSearch",
+        ),
+    ],
+)
+def test_an_argument_that_the_search_does_not_take(arguments: dict[str, Any], message: str) -> None:
+    asked = lm()
+    with pytest.raises(DefinitionError, match=message):
+        dspex.optimize(Capitals(), trainset(), metric, lm=asked, **arguments)
+    assert not asked.calls
 
 
 def test_a_model_that_no_name_stands_for_is_found_before_anything_is_paid() -> None:
