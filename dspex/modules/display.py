@@ -41,20 +41,20 @@ def _describe(module: Module, above: tuple[int, ...]) -> str:
 def _parts(module: Module) -> list[tuple[str, Module]]:
     """The modules that attributes of ``module`` hold directly or in lists and dicts."""
     found: list[tuple[str, Module]] = []
+    seen: set[int] = set()  # data may be a graph
 
     def collect(name: str, value: Any) -> None:
         if hasattr(type(value), "_variable_at_own_path"):
             found.append((name, value))
-        elif isinstance(value, dict):
-            for key, item in value.items():
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 collect(f"{name}.{key}", item)
-        elif isinstance(value, list | tuple):
-            for position, item in enumerate(value):
-                collect(f"{name}.{position}", item)
 
     variables = declared(type(module))
     for name, value in module.__dict__.items():
         if not name.startswith("_") and name not in variables:
+            seen.clear()
             collect(name, value)
     return found
 

@@ -160,6 +160,10 @@ class _Discovery:
         self.watched: list[tuple[Any, Any]] = []
         self.functions: list[tuple[str, types.FunctionType]] = []
         self.opaque: list[tuple[str, Any]] = []
+        # Data may be a graph, which has many more ways through it than things in it: each is looked at once.
+        self.walked: set[tuple[int, tuple[Condition, ...]]] = set()
+        self.without_modules: set[int] = set()
+        self.shared: dict[int, Any] = {}  # with the things, so that no other thing gets the id of one
         self.scanning: set[int] = set()
         self.reentered: set[int] = set()
 
@@ -210,7 +214,11 @@ class _Discovery:
                 condition = value._condition_of(name, own)
                 below = (*conditions, condition) if condition else conditions
                 self.walk(child, f"{own}.{name}" if own else name, below, index, (*stack, id(value)))
-        elif isinstance(value, dict):
+            return
+        if (id(value), conditions) in self.walked:
+            return
+        if isinstance(value, dict):
+            self.walked.add((id(value), conditions))
             for key, child in value.items():
                 if type(child) in _ATOMS:
                     continue
@@ -225,17 +233,22 @@ class _Discovery:
                     continue
                 self.walk(child, f"{path}.{key}" if path else key, conditions, parent, (*stack, id(value)))
         elif isinstance(value, list | tuple | collections.deque):
+            self.walked.add((id(value), conditions))
             for position, child in enumerate(value):
                 if type(child) not in _ATOMS:
                     below_path = f"{path}.{position}" if path else str(position)
                     self.walk(child, below_path, conditions, parent, (*stack, id(value)))
 
     def holds_module(self, value: Any) -> bool:
-        if isinstance(value, dict):
-            return any(map(self.holds_module, value.values()))
-        if isinstance(value, list | tuple):
-            return any(map(self.holds_module, value))
-        return isinstance(value, self.module_type)
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, self.module_type):
+                return True
+            if isinstance(one, dict | list | tuple | collections.deque) and id(one) not in self.without_modules:
+                self.without_modules.add(id(one))
+                waiting.extend(one.values() if isinstance(one, dict) else one)
+        return False
 
     def settle_conditions(self, index: int, path: str) -> tuple[Condition, ...]:
         """A module reached in several ways is active when its most general way is."""
@@ -289,11 +302,16 @@ class _Discovery:
         if id(value) in self.scanning:
             self.reentered.add(id(value))
             return None
+        if id(value) in self.shared:
+            return None
         self.scanning.add(id(value))
         try:
-            return self.scan_holder(value, place, parent)
+            found = self.scan_holder(value, place, parent)
         finally:
             self.scanning.discard(id(value))
+        if found is None:
+            self.shared[id(value)] = value
+        return found
 
     def scan_holder(self, value: Any, place: str, parent: int) -> int | None:
         if isinstance(value, dict):

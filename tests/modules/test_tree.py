@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import dspex
 from dspex import Module, ModuleChoice, Predict, variable
-from dspex.errors import DefinitionError, StateError
+from dspex.errors import BindingError, DefinitionError, StateError
 from dspex.variables import Choice, Float, Int
 
 
@@ -343,4 +345,46 @@ def test_a_set_of_modules_is_refused_because_its_order_is_none() -> None:
             self.parts = {Step(), Step()}
 
     with pytest.raises(DefinitionError, match="a set that holds modules"):
+        Program().space()
+
+
+class Looked(dict[Any, Any]):
+    """Counts how often it is looked through."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        Looked.looks += 1
+        assert Looked.looks < 10_000
+        return super().items()
+
+    def __repr__(self) -> str:
+        return "Looked()"
+
+
+def test_data_that_is_a_graph_is_looked_through_once() -> None:
+    nodes = [Looked(links=[]) for _ in range(20)]  # which has more ways through it than could ever be gone
+    for node in nodes:
+        node["links"].extend(nodes)
+
+    class Program(Module):
+        def __init__(self) -> None:
+            self.graph = nodes
+            self.by_number = dict(enumerate(nodes))
+            self.step = Step()
+
+    program = Program()
+    assert list(program.space()) == ["step.depth"]
+    assert repr(program) == "Program(step=Step())"
+    assert program.bind({"step.depth": 2}).graph is nodes
+
+
+def test_a_program_in_a_list_that_holds_itself_has_a_repr() -> None:
+    class Program(Module):
+        def __init__(self) -> None:
+            self.parts: list[Any] = [Step()]
+            self.parts.append(self.parts)
+
+    assert repr(Program()) == "Program(parts.0=Step())"
+    with pytest.raises(BindingError, match="break the circle"):
         Program().space()
