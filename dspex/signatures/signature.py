@@ -175,6 +175,11 @@ class SignatureMeta(type):
         >>> Signature("a, c -> d").insert(1, "b", InputField(), "list[int]").spec
         'a, b: list[int], c -> d'
         """
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise DefinitionError(
+                f"the index of {name!r} is a whole number, not {index!r} ({type(index).__name__}); write "
+                f".insert(0, {name!r}, ...)."
+            )
         made = made_field(name, field, type_)
         if name in cls.fields:
             raise DefinitionError(
@@ -239,6 +244,10 @@ class SignatureMeta(type):
         The classes of its types are imported by name, or taken from ``types``. Raises `StateError` when one
         of them is gone or has changed, saying how, and when the data is of a version not known here.
         """
+        if not isinstance(data, Mapping):
+            raise StateError(
+                f"the stored signature is {data!r} ({type(data).__name__}); it must be what Signature.to_json() wrote."
+            )
         version = data.get("version")
         if version != _VERSION:
             raise StateError(f"the stored signature is of version {version!r}; this dspex reads version {_VERSION}.")

@@ -111,6 +111,10 @@ WRONG: list[tuple[Any, str]] = [
     ),
     (lambda: Ask.insert(-3, "b", OutputField()), r"Ask has 1 outputs"),
     (
+        lambda: Ask.insert("x", "b", OutputField()),
+        r"the index of 'b' is a whole number, not 'x' \(str\); write \.insert\(0",
+    ),
+    (
         lambda: Ask.delete("b"),
         r"Ask\.delete\('b'\): there is no such field; the fields are 'question', 'answer'",
     ),

@@ -310,3 +310,10 @@ def test_reading_a_signature_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_is_no_stored_signature() -> None:
+    with pytest.raises(
+        StateError, match=r"the stored signature is 'a -> b' \(str\); it must be what Signature\.to_json"
+    ):
+        Signature.from_json("a -> b")  # type: ignore[arg-type]  # the test
