@@ -17,7 +17,7 @@ import attrs
 
 from dspex.data import Evaluation, Example, Usage
 from dspex.data.plain import plain_data
-from dspex.errors import StateError
+from dspex.errors import StateError, StorageError
 from dspex.evaluate.scoring import measured
 from dspex.evaluate.statistics import Interval, PairedTest, paired_test, score_interval
 
@@ -135,8 +135,13 @@ class EvaluationResult:
     def compare(self, other: EvaluationResult, *, objective: str = "score", seed: int = 0) -> PairedTest:
         """Whether this beats ``other``, on the examples that both have scored.
 
-        Raises `StateError` when there are none.
+        Raises `StateError` when there are none, and when ``other`` is no result.
         """
+        if not isinstance(other, EvaluationResult):
+            raise StateError(
+                f"compare takes the result of another evaluation, got {other!r} ({type(other).__name__}); write "
+                f"result.compare(Evaluate(devset, metric)(other_program))"
+            )
         mine, theirs = self.by_example(objective), other.by_example(objective)
         shared = [example for example in mine if example in theirs]
         if not shared:
@@ -182,10 +187,16 @@ class EvaluationResult:
     def from_json(cls, data: Mapping[str, Any] | str | PathLike[str]) -> EvaluationResult:
         """The result that `to_json` gave or wrote, without the predictions; their fields are in the rows.
 
-        Raises `StateError` when it is something else, or of a later version.
+        Raises `StateError` when it is something else, or of a later version, and `StorageError` for a file that
+        cannot be read.
         """
         if not isinstance(data, Mapping):
-            data = json.loads(Path(data).read_text("utf-8"))
+            try:
+                data = json.loads(Path(data).read_text("utf-8"))
+            except OSError as error:
+                raise StorageError(f"the saved evaluation {str(data)!r} cannot be read: {error}") from error
+            except ValueError as error:
+                raise StorageError(f"{str(data)!r} is no saved evaluation: it is not JSON ({error})") from error
         if not isinstance(data, Mapping) or data.get("kind") != "evaluation":
             raise StateError('this is no saved evaluation: its "kind" is not "evaluation"')
         if data.get("schema") != _SCHEMA:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dspex.data import Evaluation, Example, Prediction, Usage
-from dspex.errors import LMTimeoutError, ParseError, StateError
+from dspex.errors import LMTimeoutError, ParseError, StateError, StorageError
 from dspex.evaluate import Evaluate, EvaluationResult, mean_interval, wilson_interval
 from tests.evaluate.fakes import Fake, examples, right
 
@@ -138,6 +138,21 @@ def test_json_has_no_nan() -> None:
 def test_other_json_is_refused(data: dict[str, object], message: str) -> None:
     with pytest.raises(StateError, match=message):
         EvaluationResult.from_json(data)
+
+
+def test_a_file_that_is_no_saved_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"nowhere\.json' cannot be read"):
+        EvaluationResult.from_json(tmp_path / "nowhere.json")
+    (tmp_path / "junk.json").write_text("{{")
+    with pytest.raises(StorageError, match=r"junk\.json' is no saved evaluation: it is not JSON"):
+        EvaluationResult.from_json(tmp_path / "junk.json")
+
+
+def test_what_is_no_result_cannot_be_compared_with() -> None:
+    with pytest.raises(
+        StateError, match=r"takes the result of another evaluation, got 0\.5 \(float\); write result\.com"
+    ):
+        result(row("a", 1.0)).compare(0.5)  # type: ignore[arg-type]  # the test
 
 
 def test_csv_has_a_line_for_each_row(mixed: EvaluationResult, tmp_path: Path) -> None:
