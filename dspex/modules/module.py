@@ -184,7 +184,7 @@ class Module:
         """
         wiring, things = self._wiring()
         values: Mapping[str, Any]
-        if not state:
+        if not state and isinstance(state, Mapping):
             values = {}
         elif isinstance(state, VariableState):
             if wiring.space_hash is None:  # defaults do not count, so it holds as long as the wiring does

@@ -180,6 +180,13 @@ def test_values_are_validated_and_unknown_paths_named() -> None:
         program.bind({"leaf.kk": 1})
 
 
+@pytest.mark.parametrize("nothing", [None, [], "", 0])
+def test_what_is_nothing_is_no_state_and_leaves_no_program_untuned(nothing: Any) -> None:
+    with pytest.raises(StateError, match=r"are no values\. Write a mapping"):
+        Leaf().bind(nothing)
+    assert Leaf().bind({}).k == 1
+
+
 def test_a_state_of_another_space_is_refused_with_the_difference() -> None:
     class Other(Module):
         z = variable(Int(1, 3), default=1)
