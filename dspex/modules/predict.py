@@ -56,6 +56,7 @@ _ARGUMENTS = (
     "lm",
     "signature",
 )
+_BOUND = frozenset(_ARGUMENTS) - {"lm", "cache", "signature"}
 
 
 class Predict(Module):
@@ -349,8 +350,17 @@ class Predict(Module):
         if extra:
             raise DataError(
                 f"{self._where} was given `{extra[0]}={inputs[extra[0]]!r}`, which is no input of "
-                f"`{self.signature.spec}`.\n  right:  predict({wanted})"
+                f"`{self.signature.spec}`.\n  right:  predict({wanted}){_for_one_call(extra[0], wanted)}"
             )
+
+
+def _for_one_call(name: str, inputs: str) -> str:
+    """How to give a call what is no input: by a copy with other values, or a context."""
+    if name in ("lm", "cache"):
+        return f"\n  right:  with dspex.context({name}=...): predict({inputs})  # for the calls in it"
+    if name == "config":
+        name = "temperature"
+    return f'\n  right:  predict.bind({{"{name}": ...}})({inputs})  # a copy with that value' if name in _BOUND else ""
 
 
 def _adapting(adapter: Adapter, step: str, run: Run, path: str, inputs: dict[str, Any]) -> Observed:
