@@ -48,7 +48,8 @@ class Pacing:
 class Job:
     """A job that somebody waits for: ``tickets`` by their ids in it, and ``entries``, what is to be submitted of it.
 
-    Without entries it was submitted, or intended, before. ``is_out`` says whether it may have reached the provider.
+    ``entries`` is ``None`` for one that was submitted, or intended, before. ``is_out`` says whether it may have reached
+    the provider.
     """
 
     def __init__(self, queue: BatchQueue, name: str, lm: LM, sent: Sent) -> None:
@@ -57,7 +58,7 @@ class Job:
         self.lm = lm
         self.sent = sent
         self.tickets: dict[str, Ticket] = {}
-        self.entries: dict[str, bytes] = {}
+        self.entries: dict[str, bytes] | None = None
         self.is_out = False
         self._store = queue.store
         self._shape = queue.shape
@@ -93,8 +94,8 @@ class Job:
 
     async def _handed_in(self, desk: Desk) -> str | None:
         """The provider's id; ``None`` when the job was never submitted."""
-        if self.entries:
-            return await self._submitted(desk)
+        if self.entries is not None:
+            return await self._submitted(desk, self.entries)
         while True:
             found = self._store.jobs(name=self.name)
             if not found:
@@ -116,7 +117,7 @@ class Job:
         here = is_here(job.owner)
         return time.time() - job.created < _SUBMITTING if here is None else here
 
-    async def _submitted(self, desk: Desk) -> str:
+    async def _submitted(self, desk: Desk, entries: dict[str, bytes]) -> str:
         began = time.time()
         attempt = 0
         unsure = False  # whether it may have got there
@@ -128,9 +129,9 @@ class Job:
             try:
                 id = await self._found(desk, began) if unsure else None
                 if id is None:
-                    id = await self._shape.submit(desk, self.name, self.sent.endpoint, list(self.entries.values()))
+                    id = await self._shape.submit(desk, self.name, self.sent.endpoint, list(entries.values()))
                 self._store.submitted(self.name, id)
-                self.entries = {}
+                entries.clear()  # they may be large
                 _log.info("batch %s of %s: %d requests submitted", id, self.lm.model, len(self.tickets))
                 return id
             except Missing as error:

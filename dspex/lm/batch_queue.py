@@ -163,7 +163,8 @@ class BatchQueue:
             job = self._jobs.get(name)
             if job is not None:
                 job.tickets.pop(place, None)
-                if not job.is_out and job.entries.pop(place, None) is not None:
+                if job.entries is not None and not job.is_out:
+                    del job.entries[place]
                     self.store.drop(ticket.place)
                     ticket.at_home = True
                     return True
@@ -251,6 +252,7 @@ class BatchQueue:
     def _hand_in(self, tickets: list[Ticket]) -> None:
         name = uuid.uuid4().hex
         job = Job(self, name, tickets[0].lm, tickets[0].sent)
+        job.entries = {}
         counts: dict[str, int] = {}
         for ticket in tickets:
             number = counts[ticket.key] = counts.get(ticket.key, -1) + 1

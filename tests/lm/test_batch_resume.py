@@ -17,8 +17,8 @@ import pytest
 import dspex
 from dspex import BatchLM, Budget, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
-from dspex.execution import Run
-from dspex.lm import LMRequest
+from dspex.execution import Crew, Run
+from dspex.lm import LMRequest, batch_queue
 from dspex.lm.batch_store import BatchStore
 from dspex.lm.batch_wire import HTTPDesk
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
@@ -86,6 +86,7 @@ def paused_once(begun: threading.Event, over: threading.Event) -> Any:
     async def sleep(seconds: float) -> None:
         first = not begun.is_set()
         begun.set()
+        await usual(0)
         while first and not over.is_set():
             await usual(0.01)
 
@@ -233,11 +234,15 @@ class TestCancelled:
         refused, again = threading.Event(), threading.Event()
         server.fault("submit", refuse(429))
         monkeypatch.setattr("dspex.lm.batch_job._sleep", paused_once(refused, again))
-        lm = batched(server, fast={**CREW, "quiet": 0.01})
+        lm, crew = batched(server, fast=CREW), Crew(3, 3)
+
+        async def ask(text: str) -> Any:
+            with crew.member():
+                return await lm.agenerate(LMRequest.of(text))
 
         async def main() -> list[Any]:
             with dspex.track_usage() as usage:
-                tasks = [asyncio.create_task(lm.agenerate(LMRequest.of(text))) for text in "abc"]
+                tasks = [asyncio.create_task(ask(text)) for text in "abc"]
                 while not refused.is_set():
                     await asyncio.sleep(0.01)
                 tasks[1].cancel()
@@ -251,6 +256,32 @@ class TestCancelled:
         assert (a.text, type(b), c.text) == ("answer to a", asyncio.CancelledError, "answer to c")
         assert server.asked == {"a": 1, "c": 1}
         assert [(job.status, job.requests, job.open) for job in lm.jobs()] == [("ended", 2, 0)]
+
+    def test_a_job_that_is_taken_back_whole_before_it_begins_is_forgotten(
+        self, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual, begun = batch_queue._start, []
+
+        def start(main: Any) -> None:
+            (begun.append if main.__qualname__ == "Job.run" else usual)(main)
+
+        monkeypatch.setattr(batch_queue, "_start", start)
+        lm = batched(server)
+
+        async def main() -> None:
+            task = asyncio.create_task(lm.agenerate(LMRequest.of("a")))
+            while not begun:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        with dspex.track_usage() as usage:
+            asyncio.run(main())
+        usual(begun[0])
+        while lm._queue._jobs:
+            threading.Event().wait(0.01)
+        assert (usage.total.failed_calls, usage.total.cost) == (1, 0.0)
+        assert (lm.jobs(), server.seen) == ([], [])
 
     def test_what_was_handed_in_may_be_billed(self, server: BatchServer, held: Any) -> None:
         submitting = held("submit")
