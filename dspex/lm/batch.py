@@ -174,6 +174,7 @@ class BatchLM(BaseLM):
     def _fresh(self) -> None:
         super()._fresh()
         self._client: Any = None
+        self._goes_around = False
         self.ready = False
 
     def prepare(self) -> None:
@@ -290,7 +291,7 @@ class BatchLM(BaseLM):
         if call is not None:
             tickets, call.tickets = call.tickets, None  # none comes any more
             at_home = [self._queue.withdraw(ticket) for ticket in tickets or ()]
-            if tickets is None or (at_home and all(at_home)):
+            if tickets is None or (all(at_home) and (at_home or not self._goes_around)):
                 return False
         return super().may_be_billed(error)
 
@@ -375,6 +376,7 @@ class BatchLM(BaseLM):
             raw = await self.lm._called(request, None, client=self._client)
             if not tickets:
                 # litellm found a way around the client that it was given.
+                self._goes_around = True
                 _log.warning("%s was asked live, at the full price, as its request has no batched form", self.model)
             price = self.price if tickets else self.lm.price
             response = read(raw, model=self.model, price=price, batched=bool(tickets))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex import BatchLM, Budget, Evaluate, Predict
+from dspex import LM, BatchLM, Budget, Evaluate, Predict
 from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
 from dspex.execution import Crew, Run
 from dspex.lm import LMRequest, batch_queue
@@ -202,9 +202,19 @@ class TestCancelled:
         assert not server.jobs
         assert (run.usage.failed_calls, run.usage.cost) == (1, 0.0)
 
-    @pytest.mark.parametrize("how", ["task", "run", "deadline", "stream"])
-    def test_what_stays_at_home_costs_nothing_and_frees_its_budget(self, server: BatchServer, how: str) -> None:
+    @pytest.mark.parametrize("how", ["task", "run", "deadline", "stream", "unready"])
+    def test_what_stays_at_home_costs_nothing_and_frees_its_budget(
+        self, server: BatchServer, how: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         lm = BatchLM(live(server), **CREW, deadline=0.05 if how == "deadline" else None)
+        called = threading.Event()
+        if how == "unready":  # the request has not even been made
+
+            async def call(*_: Any, **__: Any) -> Any:
+                called.set()
+                await asyncio.sleep(600)
+
+            monkeypatch.setattr(LM, "_called", call)
         budget = Budget(usd=1.0, calls=10)
 
         async def main() -> None:
@@ -212,7 +222,7 @@ class TestCancelled:
             request = LMRequest.of("a")
             asked = anext(lm.astream(request, run)) if how == "stream" else lm.agenerate(request, run)
             task = asyncio.ensure_future(asked)
-            while not lm._queue._waiting and not task.done():
+            while not lm._queue._waiting and not called.is_set() and not task.done():
                 await asyncio.sleep(0.01)
             if how == "run":
                 run.cancel("no longer wanted")
