@@ -51,8 +51,24 @@ def test_rows_are_in_the_order_of_the_examples(natively_async: bool) -> None:
 
 
 def test_concurrency_is_used_and_bounded(natively_async: bool) -> None:
-    program = Fake(natively_async=natively_async, latency=0.02)
-    Evaluate(examples(12), right, concurrency=4)(program)
+    class Together(Fake):
+        """Whoever comes first waits for the others, three times."""
+
+        def execute(self, inputs: Any, *, run: Run) -> Prediction:
+            self._enter(run)
+            threads.wait(60)
+            self._leave()
+            return self._answered(inputs, run)
+
+        async def aexecute(self, inputs: Any, *, run: Run) -> Prediction:
+            self._enter(run)
+            await asyncio.wait_for(tasks.wait(), 60)
+            self._leave()
+            return self._answered(inputs, run)
+
+    threads, tasks = threading.Barrier(4), asyncio.Barrier(4)
+    program = Together(natively_async=natively_async)
+    assert Evaluate(examples(12), right, concurrency=4)(program).score == 1.0
     assert program.most_at_once == 4
 
 
@@ -96,10 +112,10 @@ def test_a_hanging_example_ends_at_its_deadline_and_holds_up_nobody(natively_asy
 
     released = threading.Event()
     program = Hanging(natively_async=natively_async)
-    result = Evaluate(examples(6), right, concurrency=1, deadline=1.5)(program)
+    result = Evaluate(examples(6), right, concurrency=1, deadline=4.0)(program)
     released.set()
     assert [row.status for row in result.rows] == ["failed"] + ["ok"] * 5
-    assert result.rows[0].error == "DeadlineExceeded: the deadline of 1.5 s is over"
+    assert result.rows[0].error == "DeadlineExceeded: the deadline of 4 s is over"
     assert program.seen[0].cancelled
     assert not program.seen[1].cancelled
 
@@ -225,24 +241,25 @@ def test_it_works_inside_a_running_loop(natively_async: bool) -> None:
 
 
 def test_acall_does_not_block_the_loop(natively_async: bool) -> None:
-    async def main() -> tuple[EvaluationResult, int]:
-        ticks = 0
+    class Waiting(Fake):
+        def execute(self, inputs: Any, *, run: Run) -> Prediction:
+            self._enter(run)
+            assert ticked.wait(60)  # which nobody sets while the loop is held up
+            return self._answered(inputs, run)
 
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.005)
-                ticks += 1
+        async def aexecute(self, inputs: Any, *, run: Run) -> Prediction:
+            self._enter(run)
+            while not ticked.is_set():
+                await asyncio.sleep(0)
+            return self._answered(inputs, run)
 
-        ticking = asyncio.create_task(tick())
-        program = Fake(natively_async=natively_async, latency=0.05)
-        result = await Evaluate(examples(4), right, concurrency=2).acall(program)
-        ticking.cancel()
-        return result, ticks
+    ticked = threading.Event()
 
-    result, ticks = asyncio.run(main())
-    assert result.score == 1.0
-    assert ticks >= 5
+    async def main() -> EvaluationResult:
+        asyncio.get_running_loop().call_later(0.01, ticked.set)
+        return await Evaluate(examples(4), right, concurrency=2).acall(Waiting(natively_async=natively_async))
+
+    assert asyncio.run(main()).score == 1.0
 
 
 def test_cancelling_acall_cancels_what_is_in_flight(natively_async: bool) -> None:

@@ -88,7 +88,7 @@ def test_the_budget_is_a_hard_cap(program: dspex.Module) -> None:
 
 def test_the_deadline_ends_a_call_that_hangs(program: dspex.Module) -> None:
     lm = MockLM(answering, latency=lambda: 30.0 if len(lm.calls) == 1 else 0.0)
-    result = Evaluate(devset(4), answer_exact_match, deadline=1.5, concurrency=1)(program, lm=lm)
+    result = Evaluate(devset(4), answer_exact_match, deadline=4.0, concurrency=1)(program, lm=lm)
     assert [row.status for row in result.rows] == ["failed", "ok", "ok", "ok"]
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,21 +40,29 @@ def test_so_many_trials(study: Study) -> None:
     assert study.best_value == min(trial.value or 0.0 for trial in study.trials)
 
 
-def test_so_many_seconds(study: Study) -> None:
+def test_so_many_seconds(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("dspex.study.loop.time", SimpleNamespace(monotonic=lambda: now))
+
     def slow(trial: Trial) -> float:
-        time.sleep(0.05)
+        nonlocal now
+        now += 0.125
         return 1.0
 
-    study.optimize(slow, timeout=0.3)
-    assert 1 <= len(study.trials) <= 7
+    study.optimize(slow, timeout=0.5)
+    assert len(study.trials) == 4
+    assert study.stopped == "the timeout of 0.5 s was over"
 
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_stopping(study: Study, n_jobs: int) -> None:
+    stopped = threading.Event()
+
     def objective(trial: Trial) -> float:
         if trial.number == 4:
             study.stop()
-        return 1.0
+            stopped.set()
+        return float(trial.number < 4 or stopped.wait(60))  # or the others do many before it is heard
 
     study.optimize(objective, n_jobs=n_jobs)
     assert 5 <= len(study.trials) <= 4 + n_jobs
@@ -235,8 +244,9 @@ class TestBudget:
             time.sleep(0.02)
             return 1.0
 
-        study.optimize(objective, budget=Budget(seconds=0.3), n_jobs=n_jobs)
-        assert study.trials
+        study.optimize(objective, budget=Budget(seconds=0.3), n_jobs=n_jobs)  # and it ends
+        assert study.stopped.startswith("the budget was used up")
+        assert set(_states(study)) <= {"COMPLETE"}
 
     def test_the_workers_see_it_too(self, study: Study) -> None:
         budget = Budget(calls=10)
