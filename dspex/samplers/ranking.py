@@ -6,6 +6,7 @@ import bisect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +92,9 @@ class ParetoRanking(Ranking):
         first = self._losses[0].searchsorted(new[0], "left")
         last = self._losses[0].searchsorted(new[0], "right")
         place = int(first + self._numbers[first:last].searchsorted(trial.number))
-        self._numbers = np.insert(self._numbers, place, trial.number)
-        self._losses = np.insert(self._losses, place, new, axis=1)
-        self._dominators = np.insert(self._dominators, place, (no_worse & ~no_better).sum())
+        self._numbers = _inserted(self._numbers, place, trial.number)
+        self._losses = _inserted(self._losses, place, new)
+        self._dominators = _inserted(self._dominators, place, (no_worse & ~no_better).sum())
         if self._dominators.max() >= self._most:
             kept = self._dominators < self._most
             self._numbers, self._losses = self._numbers[kept], self._losses[:, kept]
@@ -136,6 +137,13 @@ class ParetoRanking(Ranking):
                 dominators -= self._dominated(front)
                 dominators[front] = -1
         return chosen + [number for _, number in self._others[: count - len(chosen)]]
+
+
+def _inserted(values: NDArray[Any], place: int, new: Any) -> NDArray[Any]:
+    """As `numpy.insert` along the last axis, which takes five times as long for one."""
+    found = np.empty((*values.shape[:-1], values.shape[-1] + 1), dtype=values.dtype)
+    found[..., :place], found[..., place], found[..., place + 1 :] = values[..., :place], new, values[..., place:]
+    return found
 
 
 def violation(trial: FrozenTrial) -> float:
