@@ -78,7 +78,10 @@ def _page(study: Study) -> Iterator[str]:
         yield f"<script>{get_plotlyjs()}</script>"
     yield f"</head><body><h1>Study {name}</h1>{_summary(study)}"
     columns, rows = best_rows(study, _BEST)
-    title = "Best trials" if len(study.directions) == 1 else "Pareto front"
+    title = "Best trials"
+    if len(study.directions) > 1:
+        count = len(study.best_trials)
+        title = "Pareto set" if count <= _BEST else f"Pareto set: {_BEST} of {count} trials"
     yield f"<h2>{title}</h2>" + (table("", columns, rows) if rows else '<p class="none">No trial has completed.</p>')
     yield from _plots(study)
     yield f"<h2>Variables</h2>{_variables(study)}"

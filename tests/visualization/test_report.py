@@ -111,6 +111,10 @@ def test_objectives_have_their_names(tmp_path: Path) -> None:
         study.add_trial(create_trial(values=values))
     text = _harmless(study.report(tmp_path / "report.html").read_text("utf-8")).text
     assert "maximize accuracy, minimize price" in text
+    assert "Pareto set" in text
+    for price in range(3, 25):
+        study.add_trial(create_trial(values=(price / 10, float(price))))
+    assert "Pareto set: 20 of 24 trials" in report(study, tmp_path / "more.html").read_text("utf-8")
     assert "History of price" in text
     assert "accuracy" in study._repr_html_()
 
