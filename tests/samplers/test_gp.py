@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import StudyError
-from dspex.samplers import GPSampler, RandomSampler, Sampler
+from dspex.samplers import AutoSampler, GPSampler, RandomSampler, Sampler
 from dspex.storage import InMemoryStorage
 from dspex.study import Study, Trial, create_study
 from dspex.testing.samplers import SamplerSuite
@@ -138,7 +138,8 @@ def test_trials_that_the_world_made_fail_count_for_nothing_and_pruned_ones_for_l
     assert pruned.ask().params["x"] > 0.4
 
 
-def test_a_region_where_trials_fail_is_left() -> None:
+@pytest.mark.parametrize("sampler", [GPSampler(seed=0), AutoSampler(seed=0)], ids=repr)
+def test_a_region_where_trials_fail_is_left(sampler: Sampler) -> None:
     """Where the objective is best nobody comes back from; the edge of it is found all the same."""
 
     def objective(trial: Trial) -> float:
@@ -147,7 +148,7 @@ def test_a_region_where_trials_fail_is_left() -> None:
             raise ValueError("too large")
         return (x - 3) ** 2 + (y - 1) ** 2
 
-    study = create_study(sampler=GPSampler(seed=0))
+    study = create_study(sampler=sampler)
     study.optimize(objective, n_trials=45, catch=ValueError)
     assert study.best_value < 5  # of 4
     assert sum(trial.state is TrialState.COMPLETE for trial in study.trials[25:]) >= 5
