@@ -18,6 +18,7 @@ from dspex.errors import DefinitionError, StateError
 from dspex.variables import codec
 from dspex.variables.codec import Json
 from dspex.variables.messages import shown
+from dspex.variables.readonly import ReadOnlyDict, ReadOnlyList
 
 __all__ = ["Label", "Options", "encoded_option", "option_from_json"]
 
@@ -126,7 +127,7 @@ def _key(value: Any) -> Hashable:
         return (kind, value)
     if kind is float:
         return (float, value if value == value else "nan")  # nan is not equal to itself
-    if kind in (list, dict, tuple):
+    if kind in (list, dict, tuple, ReadOnlyList, ReadOnlyDict):  # what is recorded is the option that was given
         try:
             return ("json", codec.canonical_json(codec.encode(value)))
         except StateError:

@@ -151,6 +151,23 @@ class TestDeclaredSpaces:
             with pytest.raises(StudyError, match=rf"'{name}' has no value in trial 0, .*at once; {why}"):
                 trial.suggest(name, Float(0.0, 1.0))
 
+    @pytest.mark.parametrize("declared", [True, False])
+    @pytest.mark.parametrize("options", [([1, 2], [3]), ({"k": [1]}, {"k": [2]})])
+    def test_options_that_are_lists_or_dicts_may_be_fixed_and_queued(self, options: Any, declared: bool) -> None:
+        domain = Choice(*options)
+        study = create_study(space=Space.of(x=domain) if declared else None)
+        study.enqueue_trial({"x": options[1]})
+        for trial in (study.ask(), study.ask(fixed={"x": options[1]})):
+            value = trial.suggest("x", domain)
+            assert value == options[1]
+            assert type(value) is type(options[1])  # one's own, to be changed at will
+            assert study.tell(trial, 1.0).params == {"x": options[1]}
+
+    def test_what_is_recorded_is_taken_as_the_option_that_it_was(self) -> None:
+        study = create_study()
+        study.set_user_attr("found", {"x": {"k": [1]}})
+        assert Space.of(x=Choice({"k": [1]}, {"k": [2]})).state(study.user_attrs["found"])["x"] == {"k": [1]}
+
     def test_every_way_to_name_a_trial_gives_the_same_fingerprint(self) -> None:
         study = create_study(space=SPACE)
         trial = study.ask()
