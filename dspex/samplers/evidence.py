@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from statistics import NormalDist
@@ -21,6 +22,7 @@ from dspex.variables import Domain
 __all__ = ["Configuration", "Evidence", "configuration"]
 
 _UNKNOWN = -1
+_CRASHED = sys.float_info.max  # more than any constraint is violated by
 
 
 @attrs.define
@@ -36,7 +38,7 @@ class Evidence:
     """The measurements of one study, read as they come.
 
     When the ledger has rows with all of ``objectives``, these are what counts; otherwise it is the values of the
-    trials that have finished, or else what they reported last.
+    trials that have finished, or else what they reported last. A trial that crashed is as bad as anything that was.
     """
 
     def __init__(self, objectives: Sequence[str]) -> None:
@@ -52,6 +54,7 @@ class Evidence:
         self._before = 0  # rows that there were before them
         self._finished: _Table | None = None  # trial, violation, values of which more is better
         self._told: set[int] = set()
+        self._crashed: list[int] = []
         self.companions = Companions()
         self.domains: dict[str, Domain[Any]] = {}  # as they were last seen
         self._cursor = self._read = 0
@@ -95,6 +98,12 @@ class Evidence:
             gains = [-d.sign * v for d, v in zip(view.directions, values, strict=True)]
             self._told.add(trial.number)
             self._finished.add([trial.number, violation, *gains])
+        if trial.crashed and trial.number not in self._told:
+            if self._finished is None:
+                self._finished = _Table(2 + len(view.directions))
+            self._told.add(trial.number)
+            self._crashed.append(trial.number)
+            self._finished.add([trial.number, _CRASHED, *[0.0] * len(view.directions)])
 
     def _measure(self, row: Evaluation) -> None:
         if not row.ok or row.trial is None:
@@ -139,7 +148,7 @@ class Evidence:
 
     def count(self) -> int:
         """How many measurements there are."""
-        return self._rows.count if self.from_rows else self.finished
+        return self._rows.count + len(self._crashed) if self.from_rows else self.finished
 
     @property
     def finished(self) -> int:
@@ -147,12 +156,12 @@ class Evidence:
         return len(self._told)
 
     def has(self, params: Mapping[str, Any]) -> bool:
-        """Whether a trial that did not fail has these values."""
+        """Whether a trial has these values that did not fail for reasons of the world."""
         place = self._index.get(configuration(params))
         if place is None:
             return False
         first = self.trials.get(self.configurations[place].first)
-        return first is not None and first.state is not TrialState.FAIL
+        return first is not None and (first.state is not TrialState.FAIL or first.crashed)
 
     def rows(self, signs: Sequence[float], limit: int | None = None) -> tuple[Whole, list[Rows], Array]:
         """The measurements: positions of the configurations measured (by first trial), `Rows` for each objective,
@@ -164,6 +173,12 @@ class Evidence:
             table = self._rows.filled[:limit]
             trials, examples, costs = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
             columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
+            crashed = np.array([number for number in self._crashed if limit is None or number < trials.max()], np.int64)
+            if len(crashed):
+                trials = np.append(trials, crashed)
+                examples = np.append(examples, np.full(len(crashed), _UNKNOWN))
+                costs = np.append(costs, np.full(len(crashed), np.median(costs)))
+                columns = [(np.append(c, np.full(len(crashed), 0.0 if link else c.min())), link) for c, link in columns]
         else:
             table = self._finished.filled if self._finished is not None else np.empty((0, 2 + len(signs)))
             table = table[np.argsort(table[:, 0])][:limit]

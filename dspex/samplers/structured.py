@@ -61,7 +61,7 @@ class StructuredSampler(Sampler):
     Where the ledger has rows, single examples are what is learned from, and how hard each example is is learned with
     it: so configurations need not have seen the same examples, nor many of them. Without rows the values of trials
     are modelled, by their ranks. Where nothing can be predicted from the variables, half of the trials are left to
-    `TPESampler`. Pruned trials count with what they reported last; failed ones are not used.
+    `TPESampler`. Pruned trials count with what they reported last, and trials that crashed as the worst.
 
     Several objectives are modelled each by itself and weighed anew for each trial (augmented Chebyshev scalarization,
     Knowles, "ParEGO", 2006). Where examples cost more with some configurations than with others, gain per dollar is

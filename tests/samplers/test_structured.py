@@ -28,7 +28,6 @@ from dspex.variables import Choice, Condition, Domain, Entry, Float, Int, ModelC
 
 class TestStructuredSampler(SamplerSuite):
     remembers = False
-    leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
         return StructuredSampler(seed=seed)
@@ -38,7 +37,6 @@ class TestStructuredSamplerFromTheStart(SamplerSuite):
     """Without a random start, so that it has to do with next to nothing."""
 
     remembers = False
-    leaves_failures = False
 
     def make(self, seed: int) -> Sampler:
         return StructuredSampler(seed=seed, n_startup_trials=1)
@@ -308,6 +306,29 @@ def test_values_count_by_rank_and_infeasible_trials_are_the_last() -> None:
     _, (rows,), _ = evidence.rows([1.0])
     assert np.argsort(-rows.scores).tolist() == [3, 1, 0, 2]
     assert np.abs(rows.scores).max() < 2
+
+
+def test_a_trial_that_crashed_is_as_bad_as_anything_seen_and_costs_what_others_do() -> None:
+    study = create_study(space=SPACE, sampler=RandomSampler(seed=0), direction="maximize")
+    good = {"a": 0, "b": 0, "x": 0.5}
+    _measured(study, good, {"e1": 1.0, "e2": 0.0}, cost=0.5)
+    crashed = study.ask(fixed={**good, "a": 1})
+    study.tell(crashed, state=TrialState.FAIL)
+    unlucky = study.ask(fixed={**good, "a": 2})
+    study.tell(unlucky, state=TrialState.FAIL, infrastructure=True)
+    evidence = Evidence(("score",))
+    evidence.read(study.view)
+    assert evidence.count() == 3
+    places, (rows,), costs = evidence.rows([-1.0])
+    assert [evidence.configurations[place].first for place in places] == [0, 1]
+    assert (rows.configs.tolist(), rows.scores.tolist(), rows.examples.tolist()) == ([0, 0, 1], [1, 0, 0], [0, 1, -1])
+    assert (rows.link, rows.counted) == (True, True)
+    assert costs.tolist() == [math.log(0.5)] * 3
+    assert evidence.has({**good, "a": 1})
+    assert not evidence.has({**good, "a": 2})
+    values = Evidence(())
+    values.read(study.view)
+    assert [values.configurations[place].first for place in values.rows([-1.0])[0]] == [1]
 
 
 def test_what_is_read_in_steps_is_what_is_read_at_once() -> None:
