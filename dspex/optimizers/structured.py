@@ -23,7 +23,7 @@ __all__ = ["StructuredSearch"]
 CAUTION = 0.25
 """Deviations that are taken off the mean of a configuration before it is compared as a result."""
 
-INFORMATIVE = 0.6
+INFORMATIVE = 0.3
 """The share of the unseen examples from which those to be run are drawn: the ones that may go either way."""
 
 TELLING = 3.0
