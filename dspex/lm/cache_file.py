@@ -68,6 +68,18 @@ class CacheFile:
         self._process = os.getpid()
         return inherited
 
+    def hold(self) -> None:
+        """Let nobody use it until `release`, when nobody does: before a fork.
+
+        A child that is forked while something is written inherits what SQLite knows of that, and finds the file locked
+        for ever, by a connection that nobody has.
+        """
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let it be used again."""
+        self._lock.release()
+
     def read(self, key: str) -> tuple[LMResponse | Exception, float] | None:
         """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""
         row = self._ahead.pop(key, None) or self._read(key)

@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -370,16 +371,33 @@ def test_processes_share_it_from_its_first_moment(path: Path) -> None:
 def test_a_forked_child_has_a_connection_and_locks_of_its_own(path: Path) -> None:
     cache = Cache(path)
     cache.put("k", response("x"))
-    with cache._file._lock, cache._lock:  # as if another thread were in the middle of something
+    writing, forked = threading.Event(), threading.Event()
+
+    def write() -> None:
+        # What is written when the child is forked would keep it out for ever, so the fork waits for it.
+        with cache._file._using() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            writing.set()
+            forked.wait(0.2)
+            connection.execute("COMMIT")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writing.wait()
+    with cache._lock:  # as if another thread were in the middle of something
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 forget(cache)
-                cache.put("child", response("from the child"))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    cache.put("child", response("from the child"))
                 status = 0 if cache.get("k") == response("x") else 2
             finally:
                 os._exit(status)
+        forked.set()
+    writer.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert cache.get("child") == response("from the child")
 
