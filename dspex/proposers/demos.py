@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex.data import Example
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
+from dspex.signatures.inputs import input_checks
 from dspex.variables import Demos
 from dspex.variables.messages import counted
 
@@ -16,6 +17,8 @@ __all__ = ["BootstrappedDemos", "LabeledDemos"]
 
 class LabeledDemos(Proposer):
     """Sets of training examples, drawn at random, for every predictor whose fields they have.
+
+    An example with a value that does not fit its field, such as a label that is missing, is no demo.
 
     Args:
         sizes: how many demos a set has; ``None`` tries 1/4, 1/2 and all of what the variable allows.
@@ -35,7 +38,13 @@ class LabeledDemos(Proposer):
             required = {
                 name for name in fields if not (name == "reasoning" and name in predictor.signature.output_fields)
             }
-            usable = [example for example in bench.trainset if required <= example.keys()]
+            checks = input_checks(fields)
+            usable = [
+                example
+                for example in bench.trainset
+                if required <= example.keys()
+                and not any(name in example and check(example[name]) is not None for name, check in checks)
+            ]
             if not usable:
                 continue
             inputs = tuple(predictor.signature.input_fields)

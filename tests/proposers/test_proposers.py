@@ -57,6 +57,19 @@ def test_labeled_demos_leave_out_predictors_whose_fields_no_example_has() -> Non
         assert all(set(demo.to_dict()) == fields for item in sets for demo in item.value)
 
 
+def test_examples_with_labels_that_do_not_fit_are_no_demos() -> None:
+    examples = [
+        Example(text=f"{number}", size=number if number % 2 else None).with_inputs("text") for number in range(30)
+    ]
+    program = Predict("text -> size: int", lm=MockLM(lambda messages: {"size": 3}))
+    result = dspex.optimizers.LabeledFewShot(max_demos=4, candidates=3).optimize(
+        program, examples, lambda example, prediction: prediction.size == example.size, storage=None
+    )
+    demos = [demo for item in result.study.pool("demos") for demo in item.value]
+    assert demos
+    assert all(demo.size is not None for demo in demos)
+
+
 def test_bootstrapped_demos_come_only_from_runs_above_the_threshold() -> None:
     study = propose(BootstrappedDemos(sizes=[1], sets=4, examples=18), Capitals(), lm())
     demos = [demo for item in study.pool("answer.direct.demos") for demo in item.value]
