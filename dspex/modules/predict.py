@@ -356,10 +356,10 @@ class Predict(Module):
 
 def _for_one_call(name: str, inputs: str) -> str:
     """How to give a call what is no input: by a copy with other values, or a context."""
-    if name in ("lm", "cache"):
-        return f"\n  right:  with dspex.context({name}=...): predict({inputs})  # for the calls in it"
-    if name == "config":
-        name = "temperature"
+    if name == "cache":
+        return f"\n  right:  with dspex.context(cache=...): predict({inputs})  # for the calls in it"
+    # A predictor with a model of its own asks that, whatever the context has.
+    name = {"config": "temperature", "lm": "model"}.get(name, name)
     return f'\n  right:  predict.bind({{"{name}": ...}})({inputs})  # a copy with that value' if name in _BOUND else ""
 
 

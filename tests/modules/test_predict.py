@@ -102,7 +102,8 @@ def test_the_trace_is_keyed_by_path_and_kept_when_parsing_fails() -> None:
     [
         ((), {}, "needs the input `question`, which was not given"),
         ((), {"question": "q", "nope": 1}, "was given `nope=1`, which is no input of"),
-        ((), {"question": "q", "lm": None}, r"right:  with dspex\.context\(lm=\.\.\.\): predict\(question=\.\.\.\)"),
+        ((), {"question": "q", "lm": None}, r"right:  predict\.bind\(\{\"model\": \.\.\.\}\)\(question=\.\.\.\)"),
+        ((), {"question": "q", "cache": "off"}, r"right:  with dspex\.context\(cache=\.\.\.\): predict\(question"),
         ((), {"question": "q", "config": {}}, r"right:  predict\.bind\(\{\"temperature\": \.\.\.\}\)\(question"),
         ((), {"question": "q", "demos": []}, r"right:  predict\.bind\(\{\"demos\": \.\.\.\}\)\(question"),
         (("q",), {}, "called with the positional value 'q'; its inputs have names"),
