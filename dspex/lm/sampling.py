@@ -25,7 +25,7 @@ def check_params(params: Mapping[str, Any]) -> None:
     >>> check_params({"temperature": "hot"})
     Traceback (most recent call last):
         ...
-    dspex.errors.DefinitionError: temperature must be a number from 0 to 2, ..., not 'hot' (str); write temperature=0.7
+    dspex.errors.DefinitionError: temperature must be a number, 0 or more, ..., not 'hot' (str); write temperature=0.7
     """
     for name, value in params.items():
         check = _CHECKS.get(name)
@@ -41,7 +41,7 @@ def _number(low: float, high: float, example: str) -> Check:
     def fits(value: Any) -> bool:
         return _is_finite(value) and low <= value <= high
 
-    return fits, f"a number from {low:g} to {high:g}", example
+    return fits, f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number, {low:g} or more", example
 
 
 def _whole(low: int, example: str) -> Check:
@@ -77,7 +77,7 @@ _CHECKS: Mapping[str, Check] = {
     "repetition_penalty": (_is_finite, "a number", "1.1"),
     "seed": (_is_whole, "a whole number", "7"),
     "stop": (_is_stop, "a text or a list of texts", '["###"]'),
-    "temperature": _number(0, 2, "0.7"),
+    "temperature": _number(0, math.inf, "0.7"),  # a server of one's own has no upper limit
     "top_k": _whole(-1, "40"),
     "top_logprobs": _whole(0, "5"),
     "top_p": _number(0, 1, "0.9"),

@@ -25,11 +25,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_tokens", 0, "a whole number, 1 or more"),
     ("max_tokens", 1e3, "a whole number, 1 or more"),
     ("max_completion_tokens", -1, "a whole number, 1 or more"),
-    ("temperature", "hot", "a number from 0 to 2, or None for the provider's default, not 'hot' \\(str\\); write"),
-    ("temperature", -1, "a number from 0 to 2"),
-    ("temperature", 2.5, "a number from 0 to 2"),
-    ("temperature", math.nan, "a number from 0 to 2"),
-    ("temperature", False, "a number from 0 to 2"),
+    ("temperature", "hot", "a number, 0 or more, or None for the provider's default, not 'hot' \\(str\\); write"),
+    ("temperature", -1, "a number, 0 or more"),
+    ("temperature", math.nan, "a number, 0 or more"),
+    ("temperature", False, "a number, 0 or more"),
     ("top_p", 2, "a number from 0 to 1"),
     ("top_p", -0.1, "a number from 0 to 1"),
     ("top_k", "x", "a whole number"),
@@ -45,6 +44,7 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 FINE: list[dict[str, Any]] = [
     {"temperature": 0},
+    {"temperature": 2.5, "min_p": 0.1},  # as with vLLM and llama.cpp
     {"temperature": 2.0, "top_p": 1, "n": 1, "max_tokens": 1, "seed": -1, "stop": "x"},
     {"temperature": None, "max_tokens": None, "n": None, "stop": None},
     {"stop": ("a", "b"), "logprobs": True, "top_logprobs": 0, "presence_penalty": -2, "top_k": -1},
