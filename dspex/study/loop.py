@@ -138,6 +138,8 @@ class _Search:
             self._progress.__exit__(kind, error, trace)
         if error is not None:
             self.study.stopped = f"{type(error).__name__}: {error}"
+        elif not self.study.stopped:
+            self.study.stopped = f"n_trials={self.n_trials} were run"
 
     def tickets(self) -> Iterator[None]:
         """One for each trial that may be begun."""
@@ -152,9 +154,8 @@ class _Search:
             self._progress_made.notify_all()
 
     def _over(self) -> bool:
-        if not self._halted() and next(self._left, self) is self:
-            self.end(f"n_trials={self.n_trials} were run")
-        return self._halted()
+        # The last ones that were allowed may still wait for their turn, so this is no end.
+        return self._halted() or next(self._left, self) is self
 
     def _halted(self) -> bool:
         if self._ended or self.study._stop.is_set():
@@ -202,13 +203,13 @@ class _Search:
         study = self.study
         with self._turn:
             with self._progress_made:
-                while study.sampler.exhausted(study.view) and not study._mirror.waiting:
-                    if not self._running:
+                while not self._halted() and study.sampler.exhausted(study.view) and not study._mirror.waiting:
+                    if self._running:
+                        self._progress_made.wait()  # what runs may come to variables that nobody knew
+                    else:
                         self.end(f"{type(study.sampler).__name__} has nothing new left to try")
-                        return None
-                    self._progress_made.wait()  # what runs may come to variables that nobody knew
-                    if self._halted():
-                        return None
+                if self._halted():
+                    return None
                 self._running += 1
             try:
                 return study.ask()

@@ -288,3 +288,28 @@ def test_a_variable_that_is_never_active_is_passed_over() -> None:
     fixed = Entry("kind", Choice("a", "b"), "a", tunable=False)
     space = Space([fixed, Entry("k", Choice(1, 2), 1, conditions=[Condition("kind", "b")])])
     assert create_study(sampler=BruteForceSampler(), space=space).ask().params == {}
+
+
+@pytest.mark.parametrize(("options", "count"), [({"n_trials": 2}, 2), ({"n_trials": 5}, 5), ({}, 1)])
+def test_workers_that_wait_for_new_ways_begin_those_trials_that_are_wanted(options: Any, count: int) -> None:
+    """All that are allowed, although no further one is; and none after a `stop`."""
+    someone_waits = threading.Event()
+
+    class Watched(BruteForceSampler):
+        def exhausted(self, view: Any, **known: Any) -> bool:
+            found = super().exhausted(view, **known)
+            if found:
+                someone_waits.set()
+            return found
+
+    def objective(trial: Trial) -> float:
+        trial.suggest_int("a", 0, 0)
+        if trial.number == 0:
+            someone_waits.wait()
+            if not options:
+                study.stop()
+        return trial.suggest_int("b", 0, 7)
+
+    study = create_study(sampler=Watched(seed=0))
+    study.optimize(objective, n_jobs=4, **options)
+    assert len(study.trials) == count
