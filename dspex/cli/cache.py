@@ -89,7 +89,9 @@ def _export(cache: Cache, options: argparse.Namespace) -> int:
     try:
         for row in cache.rows():
             if options.model in (None, row["model"]):
-                output.write(json.dumps(row, ensure_ascii=False) + "\n")
+                line = json.dumps(row, ensure_ascii=False)
+                # Half a surrogate pair is no UTF-8; escaped it still is JSON.
+                output.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
     finally:
         if output is not sys.stdout:
             output.close()

@@ -6,6 +6,7 @@ that has a file.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sqlite3
@@ -87,7 +88,7 @@ class CacheFile:
             return None
         text, created = row
         try:
-            return LMResponse.from_json(from_json(text)), created
+            return LMResponse.from_json(_plain(text)), created
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return error, created
 
@@ -122,7 +123,7 @@ class CacheFile:
         Raises `StorageError` when it cannot be written.
         """
         try:
-            text = to_json(response.to_json())
+            text = _text(response.to_json())
             with self._lock:
                 connection = self._connection or self._open()
                 if stale == -math.inf:
@@ -137,7 +138,8 @@ class CacheFile:
     def trim(self, size: int, until: float) -> None:
         """Forget what was kept until ``until``; then what is there longest, when there are nearly ``size`` bytes."""
         with self._using() as connection:
-            connection.execute("DELETE FROM answers WHERE created <= ?", (until,))
+            if until > -math.inf:
+                connection.execute("DELETE FROM answers WHERE created <= ?", (until,))
             # Answers lie in the order they came, so that the oldest leave whole pages free, which are used again.
             pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
             now = pages * _pragma(connection, "page_size")
@@ -181,7 +183,7 @@ class CacheFile:
                 return
             for key, model, created, text in page:
                 try:
-                    response = from_json(text)
+                    response = _plain(text)
                 except ValueError as error:
                     warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
                 else:
@@ -271,6 +273,20 @@ class CacheFile:
             "for again: delete the file, name another (dspex.lm.Cache(path), or the environment variable "
             "DSPEX_CACHE_DIR), or go without (cache=False)"
         )
+
+
+def _text(plain: dict[str, Any]) -> bytes:
+    try:
+        return to_json(plain)
+    except ValueError:  # half a surrogate pair, which models do write, and which only escapes can say
+        return json.dumps(plain).encode()
+
+
+def _plain(text: bytes) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dspex.cli import main
-from dspex.lm import Cache, MockLM
+from dspex.data import Usage
+from dspex.lm import Cache, Completion, LMResponse, MockLM
 from dspex.lm.cache import default_cache
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,14 @@ def test_export(cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert rows[0]["response"]["completions"] == [{"text": "x" * 9, "finish_reason": "stop"}]
     assert main(["cache", "export", "--model", "mock/two", "--output", str(tmp_path / "out.jsonl")]) == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_half_a_surrogate_pair_is_exported(cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cache.put("half", LMResponse((Completion("ü\ud83d", "stop"),), Usage(calls=1), "mock/half"))
+    assert main(["cache", "export", "--model", "mock/half", "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert main(["cache", "export"]) == 0
+    for text in ((tmp_path / "out.jsonl").read_text("utf-8"), capsys.readouterr().out):
+        assert json.loads(text.splitlines()[-1])["response"]["completions"][0]["text"] == "ü\ud83d"
 
 
 def test_no_cache_and_no_age(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "answers.db"
 
 
-def test_what_is_put_is_got_from_memory_and_from_the_file(path: Path) -> None:
+@pytest.mark.parametrize("text", ["ü\n☃", "\U0001f600", "half a pair: \ud83d"])
+def test_what_is_put_is_got_from_memory_and_from_the_file(path: Path, text: str) -> None:
     cache = Cache(path)
-    answer = response("ü\n☃", prompt_tokens=3, completion_tokens=2, cost=None)
+    answer = response(text, prompt_tokens=3, completion_tokens=2, cost=None)
     assert cache.get("k") is None
     cache.put("k", answer)
     assert cache.get("k") == answer
