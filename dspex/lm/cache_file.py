@@ -27,14 +27,14 @@ __all__ = ["CacheFile"]
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BUSY_SECONDS = 30.0
-_NEAR = 32
-"""How many rows after the one read last is in order still: threads do not ask quite in the order of a run."""
-_AHEAD = (4, 64)
-"""Answers that are read in one go when they are asked for in the order they were kept, as a repeated run does: at
-first, and at most. Doubled as long as it goes on, so that it costs little where it was chance."""
+_BLOCK = 64
+"""Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
+_TRUST = 2048
+"""How many are read ahead before any of them has to be asked for; then each that was is worth `_WORTH` more."""
+_WORTH = 5
 # As bytes: text that is none any more is that answer's trouble alone, and is found where it is read.
 _READ = "SELECT CAST(response AS BLOB), created, rowid FROM answers WHERE key = ?"
-_READ_AHEAD = "SELECT key, CAST(response AS BLOB), created, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"
+_READ_BLOCK = "SELECT key, CAST(response AS BLOB), created FROM answers WHERE rowid BETWEEN ? AND ?"
 _KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _REPLACE = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
@@ -50,11 +50,8 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ahead: dict[
-            str, tuple[bytes, float]
-        ] = {}  # answers as the file has them, read before they were asked for
-        self._last = 0  # the row that was read last
-        self._next = _AHEAD[0]  # how many to read ahead
+        self._ahead: dict[str, tuple[bytes, float]] = {}  # what has been read before it was asked for
+        self._trust = _TRUST  # how many more may be
         self._connection: sqlite3.Connection | None = None
         self.reset()
 
@@ -83,8 +80,10 @@ class CacheFile:
 
     def read(self, key: str) -> tuple[LMResponse | Exception, float] | None:
         """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""
-        row = self._ahead.pop(key, None) or self._read(key)
-        if row is None:
+        row = self._ahead.pop(key, None)
+        if row is not None:
+            self._trust = min(self._trust + _WORTH, _TRUST)
+        elif (row := self._read(key)) is None:
             return None
         text, created = row
         try:
@@ -97,7 +96,7 @@ class CacheFile:
         return f"the answer {key} in the cache {self.path} cannot be read ({type(error).__name__}: {error})"
 
     def _read(self, key: str) -> tuple[bytes, float] | None:
-        """The row of ``key``; and when the row read last was a little before it, those after it too."""
+        """The row of ``key``; and as long as that pays, those around it too."""
         try:
             with self._lock:
                 connection = self._connection or self._open()
@@ -105,14 +104,13 @@ class CacheFile:
                 if row is None:
                     return None
                 text, created, number = row
-                if 0 < number - self._last <= _NEAR:
-                    rows = connection.execute(_READ_AHEAD, (number, self._next)).fetchall()
-                    self._ahead = {kept: (later, at) for kept, later, at, _ in rows}
-                    self._next = min(2 * self._next, _AHEAD[1])
-                    number = rows[-1][3] if rows else number
-                else:
-                    self._next = _AHEAD[0]
-                self._last = number
+                if self._trust >= _BLOCK:
+                    first = number - number % _BLOCK
+                    rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()
+                    ahead = self._ahead if len(self._ahead) < _TRUST else {}
+                    ahead.update([(kept, (later, at)) for kept, later, at in rows if kept != key])
+                    self._ahead = ahead
+                    self._trust -= len(rows)
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         return text, created
@@ -201,6 +199,7 @@ class CacheFile:
             if self._connection is not None and self._process == os.getpid():
                 self._connection.close()
             self._connection = None
+            self._ahead, self._trust = {}, _TRUST
 
     def count(self) -> int:
         """How many answers."""

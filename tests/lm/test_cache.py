@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import random
 import sqlite3
 import sys
 import threading
@@ -593,18 +594,33 @@ def forgetful(path: Path) -> Cache:
     return Cache(path, memory_entries=1)
 
 
-def test_answers_asked_for_in_order_are_read_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = kept_in_order(tmp_path / "a.db", 200)
-    cache, reads = forgetful(tmp_path / "a.db"), []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys that the file was asked for."""
+    found: list[str] = []
     read = CacheFile._read
-    monkeypatch.setattr(CacheFile, "_read", lambda self, key: reads.append(key) or read(self, key))
+    monkeypatch.setattr(CacheFile, "_read", lambda self, key: found.append(key) or read(self, key))
+    return found
+
+
+@pytest.mark.parametrize("order", ["as kept", "backwards", "any"])
+def test_answers_kept_together_are_read_several_at_a_time(tmp_path: Path, reads: list[str], order: str) -> None:
+    keys = kept_in_order(tmp_path / "a.db", 200)
+    cache = forgetful(tmp_path / "a.db")
+    asked = {"as kept": keys, "backwards": keys[::-1], "any": random.Random(0).sample(keys, 200)}[order]
     for _ in range(2):
-        assert [cache.get(key).text for key in keys] == [f"answer to {key}" for key in keys]
-    assert len(reads) < 40
-    reads.clear()
-    order = keys[::-1]
-    assert [cache.get(key).text for key in order] == [f"answer to {key}" for key in order]
-    assert len(reads) == 200 - 1  # the last of the keys is in memory still
+        assert [cache.get(key).text for key in asked] == [f"answer to {key}" for key in asked]
+    assert len(reads) <= 2 * 4
+
+
+def test_nothing_is_read_ahead_any_more_where_nobody_asks_for_it(tmp_path: Path, reads: list[str]) -> None:
+    keys = kept_in_order(tmp_path / "a.db", 4096)
+    cache = forgetful(tmp_path / "a.db")
+    for key in keys[:2080:64]:
+        assert cache.get(key) is not None
+    before = len(reads)
+    assert all(cache.get(key) for key in (keys[-1], keys[-2]))
+    assert len(reads) == before + 2
 
 
 def test_what_was_read_ahead_is_not_older_than_what_was_done_since(tmp_path: Path) -> None:
