@@ -15,6 +15,7 @@ import numpy as np
 from dspex.data import Evaluation
 from dspex.samplers.companions import Companions
 from dspex.samplers.factors import Array, Whole
+from dspex.samplers.ranking import violation
 from dspex.samplers.surrogate import Rows
 from dspex.trials import FrozenTrial, StudyView, TrialState
 from dspex.variables import Domain
@@ -91,19 +92,16 @@ class Evidence:
         values = trial.values if trial.state is TrialState.COMPLETE else None
         if trial.state is TrialState.PRUNED and len(view.directions) == 1 and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
+        if trial.crashed:
+            values = (0.0,) * len(view.directions)  # among crashed ones none is better
         if values is not None and not any(map(math.isnan, values)) and trial.number not in self._told:
             if self._finished is None:
                 self._finished = _Table(2 + len(values))
-            violation = sum(max(value, 0.0) for value in trial.constraints.values())
             gains = [-d.sign * v for d, v in zip(view.directions, values, strict=True)]
             self._told.add(trial.number)
-            self._finished.add([trial.number, violation, *gains])
-        if trial.crashed and trial.number not in self._told:
-            if self._finished is None:
-                self._finished = _Table(2 + len(view.directions))
-            self._told.add(trial.number)
-            self._crashed.append(trial.number)
-            self._finished.add([trial.number, _CRASHED, *[0.0] * len(view.directions)])
+            self._finished.add([trial.number, _CRASHED if trial.crashed else violation(trial), *gains])
+            if trial.crashed:
+                self._crashed.append(trial.number)
 
     def _measure(self, row: Evaluation) -> None:
         if not row.ok or row.trial is None:
