@@ -388,7 +388,11 @@ class LMResponse:
 
     @property
     def truncated(self) -> bool:
-        """Whether one of its completions was cut off, as it had come to ``max_tokens``."""
+        """Whether one of its completions was cut off, as it had come to ``max_tokens``.
+
+        >>> LMResponse((Completion("Par", finish_reason="length"),), Usage(calls=1)).truncated
+        True
+        """
         return "length" in [one.finish_reason for one in self.completions]
 
     def to_json(self) -> dict[str, Any]:

@@ -124,7 +124,14 @@ class Study:
         return ReadOnlyDict(self._mirror.system_attrs)
 
     def set_system_attr(self, key: str, value: Any) -> None:
-        """Notes something for a search that uses the study, and not for the user; it has to be plain data."""
+        """Notes something for a search that uses the study, and not for the user; it has to be plain data.
+
+        >>> from dspex.study import create_study
+        >>> study = create_study()
+        >>> study.set_system_attr("round", 3)
+        >>> study.system_attrs["round"], "round" in study.user_attrs
+        (3, False)
+        """
         self.storage.set_study_attr(self._mirror.record.id, "system", key, decode(encode(value)))
 
     @property

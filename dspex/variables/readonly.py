@@ -42,7 +42,15 @@ class ReadOnlyDict(dict[K, V]):
 
 
 class ReadOnlyList(list[V]):
-    """A list that refuses to be changed; `copy.deepcopy` gives a plain one."""
+    """A list that refuses to be changed; `copy.deepcopy` gives a plain one.
+
+    >>> found = ReadOnlyList(["a", "b"])
+    >>> found == ["a", "b"], deepcopy(found) + ["c"]
+    (True, ['a', 'b', 'c'])
+    >>> found.append("c")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: this is what is recorded, and changing it would change nothing: ...
+    """
 
     __slots__ = ()
 
