@@ -7,12 +7,15 @@ The outcome of a configuration x on an example i is one draw, the same whenever 
 b_i is the example's difficulty, c_i(x) what some variables do to this example alone. Single numbers have a peak
 somewhere, prompts and demos have many middling effects and few large ones. Level and scale are chosen so that the
 default, which is worse than most random configurations, is right about 35 % of the time and the optimum, found by
-coordinate ascent, 90 %. No term is drawn from the
-priors of a sampler that is measured here.
+coordinate ascent, 90 %. No term is drawn from the priors of a sampler that is measured here, but for the family
+``study``: it is the simulator of the study that the targets come from, built again from its description. There numbers
+are waves (Gaussian, length-scale 0.35), every pair of variables has a small effect of its own, and no variable does
+anything to single examples.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -38,6 +41,7 @@ from dspex.variables import (
 
 DIFFICULTY = 1.5  # standard deviation of b_i
 OWN = 0.4  # of c_i(x), per variable that has one
+KNOTS = np.linspace(0.0, 1.0, 13)
 PRICES = {"large": 1.0, "medium": 0.25, "small": 0.05}
 
 
@@ -53,6 +57,9 @@ class Recipe:
     pool: int = 6
     known: int | None = None  # candidates that a pool has at first; None: all
     flat: bool = False
+    every_pair: bool = False  # has an effect, instead of half as many pairs as there are variables
+    own: float = OWN
+    waves: bool = False  # instead of one peak in each number
 
 
 def _predictors(count: int) -> list[Entry]:
@@ -93,6 +100,7 @@ def _models() -> list[Entry]:
 
 FAMILIES: dict[str, Recipe] = {
     "program": Recipe(_program),
+    "study": Recipe(_program, single=0.75, pairs=0.25, every_pair=True, own=0.0, waves=True),
     "additive": Recipe(_program, single=1.0, pairs=0.0),
     "pairs": Recipe(_program, single=0.2, pairs=0.8),
     "high-order": Recipe(_program, single=0.0, pairs=0.0, fours=1.0),
@@ -130,9 +138,12 @@ class Landscape:
         self._draw_number = draw
         self._drawn: dict[tuple[Any, ...], float] = {}
         self._peaks: dict[str, tuple[float, float, float]] = {}
+        self._waves: dict[str, np.ndarray] = {}
         paths = list(self.space.tunable)
         rng = self._rng("groups")
         self._pairs = [tuple(rng.sample(paths, 2)) for _ in range(max(1, len(paths) // 2))]
+        if self.recipe.every_pair:
+            self._pairs = list(itertools.combinations(paths, 2))
         size = min(4, len(paths))
         self._fours = [tuple(rng.sample(paths, size)) for _ in range(max(2, len(paths) // 2))]
         self._touchy = rng.sample(paths, max(1, len(paths) // 3))
@@ -160,7 +171,7 @@ class Landscape:
     def solves(self, values: Mapping[str, Any], example: str) -> bool:
         """The outcome on one example; a configuration has one outcome per example."""
         active = self._active(values)
-        own = OWN * sum(
+        own = self.recipe.own * sum(
             self._normal("own", example, path, _level(active[path])) for path in self._touchy if path in active
         )
         logit = self._worth(active) + DIFFICULTY * self._normal("difficulty", example) + own
@@ -185,7 +196,7 @@ class Landscape:
 
     @cached_property
     def _difficulties(self) -> np.ndarray:
-        spread = math.sqrt(DIFFICULTY**2 + OWN**2 * len(self._touchy))
+        spread = math.sqrt(DIFFICULTY**2 + self.recipe.own**2 * len(self._touchy))
         return spread * np.random.default_rng(self.seed).standard_normal(2000)
 
     def _worth(self, values: Mapping[str, Any]) -> float:
@@ -211,6 +222,8 @@ class Landscape:
     def _single(self, path: str, value: Any) -> float:
         domain = self.space[path].domain
         if isinstance(domain, Float | Int):
+            if self.recipe.waves:
+                return float(np.interp(_share(domain, value), KNOTS, self._wave(path)))
             peak, width, height = self._peak(path)
             return height * (math.exp(-0.5 * ((_share(domain, value) - peak) / width) ** 2) * 2 - 1)
         if path == "model":
@@ -220,6 +233,15 @@ class Landscape:
             path in self.pools and self.recipe.known is not None and int(value.rpartition(" ")[2]) >= self.recipe.known
         )
         return drawn * (1.3 if abs(drawn) > 1 else 0.7) + (0.4 if late else 0.0)
+
+    def _wave(self, path: str) -> np.ndarray:
+        """Heights at the knots; as in the study, the variance is twice that of a choice."""
+        found = self._waves.get(path)
+        if found is None:
+            similar = np.exp(-0.5 * ((KNOTS[:, None] - KNOTS) / 0.35) ** 2) + 1e-6 * np.eye(len(KNOTS))
+            drawn = [self._normal("knot", path, index) for index in range(len(KNOTS))]
+            found = self._waves[path] = math.sqrt(2.0) * np.linalg.cholesky(similar) @ np.array(drawn)
+        return found
 
     def _peak(self, path: str) -> tuple[float, float, float]:
         found = self._peaks.get(path)

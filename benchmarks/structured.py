@@ -139,12 +139,12 @@ def _row(results: Sequence[Result], limit: float) -> list[str]:
 
 def _claims(found: dict[tuple[str, str], list[Result]], families: Sequence[str], limit: float) -> dict[str, bool]:
     claims = {}
-    if "program" in families:
-        ours = found["program", "structured"]
+    for family in (name for name in ("study", "program") if name in families):
+        ours = found[family, "structured"]
         for share, most in ((0.6, 200), (0.8, 550)):
             paid = [one.course.reaches(share) for one in ours]
-            claims[f"program: {share:.0%} of the gap in {most} evaluations or less (median)"] = median(paid) <= most
-            claims[f"program: every seed closes {share:.0%} within {limit:.0f}"] = None not in paid
+            claims[f"{family}: {share:.0%} of the gap in {most} evaluations or less (median)"] = median(paid) <= most
+            claims[f"{family}: every seed closes {share:.0%} within {limit:.0f}"] = None not in paid
     for family in families:
         if FAMILIES[family].flat:
             share = statistics.fmean(one.claims for one in found[family, "structured"])
