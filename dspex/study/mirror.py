@@ -152,9 +152,8 @@ class Mirror:
 
 
 def _equal(known: Domain[Any], new: Domain[Any]) -> bool:
-    if isinstance(known, Float | Int) and isinstance(new, Float | Int):  # most are, and these compare fast
-        same_bounds = (known.low, known.high, known.log, known.step) == (new.low, new.high, new.log, new.step)
-        return same_bounds and type(known) is type(new)
+    if type(known) is type(new) in (Float, Int):  # most are, and these compare fast
+        return (known.low, known.high, known.log, known.step) == (new.low, new.high, new.log, new.step)  # type: ignore[attr-defined]
     return known == new
 
 

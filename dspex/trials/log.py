@@ -39,7 +39,8 @@ class TrialLog(Sequence[FrozenTrial]):
         numbers may come in any order; after it there is no gap.
         """
         with self._lock:
-            new = [trial for trial in trials if trial.number >= len(self._trials)]
+            known = len(self._trials)
+            new = [trial for trial in trials if trial.number >= known]
             if new:
                 self._grow(new)
             for trial in trials:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from dspex.errors import StudyError
@@ -34,11 +35,11 @@ class Suggestions(ABC):
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """A number between ``low`` and ``high``, both included."""
-        return self.suggest(name, Float(low, high, step=step, log=log))
+        return self.suggest(name, _declared(Float, low, high, step=step, log=log))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """A whole number between ``low`` and ``high``, both included."""
-        return self.suggest(name, Int(low, high, step=step, log=log))
+        return self.suggest(name, _declared(Int, low, high, step=step, log=log))
 
     def suggest_bool(self, name: str) -> bool:
         """``True`` or ``False``."""
@@ -46,7 +47,8 @@ class Suggestions(ABC):
 
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
         """One of ``choices``."""
-        return self.suggest(name, Choice(*_sequence(name, "choices", choices)))
+        domain: Domain[T] = _declared(Choice, *_sequence(name, "choices", choices))
+        return self.suggest(name, domain)
 
     def suggest_subset(
         self, name: str, options: Sequence[T], *, min_size: int = 0, max_size: int | None = None
@@ -85,6 +87,22 @@ class Suggestions(ABC):
         """
         choices = _named(name, alternatives, named)
         return choices[self.suggest(name, Choice(*choices))]
+
+
+def _declared(kind: Callable[..., Domain[T]], *arguments: Any, **keywords: Any) -> Domain[T]:
+    """``kind(*arguments, **keywords)``; trial after trial declares the same, and a domain never changes."""
+    if _PLAIN.issuperset(map(type, arguments)) and _PLAIN.issuperset(map(type, keywords.values())):
+        kept: Domain[T] = _kept(kind, *arguments, **keywords)
+        return kept
+    return kind(*arguments, **keywords)
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})  # two of one type that are equal are the same
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _kept(kind: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    return kind(*arguments, **keywords)
 
 
 def check_name(name: object) -> None:

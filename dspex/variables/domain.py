@@ -204,7 +204,7 @@ class Domain(Generic[T], metaclass=_DomainType):
         return isinstance(other, Domain) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self._identity()))
+        return hash(self._identity())
 
     def _identity(self) -> str:
         # JSON tells 1, 1.0 and True apart, which == does not.
