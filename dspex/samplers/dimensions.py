@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dspex.errors import StateError
 from dspex.samplers.kernels import CategoryKernels, Kernels, OrderKernels, SubsetKernels
-from dspex.variables import Domain, Float, Int, Order, Pool, Subset, canonical_json
+from dspex.variables import Choice, Domain, Float, Int, Order, Pool, Subset, canonical_json
 
 __all__ = [
     "CategoryDimension",
@@ -101,7 +101,7 @@ class NumberDimension(Dimension):
             return (np.minimum(np.floor(shares * self.cells), self.cells - 1) + 0.5) / self.cells
         span = self._high - self._low
         numbers = np.rint(np.exp(self._low + shares * span))
-        middles: Array = np.log(np.clip(numbers, self._domain.low, self._domain.high))
+        middles: Array = np.log(np.minimum(np.maximum(numbers, self._domain.low), self._domain.high))
         return (middles - self._low) / span
 
     def middles(self) -> Array:
@@ -127,12 +127,15 @@ class CategoryDimension(ListedDimension):
         self._domain = domain
         self._options = tuple(options)
         self._has_none = any(option is None for option in options)
-        self._positions = {self._key(option): float(index) for index, option in enumerate(options)}
+        self._positions = {self._key(option): index for index, option in enumerate(options)}
 
     @property
     def size(self) -> int:
         """How many options there are."""
         return len(self._options)
+
+    def _position(self, value: Any) -> int:
+        return self._domain.index(value) if isinstance(self._domain, Choice) else self._positions[self._key(value)]
 
     def _key(self, value: Any) -> str:
         return canonical_json(self._domain.encode(value))
@@ -141,10 +144,9 @@ class CategoryDimension(ListedDimension):
         if value is None and not self._has_none:
             return None
         try:
-            position = self._positions.get(self._key(value))
-        except StateError:
+            return (float(self._position(value)),)
+        except (KeyError, StateError):
             return None
-        return None if position is None else (position,)
 
     def decode(self, columns: Array) -> Any:
         return self._options[int(columns[0])]

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dspex.samplers.dimensions import Dimension, NumberDimension
+from dspex.samplers.parzen import Columns
 from dspex.samplers.ranking import ranking_for
 from dspex.trials import FrozenTrial, StudyDirection
 
 __all__ = ["BranchHistory"]
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 class BranchHistory:
@@ -29,8 +31,8 @@ class BranchHistory:
     def __init__(self, dimensions: Mapping[str, Dimension], directions: Sequence[StudyDirection], *, most: int) -> None:
         # Numbers first, because they are modelled together.
         self.dimensions = dict(sorted(dimensions.items(), key=lambda item: not isinstance(item[1], NumberDimension)))
-        self._width = sum(dimension.width for dimension in dimensions.values())
-        self._rows = np.empty((64, self._width))
+        self.columns = Columns(list(self.dimensions.values()))
+        self._rows = np.empty((64, self.columns.width))
         self._numbers = np.empty(64, dtype=np.int64)
         self._ranking = ranking_for(directions, most=most)
         self._running: dict[int, Sequence[float]] = {}
@@ -47,9 +49,10 @@ class BranchHistory:
         if self.count == len(self._numbers):
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
             self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
-        place = int(np.searchsorted(self._numbers[: self.count], trial.number))
-        self._rows[place + 1 : self.count + 1] = self._rows[place : self.count]
-        self._numbers[place + 1 : self.count + 1] = self._numbers[place : self.count]
+        place = int(self._numbers[: self.count].searchsorted(trial.number))
+        if place < self.count:
+            self._rows[place + 1 : self.count + 1] = self._rows[place : self.count]
+            self._numbers[place + 1 : self.count + 1] = self._numbers[place : self.count]
         self._rows[place] = row
         self._numbers[place] = trial.number
         self.count += 1
@@ -83,17 +86,18 @@ class BranchHistory:
         The others are the more recent half, and of the older ones every so many-th. Trial ``asking`` is left
         out.
         """
-        numbers = self._numbers[: self.count]
-        is_good = np.zeros(self.count, dtype=bool)
-        is_good[np.searchsorted(numbers, self._ranking.best(good))] = True
-        others = (~is_good).nonzero()[0]
-        if len(others) > most:
-            middle = len(others) - most // 2
-            older, recent = others[:middle], others[middle:]
-            wanted = most - len(recent)
-            spread = np.arange(wanted) * (len(older) - 1) // max(wanted - 1, 1)
-            others = np.concatenate([older[spread], recent])
+        good_places = np.sort(self._numbers[: self.count].searchsorted(self._ranking.best(good)))
+        others = _spread(self.count - len(good_places), most)
+        # The i-th of the others is as many places further on as good ones come before it.
+        others = others + (good_places - np.arange(len(good_places))).searchsorted(others, side="right")
         running = [row for number, row in sorted(self._running.items()) if number != asking]
-        rows = self._rows[: self.count]
-        bad = rows[others]
-        return rows[is_good], np.concatenate([bad, np.asarray(running)]) if running else bad
+        bad = self._rows.take(others, axis=0)
+        return self._rows.take(good_places, axis=0), np.concatenate([bad, np.asarray(running)]) if running else bad
+
+
+def _spread(count: int, most: int) -> Places:
+    """Which of ``count`` to take: the more recent half of ``most``, and of the older ones every so many-th."""
+    if count <= most:
+        return np.arange(count)
+    older, wanted = count - most // 2, most - most // 2
+    return np.concatenate([np.arange(wanted) * (older - 1) // max(wanted - 1, 1), np.arange(older, count)])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dspex.samplers.dimensions import Dimension, ListedDimension, NumberDimension
 from dspex.samplers.kernels import Kernels, NumberKernels
 
-__all__ = ["Mixture"]
+__all__ = ["Columns", "Mixture"]
 
 Array = NDArray[np.float64]
 
@@ -43,48 +43,60 @@ def recency(count: int) -> Weights:
     return Weights(weights.cumsum(), np.log(weights[:-1]), math.log(weights[-1]))
 
 
+class Columns:
+    """The columns of several variables: all numbers together, then every other variable by itself.
+
+    Args:
+        dimensions: The variables in the order of their columns, numbers first.
+    """
+
+    def __init__(self, dimensions: Sequence[Dimension]) -> None:
+        self.numbers = [one for one in dimensions if isinstance(one, NumberDimension)]
+        self.narrowest = np.array([0.5 / number.cells if number.cells else 0.0 for number in self.numbers])
+        self.in_cells = [(column, number) for column, number in enumerate(self.numbers) if number.cells]
+        self.listed: list[tuple[slice, ListedDimension]] = []
+        self.width = len(self.numbers)
+        for dimension in dimensions:
+            if isinstance(dimension, ListedDimension):
+                self.listed.append((slice(self.width, self.width + dimension.width), dimension))
+                self.width += dimension.width
+
+
 class Mixture:
     """One product kernel for each row and one for the prior.
 
     Args:
-        dimensions: The variables in the order of their columns, numbers first.
+        columns: The variables.
         rows: Encoded observations, oldest first.
     """
 
-    def __init__(self, dimensions: Sequence[Dimension], rows: Array) -> None:
+    def __init__(self, columns: Columns, rows: Array) -> None:
+        self._columns = columns
         self._weights = recency(len(rows))
-        self._numbers = [one for one in dimensions if isinstance(one, NumberDimension)]
-        listed = [one for one in dimensions if isinstance(one, ListedDimension)]
-        start = len(self._numbers)
         self._blocks: list[tuple[slice, Kernels]] = []
-        if self._numbers:
-            kernels = NumberKernels(rows[:, :start], [number.cells for number in self._numbers])
-            self._blocks.append((slice(0, start), kernels))
-        for dimension in listed:
-            columns = slice(start, start + dimension.width)
-            self._blocks.append((columns, dimension.kernels(rows[:, columns])))
-            start += dimension.width
-        self._width = start
+        if columns.numbers:
+            numbers = slice(0, len(columns.numbers))
+            self._blocks.append((numbers, NumberKernels(rows[:, numbers], columns.narrowest)))
+        self._blocks += [(place, dimension.kernels(rows[:, place])) for place, dimension in columns.listed]
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Points of the mixture, one a row."""
         edges = self._weights.edges
         which = np.minimum(edges.searchsorted(rng.random(count), side="right"), len(edges) - 1)
-        points = np.empty((count, self._width))
-        for columns, kernels in self._blocks:
-            points[:, columns] = kernels.draw(which, rng)
-        for column, number in enumerate(self._numbers):
-            if number.cells:
-                points[:, column] = number.snap(points[:, column])
+        points = np.empty((count, self._columns.width))
+        for place, kernels in self._blocks:
+            points[:, place] = kernels.draw(which, rng)
+        for column, number in self._columns.in_cells:
+            points[:, column] = number.snap(points[:, column])
         return points
 
     def log_density(self, points: Array) -> Array:
         """The log density at each point."""
-        columns, kernels = self._blocks[0]
-        total = kernels.log_density(points[:, columns])
+        place, kernels = self._blocks[0]
+        total = kernels.log_density(points[:, place])
         prior = self._weights.log_prior + kernels.log_prior
-        for columns, kernels in self._blocks[1:]:
-            total += kernels.log_density(points[:, columns])
+        for place, kernels in self._blocks[1:]:
+            total += kernels.log_density(points[:, place])
             prior += kernels.log_prior
         total += self._weights.logs
         top = np.maximum(total.max(axis=1, initial=-math.inf), prior)

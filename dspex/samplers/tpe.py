@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -57,7 +56,7 @@ class _Book:
         self.finished: set[int] = set()
         self.crashed: set[int] = set()
         self.companions = Companions()
-        self.branches: OrderedDict[tuple[tuple[str, Domain[Any]], ...], BranchHistory] = OrderedDict()
+        self.branches: dict[tuple[tuple[str, Domain[Any]], ...], BranchHistory] = {}  # the last one used is last
         self.tried = TriedCandidates()
         self.configurations = Configurations()
         self.lock = threading.Lock()
@@ -83,20 +82,20 @@ class _Book:
     def history(self, view: StudyView, branch: Mapping[str, Domain[Any]]) -> BranchHistory:
         """The history of a branch; the first time it is asked for, all trials are read."""
         key = tuple(branch.items())
-        history = self.branches.get(key)
+        history = self.branches.pop(key, None)
         if history is None:
             dimensions: dict[str, Dimension] = {}
             for path, domain in branch.items():
                 dimension = dimension_of(domain, view.pools.get(path))
                 if dimension is not None:
                     dimensions[path] = dimension
-            history = self.branches[key] = BranchHistory(dimensions, view.directions, most=MOST_GOOD)
+            history = BranchHistory(dimensions, view.directions, most=MOST_GOOD)
             for trial in view.trials:
                 if trial.state is TrialState.RUNNING or trial.number in self.finished or trial.number in self.crashed:
                     _show(history, trial, view)
-            if len(self.branches) > _MOST_BRANCHES:
-                self.branches.popitem(last=False)
-        self.branches.move_to_end(key)
+            if len(self.branches) >= _MOST_BRANCHES:
+                del self.branches[next(iter(self.branches))]
+        self.branches[key] = history
         return history
 
 
@@ -224,8 +223,7 @@ class TPESampler(BranchSampler):
     ) -> dict[str, Any]:
         good = min(math.ceil(0.1 * history.ranked), MOST_GOOD)
         below, above = history.split(good, MOST_OTHERS, asking=number)
-        dimensions = list(history.dimensions.values())
-        likely, unlikely = Mixture(dimensions, below), Mixture(dimensions, above)
+        likely, unlikely = Mixture(history.columns, below), Mixture(history.columns, above)
         points = likely.draw(draws, rng)
         _hold(points, history, fixed)
         best = points[int(np.argmax(likely.log_density(points) - unlikely.log_density(points)))]

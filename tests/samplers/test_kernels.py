@@ -10,7 +10,7 @@ import pytest
 
 from dspex.samplers.dimensions import dimension_of
 from dspex.samplers.kernels import CategoryKernels, Kernels, NumberKernels, OrderKernels, SubsetKernels
-from dspex.samplers.parzen import Mixture
+from dspex.samplers.parzen import Columns, Mixture
 from dspex.variables import Bool, Choice, Domain, Float, Int, ModelChoice, Order, Subset
 
 RNG = np.random.default_rng(0)
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("points", [[0.5], [0.0, 1.0], [0.3, 0.3, 0.3], [0.01, 0.02, 0.5, 0.99]])
 def test_a_number_has_mass_one(points: list[float]) -> None:
-    kernels = NumberKernels(np.array(points)[:, None], [0])
+    kernels = NumberKernels(np.array(points)[:, None], np.zeros(1))
     grid = ((np.arange(20000) + 0.5) / 20000)[:, None]
     mass = np.exp(kernels.log_density(grid)).mean(axis=0)
     assert mass == pytest.approx(np.ones(len(points)), abs=2e-3)
@@ -28,8 +28,9 @@ def test_a_number_has_mass_one(points: list[float]) -> None:
 def test_two_numbers_are_the_product() -> None:
     points = np.array([[0.2, 0.9], [0.4, 0.1], [0.7, 0.5]])
     at = np.array([[0.25, 0.8], [0.9, 0.0]])
-    both = NumberKernels(points, [0, 10]).log_density(at)
-    apart = sum(NumberKernels(points[:, [i]], [cells]).log_density(at[:, [i]]) for i, cells in ((0, 0), (1, 10)))
+    narrowest = np.array([0.0, 0.35])
+    both = NumberKernels(points, narrowest).log_density(at)
+    apart = sum(NumberKernels(points[:, [i]], narrowest[[i]]).log_density(at[:, [i]]) for i in range(2))
     assert both == pytest.approx(apart)
 
 
@@ -62,7 +63,7 @@ def test_draws_follow_the_density(kernels: Kernels, values: list[list[float]]) -
 
 
 def test_draws_of_numbers_follow_the_density() -> None:
-    kernels = NumberKernels(np.array([[0.05], [0.6], [0.9]]), [0])
+    kernels = NumberKernels(np.array([[0.05], [0.6], [0.9]]), np.zeros(1))
     edges = np.linspace(0, 1, 11)
     fine = ((np.arange(2000) + 0.5) / 2000)[:, None]
     density = _with_prior(kernels, fine).reshape(10, 200, 4).mean(axis=1) / 10
@@ -123,10 +124,10 @@ def test_a_mixture_weighs_recent_rows_more() -> None:
     dimension = dimension_of(Choice("a", "b"), None)
     assert dimension is not None
     rows = np.repeat([[0.0], [1.0]], 50, axis=0)
-    mixture = Mixture([dimension], rows)
+    mixture = Mixture(Columns([dimension]), rows)
     drawn = mixture.draw(20000, RNG)
     density = np.exp(mixture.log_density(np.array([[0.0], [1.0]])))
     assert density.sum() == pytest.approx(1.0)
     assert (drawn[:, 0] == 0).mean() == pytest.approx(density[0], abs=0.02)
     assert density[0] < 0.4
-    assert np.exp(Mixture([dimension], rows[:0]).log_density(rows[:1])) == pytest.approx(0.5)
+    assert np.exp(Mixture(Columns([dimension]), rows[:0]).log_density(rows[:1])) == pytest.approx(0.5)
