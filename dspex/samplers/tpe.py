@@ -244,6 +244,8 @@ class TPESampler(BranchSampler):
 
 def _hold(points: Array, history: BranchHistory, fixed: Mapping[str, Any]) -> None:
     """Writes the values that are decided into all draws, so that the others are compared beside them."""
+    if not fixed:
+        return
     start = 0
     for path, dimension in history.dimensions.items():
         columns = dimension.encode(fixed[path]) if path in fixed else None
