@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dspex.samplers.dimensions import dimension_of
-from dspex.samplers.kernels import CategoryKernels, Kernels, NumberKernels, OrderKernels, SubsetKernels
-from dspex.samplers.parzen import Columns, Mixture
+from dspex.samplers.kernels import CategoryKernels, Kernels, NumberKernels, OrderKernels, SubsetKernels, _order
+from dspex.samplers.parzen import Columns, Mixture, recency
 from dspex.variables import Bool, Choice, Domain, Float, Int, ModelChoice, Order, Subset
 
 RNG = np.random.default_rng(0)
@@ -131,3 +131,15 @@ def test_a_mixture_weighs_recent_rows_more() -> None:
     assert (drawn[:, 0] == 0).mean() == pytest.approx(density[0], abs=0.02)
     assert density[0] < 0.4
     assert np.exp(Mixture(Columns([dimension]), rows[:0]).log_density(rows[:1])) == pytest.approx(0.5)
+
+
+def test_equal_numbers_are_ordered_by_their_place() -> None:
+    middles = np.array([[0.5, 0.0, 1.0, 0.5, 0.0, 0.25], [0.9, 0.7, 0.5, 0.3, 0.1, 0.1]])
+    assert (_order(middles) == np.argsort(middles, axis=1, kind="stable")).all()
+
+
+def test_a_point_that_only_the_prior_explains_has_its_density() -> None:
+    dimension = dimension_of(Float(0.0, 1.0), None)
+    assert dimension is not None
+    mixture = Mixture(Columns([dimension]), np.full((200, 1), 0.001))
+    assert mixture.log_density(np.array([[1.0]])) == pytest.approx(recency(200).log_prior)

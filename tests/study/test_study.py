@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dspex.data import Evaluation
-from dspex.errors import StateError, StudyError
+from dspex.errors import DefinitionError, StateError, StudyError
 from dspex.pruners import NopPruner
 from dspex.samplers import RandomSampler, TPESampler
 from dspex.storage import InMemoryStorage
@@ -675,3 +675,11 @@ def test_attributes_that_are_asked_for_are_there_with_the_trial(monkeypatch: pyt
     trial = study.ask(fixed={"answer": "stepwise"}, user_attrs={"given": True})
     assert [one.user_attrs for one in appended] == [{"given": True}]
     assert dict(trial.user_attrs) == dict(study.trials[-1].user_attrs) == {"given": True}
+
+
+def test_choices_that_are_equal_but_of_another_type_are_held_apart() -> None:
+    trial = create_study().ask()
+    suggested = [trial.suggest_categorical(f"x{i}", [value]) for i, value in enumerate((1, True, 1.0, (1,), (True,)))]
+    assert list(map(repr, suggested)) == ["1", "True", "1.0", "(1,)", "(True,)"]
+    with pytest.raises(DefinitionError, match="step"):
+        trial.suggest_float("y", 0.0, 1.0, step=[0.1])  # type: ignore[arg-type]
