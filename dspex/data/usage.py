@@ -169,8 +169,31 @@ class Usage:
         >>> Usage.from_json(Usage(calls=2, cost=None).to_json()) == Usage(calls=2, cost=None)
         True
         """
-        numbers = zip(Usage.__slots__, _numbers(self), strict=True)
-        return {name: number for name, number in numbers if zeros or number != 0}
+        if zeros:
+            return dict(zip(Usage.__slots__, _numbers(self), strict=True))
+        plain: dict[str, Any] = {}
+        # One by one: each answer that is kept in a cache has one.
+        if self.calls:
+            plain["calls"] = self.calls
+        if self.cached_calls:
+            plain["cached_calls"] = self.cached_calls
+        if self.failed_calls:
+            plain["failed_calls"] = self.failed_calls
+        if self.prompt_tokens:
+            plain["prompt_tokens"] = self.prompt_tokens
+        if self.completion_tokens:
+            plain["completion_tokens"] = self.completion_tokens
+        if self.cache_read_tokens:
+            plain["cache_read_tokens"] = self.cache_read_tokens
+        if self.cache_write_tokens:
+            plain["cache_write_tokens"] = self.cache_write_tokens
+        if self.known_cost:
+            plain["known_cost"] = self.known_cost
+        if self.saved_cost != 0:
+            plain["saved_cost"] = self.saved_cost
+        if self.unknown_calls:
+            plain["unknown_calls"] = self.unknown_calls
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:

@@ -193,8 +193,10 @@ class Cache:
     def _remember(self, key: str, answer: tuple[LMResponse, float]) -> None:
         """Keep in memory, unless there is one; under the lock."""
         memory = self._memory
-        memory.setdefault(key, answer)
-        memory.move_to_end(key)
+        if key in memory:
+            memory.move_to_end(key)
+            return
+        memory[key] = answer
         if len(memory) > self.memory_entries:
             memory.popitem(last=False)
 

@@ -50,7 +50,7 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ahead: dict[str, tuple[bytes, float]] = {}  # what has been read before it was asked for
+        self._ahead: dict[str, tuple[str, bytes, float]] = {}  # rows that have been read before they were asked for
         self._trust = _TRUST  # how many more may be
         self._connection: sqlite3.Connection | None = None
         self.reset()
@@ -82,10 +82,11 @@ class CacheFile:
         """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""
         row = self._ahead.pop(key, None)
         if row is not None:
-            self._trust = min(self._trust + _WORTH, _TRUST)
+            if self._trust < _TRUST:
+                self._trust += _WORTH
         elif (row := self._read(key)) is None:
             return None
-        text, created = row
+        _, text, created = row
         try:
             return LMResponse.from_json(_plain(text)), created
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -95,25 +96,26 @@ class CacheFile:
         """What to say of an answer that cannot be read."""
         return f"the answer {key} in the cache {self.path} cannot be read ({type(error).__name__}: {error})"
 
-    def _read(self, key: str) -> tuple[bytes, float] | None:
+    def _read(self, key: str) -> tuple[str, bytes, float] | None:
         """The row of ``key``; and as long as that pays, those around it too."""
         try:
             with self._lock:
                 connection = self._connection or self._open()
-                row = connection.execute(_READ, (key,)).fetchone()
-                if row is None:
+                found = connection.execute(_READ, (key,)).fetchone()
+                if found is None:
                     return None
-                text, created, number = row
+                text, created, number = found
                 if self._trust >= _BLOCK:
                     first = number - number % _BLOCK
                     rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()
                     ahead = self._ahead if len(self._ahead) < _TRUST else {}
-                    ahead.update([(kept, (later, at)) for kept, later, at in rows if kept != key])
+                    ahead.update([(row[0], row) for row in rows])
+                    ahead.pop(key, None)
                     self._ahead = ahead
                     self._trust -= len(rows)
         except sqlite3.Error as error:
             raise self._damaged(error) from error
-        return text, created
+        return key, text, created
 
     def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
         """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Flow", "flow", "seconds_left", "seeded", "seeded_params"]
 
 _ONE_CALL = Usage(calls=1)
+_ONE_HIT = Usage(cached_calls=1)
 
 Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
 """A request to be sent to a model, and the seconds it may take. A tuple, as every call makes one."""
@@ -85,7 +86,8 @@ def flow(
         if policy != "write" and policy != "refresh":
             found = cache.get(key, strict=policy == "replay")
             if found is not None:
-                usage = Usage(cached_calls=1, saved_cost=found.usage.cost)
+                usage = _ONE_HIT.copy()
+                usage.saved_cost = found.usage.cost
                 response = LMResponse(found.completions, usage, found.model, True, found.latency)
                 _account(lm, usage, run, ledgers, path, span)
                 _remember(lm, request, response)

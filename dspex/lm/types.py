@@ -325,11 +325,14 @@ class Completion:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Completion:
-        """The completion that `to_json` wrote."""
+        """The completion that `to_json` wrote; raises one of the built-in errors for anything else."""
+        text = data["text"]
+        if type(text) is not str:
+            raise TypeError(f"it holds a text that is none: {text!r:.80}")
         if len(data) == 2 and "finish_reason" in data:  # nearly all are
-            return cls(data["text"], data["finish_reason"])
+            return cls(text, data["finish_reason"])
         return cls(
-            data["text"],
+            text,
             data.get("finish_reason"),
             data.get("logprobs"),
             data.get("reasoning"),
@@ -393,7 +396,10 @@ class LMResponse:
         >>> LMResponse((Completion("Par", finish_reason="length"),), Usage(calls=1)).truncated
         True
         """
-        return "length" in [one.finish_reason for one in self.completions]
+        for one in self.completions:  # every call asks
+            if one.finish_reason == "length":
+                return True
+        return False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal response back."""
@@ -407,10 +413,7 @@ class LMResponse:
         completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
         if not completions:
             raise ValueError("it holds no completion")
-        for one in completions:
-            if type(one.text) is not str:
-                raise TypeError(f"it holds a text that is none: {one.text!r:.80}")
-        return cls(completions, Usage.from_json(data["usage"]), data["model"], latency=data["latency"])
+        return cls(completions, Usage.from_json(data["usage"]), data["model"], False, data["latency"])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LMResponse):
