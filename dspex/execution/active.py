@@ -24,13 +24,8 @@ for those who count microseconds."""
 deactivate = _active.reset
 
 
-def active_run() -> Run | None:
-    """The run whose program is executing in this thread or task, or None outside of any.
-
-    >>> active_run() is None
-    True
-    """
-    return _active.get()
+active_run = _active.get
+"""The run whose program is executing in this thread or task, or None outside of any."""
 
 
 class Activation:

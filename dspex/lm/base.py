@@ -298,7 +298,8 @@ class BaseLM(ABC):
     def _texts(self, request: LMRequest, response: LMResponse) -> list[str]:
         if response.truncated:
             warn_truncated(response.model, self.effective_params(request), "lm(..., max_tokens=...)")
-        return [completion.text for completion in response.completions]
+        completions = response.completions
+        return [completions[0].text] if len(completions) == 1 else [completion.text for completion in completions]
 
     # Parameters, keys and bounds.
 

@@ -171,7 +171,8 @@ class Cache:
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
         # Nor does one that cannot be read stay; what another process has put in its place by now is younger, and does.
-        stale = max(stale, self._unreadable.pop(key, -math.inf))
+        if self._unreadable:
+            stale = max(stale, self._unreadable.pop(key, -math.inf))
         with self._lock:
             known = self._memory.get(key)
             if known is not None and known[1] <= stale:

@@ -403,16 +403,21 @@ class LMResponse:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal response back."""
-        completions = [completion.to_json() for completion in self.completions]
+        several = self.completions
+        completions = [several[0].to_json()] if len(several) == 1 else [one.to_json() for one in several]
         usage = self.usage.to_json(zeros=False)
         return {"model": self.model, "completions": completions, "usage": usage, "latency": self.latency}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LMResponse:
         """The response that `to_json` wrote; raises one of the built-in errors for anything else."""
-        completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
-        if not completions:
-            raise ValueError("it holds no completion")
+        several = data["completions"]
+        if len(several) == 1:  # as nearly always
+            completions: tuple[Completion, ...] = (Completion.from_json(several[0]),)
+        else:
+            completions = tuple([Completion.from_json(plain) for plain in several])
+            if not completions:
+                raise ValueError("it holds no completion")
         return cls(completions, Usage.from_json(data["usage"]), data["model"], False, data["latency"])
 
     def __eq__(self, other: object) -> bool:
