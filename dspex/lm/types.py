@@ -396,7 +396,7 @@ class LMResponse:
         >>> LMResponse((Completion("Par", finish_reason="length"),), Usage(calls=1)).truncated
         True
         """
-        for one in self.completions:  # every call asks
+        for one in self.completions:  # noqa: SIM110 - every call asks, and a generator costs more than this
             if one.finish_reason == "length":
                 return True
         return False
