@@ -22,6 +22,7 @@ from dspex.modules import Module
 from dspex.modules.layout import INTERNAL
 from dspex.signatures import Signature
 from dspex.variables.messages import shown
+from dspex.variables.readonly import plain_type
 
 __all__ = ["described"]
 
@@ -79,14 +80,14 @@ class _Description:
         if id(value) in self.met:
             return ["again", self.met[id(value)][0]]
         self.met[id(value)] = (place, value)
-        if type(value) is list:
+        if plain_type(value) is list:
             return ["list", *self._items(value, place, depth)]
         if isinstance(value, dict | types.MappingProxyType):
             pairs = [
                 [self.of(key, place, depth + 1), self.of(item, f"{place}.{key}", depth + 1)]
                 for key, item in value.items()
             ]
-            return [type(value).__qualname__, *pairs]
+            return [plain_type(value).__qualname__, *pairs]
         return self._thing(value, place, depth + 1)
 
     def _items(self, values: Any, place: str, depth: int) -> list[Any]:

@@ -62,7 +62,7 @@ class Subset(Domain[tuple[T, ...]]):
     @property
     def options(self) -> tuple[T, ...]:
         """The options in declared order."""
-        return self._options.all()
+        return self._options.values
 
     @property
     def _largest(self) -> int:
@@ -81,7 +81,7 @@ class Subset(Domain[tuple[T, ...]]):
             taken.add(position)
         if not self.min_size <= len(taken) <= self._largest:
             self._refuse(name, value, self._fits())
-        return tuple(self._options.at(position) for position in sorted(taken))
+        return tuple(self._options.values[position] for position in sorted(taken))
 
     def _fits(self) -> str:
         if self.min_size == 0 and self.max_size is None:
@@ -89,7 +89,7 @@ class Subset(Domain[tuple[T, ...]]):
         return f"a tuple of {self.min_size} to {self._largest} of its options"
 
     def first(self) -> tuple[T, ...]:
-        return tuple(self._options.at(position) for position in range(self.min_size))
+        return tuple(self._options.values[position] for position in range(self.min_size))
 
     def size(self) -> int:
         count = len(self._options.values)
@@ -102,7 +102,7 @@ class Subset(Domain[tuple[T, ...]]):
         while rank >= (block := math.comb(count, size)):
             rank -= block
             size += 1
-        return tuple(self._options.at(position) for position in sorted(rng.sample(range(count), size)))
+        return tuple(self._options.values[position] for position in sorted(rng.sample(range(count), size)))
 
     def encode(self, value: tuple[T, ...]) -> Json:
         return [self._options.encode(_position(self._options, item, self)) for item in value]
@@ -113,7 +113,7 @@ class Subset(Domain[tuple[T, ...]]):
     def candidates(self) -> tuple[tuple[T, ...], ...] | None:
         if self.size() > MAX_CANDIDATES:
             return None
-        options = self._options.all()
+        options = self._options.values
         sizes = range(self.min_size, self._largest + 1)
         return tuple(subset for size in sizes for subset in itertools.combinations(options, size))
 
@@ -175,7 +175,7 @@ class Order(Domain[tuple[T, ...]]):
     @property
     def options(self) -> tuple[T, ...]:
         """The options in declared order."""
-        return self._options.all()
+        return self._options.values
 
     def validate(self, value: Any, *, name: str = "value") -> tuple[T, ...]:
         fits = f"a tuple with each of its {len(self._options.values)} options once"
@@ -189,17 +189,17 @@ class Order(Domain[tuple[T, ...]]):
             positions.append(position)
         if len(positions) != len(self._options.values) or len(set(positions)) != len(positions):
             self._refuse(name, value, fits)
-        return tuple(self._options.at(position) for position in positions)
+        return tuple(self._options.values[position] for position in positions)
 
     def first(self) -> tuple[T, ...]:
-        return self._options.all()
+        return self._options.values
 
     def size(self) -> int:
         return math.factorial(len(self._options.values))
 
     def sample(self, rng: random.Random) -> tuple[T, ...]:
         count = len(self._options.values)
-        return tuple(self._options.at(position) for position in rng.sample(range(count), count))
+        return tuple(self._options.values[position] for position in rng.sample(range(count), count))
 
     def encode(self, value: tuple[T, ...]) -> Json:
         return [self._options.encode(_position(self._options, item, self)) for item in value]
@@ -210,7 +210,7 @@ class Order(Domain[tuple[T, ...]]):
     def candidates(self) -> tuple[tuple[T, ...], ...] | None:
         if self.size() > MAX_CANDIDATES:
             return None
-        return tuple(itertools.permutations(self._options.all()))
+        return tuple(itertools.permutations(self._options.values))
 
     def covers(self, other: Domain[Any]) -> bool:
         if isinstance(other, Order):
@@ -242,4 +242,4 @@ def _decoded(domain: Domain[Any], options: Options, json: Json) -> tuple[Any, ..
     positions = [options.find_encoded(item) for item in json]
     if None in positions:
         domain._refuse("the saved value", json, "a list of its options")
-    return tuple(options.at(position) for position in positions if position is not None)
+    return tuple(options.values[position] for position in positions if position is not None)

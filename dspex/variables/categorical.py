@@ -72,7 +72,8 @@ class Choice(Domain[T]):
     """One of the given options, which are told apart by value and type; None may be one of them.
 
     Options are plain values, or any hashable objects such as functions, classes and enum members (see
-    `dspex.variables.options` for how those are saved).
+    `dspex.variables.options` for how those are saved). Lists and dicts are handed out read-only, since all
+    programs read the same option: ``list(value)`` is one to change.
 
     Raises `DefinitionError` without options, for an option that stands there twice, and for one that could
     not be saved.
@@ -104,7 +105,7 @@ its options. Did you mean 'warm'?
     @property
     def options(self) -> tuple[T, ...]:
         """The options in declared order."""
-        return self._options.all()
+        return self._options.values
 
     def index(self, value: Any) -> int:
         """Return the position of ``value`` among the options; raises `StateError` when it is none of them.
@@ -123,7 +124,7 @@ its options. Did you mean 'warm'?
             position = self._options.find(plain_number(value))
         if position is None:
             self._refuse_option(name, value)
-        option: T = self._options.at(position)
+        option: T = self._options.values[position]
         return option
 
     def _refuse_option(self, name: str, value: Any) -> NoReturn:
@@ -132,14 +133,14 @@ its options. Did you mean 'warm'?
         self._refuse(name, value, "one of its options", hint=hint)
 
     def first(self) -> T:
-        option: T = self._options.at(0)
+        option: T = self._options.values[0]
         return option
 
     def size(self) -> int:
         return len(self._options.values)
 
     def sample(self, rng: random.Random) -> T:
-        option: T = self._options.at(rng.randrange(len(self._options.values)))
+        option: T = self._options.values[rng.randrange(len(self._options.values))]
         return option
 
     def encode(self, value: T) -> Json:
@@ -149,7 +150,7 @@ its options. Did you mean 'warm'?
         position = self._options.find_encoded(json)
         if position is None:
             self._refuse("the saved value", json, "one of its options")
-        option: T = self._options.at(position)
+        option: T = self._options.values[position]
         return option
 
     def candidates(self) -> tuple[T, ...] | None:

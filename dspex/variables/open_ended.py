@@ -12,6 +12,7 @@ from dspex.variables import codec
 from dspex.variables.codec import Json
 from dspex.variables.domain import Domain
 from dspex.variables.messages import shown
+from dspex.variables.readonly import read_only
 
 __all__ = ["Demos", "Prompt"]
 
@@ -98,7 +99,7 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
     """Worked examples, at most ``max_demos`` of them: a tuple of Examples (or of plain mappings).
 
     ``max_demos=None`` sets no limit. What may stand in it is what the codec knows: registered types such as
-    Example, and mappings of plain values.
+    Example, and mappings of plain values, which become read-only dicts.
 
     Raises `DefinitionError` for a limit that is not a whole number above 0.
 
@@ -128,7 +129,7 @@ class Demos(_OpenEnded[tuple[Any, ...]]):
                     f"{name}[{position}] = {shown(item)} is no demo: write an Example such as "
                     f"Example(question='1+1?', answer='2'), or a mapping of plain values."
                 )
-        return tuple([item if codec.is_registered(type(item)) or type(item) is dict else dict(item) for item in value])
+        return tuple([item if codec.is_registered(type(item)) else read_only(dict(item)) for item in value])
 
     def _fits(self) -> str:
         return "a tuple of Examples" if self.max_demos is None else f"a tuple of at most {self.max_demos} Examples"

@@ -18,7 +18,7 @@ from dspex.errors import DefinitionError, StateError
 from dspex.variables import codec
 from dspex.variables.codec import Json
 from dspex.variables.messages import shown
-from dspex.variables.readonly import ReadOnlyDict, ReadOnlyList
+from dspex.variables.readonly import ReadOnlyDict, ReadOnlyList, read_only
 
 __all__ = ["Label", "Options", "encoded_option", "option_from_json"]
 
@@ -41,9 +41,12 @@ class Label:
 
 
 class Options:
-    """Distinct options in declared order, found again by value and type (1, 1.0 and True are three)."""
+    """Distinct options in declared order, found again by value and type (1, 1.0 and True are three).
 
-    __slots__ = ("_by_json", "_encoded", "_index", "_mutable", "values")
+    Lists and dicts among them are read-only: whoever reads the variable is handed the option itself.
+    """
+
+    __slots__ = ("_by_json", "_encoded", "_index", "values")
 
     values: tuple[Any, ...]
 
@@ -51,8 +54,6 @@ class Options:
         self._encoded: list[Json] = []
         self._by_json: dict[str, int] = {}
         self._index: dict[Hashable, int] = {}
-        self._mutable = False
-        kept: list[Any] = []
         for position, value in enumerate(values):
             if isinstance(value, float) and value != value:  # NaN, which is found by no comparison and has no JSON
                 raise DefinitionError(
@@ -69,11 +70,7 @@ class Options:
             self._index[key] = position
             self._by_json[text] = position
             self._encoded.append(encoded)
-            if isinstance(value, list | dict):
-                value = copy.deepcopy(value)
-                self._mutable = True
-            kept.append(value)
-        self.values = tuple(kept)
+        self.values = tuple([read_only(value) for value in values])
 
     def find(self, value: Any) -> int | None:
         """Return the position of an option equal to ``value``, or None."""
@@ -89,18 +86,10 @@ class Options:
             position = self._index.get((type(other), other))
         return position
 
-    def at(self, position: int) -> Any:
-        """Return the option; lists and dicts as a copy, so that nobody changes the domain."""
-        value = self.values[position]
-        return copy.deepcopy(value) if self._mutable and isinstance(value, list | dict) else value
-
-    def all(self) -> tuple[Any, ...]:
-        """Return all options."""
-        return tuple([self.at(position) for position in range(len(self.values))]) if self._mutable else self.values
-
     def encode(self, position: int) -> Json:
         """Return the option as JSON."""
-        return copy.deepcopy(self._encoded[position]) if self._mutable else self._encoded[position]
+        json = self._encoded[position]
+        return copy.deepcopy(json) if isinstance(json, list | dict) else json
 
     def find_encoded(self, json: Json) -> int | None:
         """Return the position of the option that is encoded as ``json``, or None."""

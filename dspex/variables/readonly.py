@@ -1,20 +1,22 @@
-"""Plain values that nobody can change, for what is handed out and stays somebody else's."""
+"""Lists and dicts that nobody can change, for what others read too: a variable's options, what a study recorded."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-__all__ = ["ReadOnlyDict", "ReadOnlyList", "read_only"]
+__all__ = ["ReadOnlyDict", "ReadOnlyList", "plain_type", "read_only"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 def _refuse(self: Any, *_: Any, **__: Any) -> NoReturn:
+    kind = plain_type(self).__name__
     raise TypeError(
-        "this is what is recorded, and changing it would change nothing: set_user_attr(key, value) records another "
-        f"value, and copy.deepcopy(...) gives a {type(self).__mro__[1].__name__} to change"
+        f"this {kind} is read-only, since others read it too (a variable's option, or what a study recorded): write "
+        f"{kind}(x) for one of your own, or copy.deepcopy(x) to change lists and dicts in it as well; another value is "
+        "set by an assignment, and recorded by set_user_attr(key, value)"
     )
 
 
@@ -26,7 +28,7 @@ class ReadOnlyDict(dict[K, V]):
     (True, {'k': 3, 'j': 4})
     >>> found["k"] = 4  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    TypeError: this is what is recorded, and changing it would change nothing: ...
+    TypeError: this dict is read-only, since others read it too ...
     """
 
     __slots__ = ()
@@ -49,7 +51,7 @@ class ReadOnlyList(list[V]):
     (True, ['a', 'b', 'c'])
     >>> found.append("c")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    TypeError: this is what is recorded, and changing it would change nothing: ...
+    TypeError: this list is read-only, since others read it too ...
     """
 
     __slots__ = ()
@@ -70,7 +72,7 @@ def read_only(value: Any) -> Any:
 
     >>> read_only({"path": ["a", "b"]})["path"].append("c")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    TypeError: this is what is recorded, and changing it would change nothing: ...
+    TypeError: this list is read-only, since others read it too ...
     """
     kind = type(value)
     if kind is dict:
@@ -80,3 +82,15 @@ def read_only(value: Any) -> Any:
     if kind is tuple:
         return tuple([read_only(item) for item in value])
     return value
+
+
+def plain_type(value: Any) -> type:
+    """The type of ``value``; of a read-only dict or list, dict or list.
+
+    >>> plain_type(read_only([1])), plain_type(1)
+    (<class 'list'>, <class 'int'>)
+    """
+    kind = type(value)
+    if kind is ReadOnlyDict:
+        return dict
+    return list if kind is ReadOnlyList else kind

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex.variables.readonly import plain_type
+
 __all__ = ["same"]
 
 
@@ -15,8 +17,8 @@ def same(one: Any, other: Any) -> bool:
     """
     if one is other:
         return True
-    kind = type(one)
-    if kind is not type(other):
+    kind = plain_type(one)
+    if kind is not plain_type(other):
         return False
     if kind is tuple or kind is list:
         return len(one) == len(other) and all(map(same, one, other))

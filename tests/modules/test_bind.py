@@ -16,7 +16,7 @@ import pytest
 import dspex
 from dspex import Module, Predict, Tool, variable
 from dspex.errors import BindingError, StateError
-from dspex.variables import Int, VariableState
+from dspex.variables import Choice, Int, VariableState
 
 
 class Leaf(Module):
@@ -333,3 +333,18 @@ def test_a_bound_program_survives_the_way_into_a_spawned_process() -> None:
     assert result == (6, 7)
     assert space_hash == bound.space().hash
     assert instructions == "Count."
+
+
+class Planner(Module):
+    plan = variable(Choice(["read", "answer"], ["answer"]))
+
+    def forward(self) -> list[str]:
+        self.plan.append("check")
+        return self.plan
+
+
+def test_a_run_cannot_change_an_option_for_the_others() -> None:
+    for program in (Planner(), Planner().bind(Planner().space().state({"plan": ["read", "answer"]}))):
+        with pytest.raises(TypeError, match=r"this list is read-only.*write list\(x\) for one of your own"):
+            program()
+    assert Planner.plan.default == Planner().plan == ["read", "answer"]

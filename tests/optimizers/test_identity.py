@@ -22,7 +22,7 @@ import dspex
 from dspex import Budget, JointSearch, Predict
 from dspex.errors import DefinitionError, StudyError
 from dspex.optimizers.describing import described
-from dspex.variables import content_id
+from dspex.variables import Choice, content_id
 from tests.optimizers.tasks import Capitals, lm, metric, trainset
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +79,11 @@ def test_the_globals_and_attributes_of_a_program_are_part_of_it(old: str, new: s
     sources = (SOURCE, SOURCE, SOURCE.replace(old, new))
     first, same, other = (name(metric, of_source(text, "Program", dspex=dspex)()) for text in sources)
     assert first == same != other
+
+
+def test_an_option_is_described_as_the_value_that_was_given() -> None:
+    given = {"steps": ["read", {"k": 3}]}
+    assert described(Choice(given, None).first(), "plan") == described(given, "plan")
 
 
 def test_a_constant_of_an_own_module_is_followed_and_a_library_stands_by_name() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+import pickle
 import random
 from collections import Counter
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from dspex.data import Example
+from dspex.data.plain import plain_data
 from dspex.errors import DefinitionError, StateError
 from dspex.variables import (
     Bool,
@@ -26,7 +28,10 @@ from dspex.variables import (
     Order,
     Prompt,
     Subset,
+    content_id,
 )
+from dspex.variables.readonly import plain_type
+from dspex.variables.values import same
 
 
 class Color(enum.Enum):
@@ -220,7 +225,7 @@ def test_a_value_that_does_not_fit_says_what_does(domain: Domain[Any], value: An
 def test_values_come_back_in_their_normal_form(domain: Domain[Any], given: Any, normal: Any) -> None:
     value = domain.validate(given)
     assert value == normal
-    assert type(value) is type(normal)
+    assert plain_type(value) is type(normal)
 
 
 @pytest.mark.parametrize(
@@ -302,10 +307,33 @@ def test_nobody_changes_a_domain_through_its_options() -> None:
     options = [{"k": [1]}, {"k": [2]}]
     domain = Choice(*options)
     options[0]["k"].append(9)
-    domain.first()["k"].append(9)
-    domain.options[0]["k"].append(9)
     domain.encode({"k": [1]})["k"].append(9)
+    for value in (domain.first(), domain.options[0], domain.validate({"k": [1]}), domain.decode({"k": [1]})):
+        with pytest.raises(TypeError, match=r"this list is read-only, .* write list\(x\) for one of your own"):
+            value["k"].append(9)
+        with pytest.raises(TypeError, match=r"this dict is read-only, .* write dict\(x\) for one of your own"):
+            value["j"] = 9
+    with pytest.raises(TypeError, match="read-only"):
+        Order([1], [2]).first()[0].append(9)
+    with pytest.raises(TypeError, match="read-only"):
+        Demos().validate([{"a": 1}])[0]["a"] = 2
     assert domain.options == ({"k": [1]}, {"k": [2]})
+
+
+def test_a_read_only_option_is_the_value_that_was_given() -> None:
+    domain = Choice([1, {"a": 2}], [3])
+    value = domain.first()
+    assert value == [1, {"a": 2}]
+    assert repr(value) == "[1, {'a': 2}]"
+    assert same(value, [1, {"a": 2}])
+    assert not same(value, [True, {"a": 2}])
+    assert not same([value], [[1, {"a": True}]])
+    assert domain == Choice([1, {"a": 2}], [3]) == Choice(*domain.options)
+    assert json.loads(json.dumps(domain.encode(value))) == json.loads(json.dumps(value)) == [1, {"a": 2}]
+    assert plain_data(value) == [1, {"a": 2}]
+    assert content_id(value) == content_id([1, {"a": 2}])
+    assert pickle.loads(pickle.dumps(domain)) == domain
+    assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_sampling_is_uniform() -> None:
