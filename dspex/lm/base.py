@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -215,6 +216,10 @@ class BaseLM(ABC):
     def may_be_billed(self, error: BaseException) -> bool:
         """Whether a call that ended in ``error`` may have to be paid for all the same."""
         return error.billed if isinstance(error, LMError) else True
+
+    def _asking(self, run: Run | None) -> AbstractContextManager[None]:
+        """What a call in another model's stead is made within; here nothing."""
+        return nullcontext()
 
     # Calls.
 

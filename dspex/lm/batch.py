@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
@@ -314,7 +314,11 @@ class BatchLM(BaseLM):
 
     @contextmanager
     def _asking(self, run: Run | None) -> Iterator[None]:
-        """A call: results that it got are taken once its answer is kept, and left for others when it is not."""
+        """A call: results that it got are taken once its answer is kept, and left for others when it is not.
+
+        A stream may be left and gone on with in another context, where there is nothing to be put back; the one it
+        was asked in then holds an ended call, until the next one.
+        """
         call = _Call(run)
         token = _call.set(call)
         answered = False
@@ -322,7 +326,9 @@ class BatchLM(BaseLM):
             yield
             answered = True
         finally:
-            _call.reset(token)
+            with suppress(ValueError):
+                _call.reset(token)
+            call.run = None
             for store, place in call.places:
                 (store.take if answered else store.release)(place)
 
@@ -424,7 +430,7 @@ it comes back together, into one job."""
 
 
 class _Call:
-    """One call: the run it belongs to, and where its results came from, fallbacks' too.
+    """One call: the run it belongs to, and where its results came from.
 
     ``tickets`` are those of the attempt that is going on, once it sends anything.
     """

@@ -329,10 +329,11 @@ def _suited(request: LMRequest, lm: BaseLM) -> LMRequest:
 
 def _next(lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: float | None, span: Span | None) -> Flow:
     """The call of a fallback, within the ``span`` of the model that it stands in for."""
-    if span is None:
-        return flow(lm, request, run, path, until)
-    observers = current().callbacks if run is None else run.observers
-    return _observed(observers, lm, request, run, path, until, within=span)
+    with lm._asking(run):
+        if span is None:
+            return (yield from flow(lm, request, run, path, until))
+        observers = current().callbacks if run is None else run.observers
+        return (yield from _observed(observers, lm, request, run, path, until, within=span))
 
 
 def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str, span: Span | None) -> Flow:

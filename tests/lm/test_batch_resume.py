@@ -16,9 +16,9 @@ import pytest
 
 import dspex
 from dspex import LM, BatchLM, Budget, Evaluate, Predict
-from dspex.errors import DeadlineExceeded, LMError, LMTimeoutError, StorageError
+from dspex.errors import DeadlineExceeded, LMError, LMServerError, LMTimeoutError, StorageError
 from dspex.execution import Crew, Run
-from dspex.lm import LMRequest, batch_queue
+from dspex.lm import LMRequest, MockLM, batch_queue
 from dspex.lm.batch_store import BatchStore
 from dspex.lm.batch_wire import HTTPDesk
 from tests.lm.batch_server import BatchServer, Hold, good, refuse, reset_after
@@ -203,10 +203,13 @@ class TestCancelled:
         assert (run.usage.failed_calls, run.usage.cost) == (1, 0.0)
 
     @pytest.mark.parametrize("how", ["task", "run", "deadline", "stream", "unready"])
+    @pytest.mark.parametrize("stands_in", [False, True], ids=["itself", "fallback"])
     def test_what_stays_at_home_costs_nothing_and_frees_its_budget(
-        self, server: BatchServer, how: str, monkeypatch: pytest.MonkeyPatch
+        self, server: BatchServer, how: str, stands_in: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lm = BatchLM(live(server), **CREW, deadline=0.05 if how == "deadline" else None)
+        refused = LMServerError("down", model="mock/mock", billed=False)
+        first = MockLM(["x"], failures=[refused], retries=0, fallbacks=[lm]) if stands_in else lm
         called = threading.Event()
         if how == "unready":  # the request has not even been made
 
@@ -220,7 +223,7 @@ class TestCancelled:
         async def main() -> None:
             run = Run(budget=budget)
             request = LMRequest.of("a")
-            asked = anext(lm.astream(request, run)) if how == "stream" else lm.agenerate(request, run)
+            asked = anext(first.astream(request, run)) if how == "stream" else first.agenerate(request, run)
             task = asyncio.ensure_future(asked)
             while not lm._queue._waiting and not called.is_set() and not task.done():
                 await asyncio.sleep(0.01)
@@ -228,12 +231,13 @@ class TestCancelled:
                 run.cancel("no longer wanted")
             elif how != "deadline":
                 task.cancel()
-            with pytest.raises((asyncio.CancelledError, DeadlineExceeded, LMTimeoutError)):
+            ended = (asyncio.CancelledError, DeadlineExceeded, LMServerError if stands_in else LMTimeoutError)
+            with pytest.raises(ended):
                 await task
 
         with dspex.track_usage() as usage:
             asyncio.run(main())
-        assert (usage.total.calls, usage.total.failed_calls, usage.total.cost) == (0, 1, 0.0)
+        assert (usage.total.calls, usage.total.failed_calls, usage.total.cost) == (0, 1 + stands_in, 0.0)
         assert (budget.in_flight.calls, budget.in_flight.usd) == (0, 0.0)
         assert budget.spent.usd == 0.0
         assert not server.seen
