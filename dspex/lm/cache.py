@@ -144,13 +144,12 @@ class Cache:
                     memory.move_to_end(key)
                     return kept[0]
                 del memory[key]
-        if self._file is None:
-            return None
-        row = self._file.read(key)
-        if row is None or (self.max_age is not None and row[1] <= time.time() - self.max_age):
+        row = self._row(key)
+        if row is None:
             return None
         found, created = row
         if isinstance(found, Exception):
+            assert self._file is not None
             problem = self._file.unreadable(key, found)
             if strict:
                 raise StorageError(
@@ -163,6 +162,11 @@ class Cache:
         with self._lock:
             self._remember(key, (found, created))
         return found
+
+    def _row(self, key: str) -> tuple[LMResponse | Exception, float] | None:
+        """What the file has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
+        row = None if self._file is None else self._file.read(key)
+        return row if row is None or self.max_age is None or row[1] > time.time() - self.max_age else None
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
@@ -267,7 +271,18 @@ class Cache:
         return True  # an empty cache is a cache
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.get(key) is not None
+        if not isinstance(key, str):
+            return False
+        with self._lock:
+            kept = self._memory.get(key)
+        if kept is not None:
+            return self.max_age is None or kept[1] > time.time() - self.max_age
+        row = self._row(key)
+        if row is None or isinstance(row[0], Exception):
+            return False
+        with self._lock:
+            self._remember(key, (row[0], row[1]))
+        return True
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = None if self.path is None else str(self.path)

@@ -484,6 +484,20 @@ def test_an_answer_that_is_unreadable_is_asked_for_again_and_replaced(path: Path
     assert len(Cache(path)) == 1
 
 
+def test_whether_there_is_an_answer_is_told_without_a_warning(path: Path) -> None:
+    cache = Cache(path)
+    for key in "ab":
+        cache.put(key, response(key))
+    forget(cache)
+    spoil(path, "[", where="key = 'a'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "a" not in cache
+        assert "b" in cache
+    with pytest.warns(RuntimeWarning, match="it is asked for again"):
+        assert cache.get("a") is None
+
+
 def test_what_another_process_put_in_the_place_of_an_unreadable_answer_stays(path: Path) -> None:
     cache = Cache(path)
     cache.put("k", response("first"))
