@@ -159,7 +159,7 @@ class Evidence:
         if place is None:
             return False
         first = self.trials.get(self.configurations[place].first)
-        return first is not None and (first.state is not TrialState.FAIL or first.crashed)
+        return first is not None and not first.failed_externally
 
     def rows(self, signs: Sequence[float], limit: int | None = None) -> tuple[Whole, list[Rows], Array]:
         """The measurements: positions of the configurations measured (by first trial), `Rows` for each objective,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.samplers.base import candidates_of
-from dspex.trials import FrozenTrial, StudyView, TrialState
+from dspex.trials import FrozenTrial, StudyView
 
 __all__ = ["Configurations", "TriedCandidates", "configuration"]
 
@@ -25,7 +25,7 @@ class Configurations:
         changed, self._cursor = view.changes(self._cursor)
         for trial in changed:
             self._running.pop(trial.number, None)
-            if not trial.params or (trial.state is TrialState.FAIL and not trial.crashed):
+            if not trial.params or trial.failed_externally:
                 continue
             if trial.state.is_finished:
                 self._known.add(configuration(trial.params))
@@ -43,7 +43,7 @@ class TriedCandidates:
 
     def take(self, trial: FrozenTrial) -> None:
         """Notes what a trial uses."""
-        if trial.state is TrialState.FAIL and not trial.crashed:
+        if trial.failed_externally:
             return
         for path, domain in trial.distributions.items():
             if domain.open_ended:

@@ -120,6 +120,17 @@ class FrozenTrial:
         return self.state is TrialState.FAIL and not self.system_attrs.get("infrastructure", False)
 
     @property
+    def failed_externally(self) -> bool:
+        """Whether the trial failed, and the world was to blame: that teaches nothing about its values, which may be
+        tried again. Each failed trial is this or `crashed`.
+
+        >>> from dspex.trials import TrialState
+        >>> create_trial(state=TrialState.FAIL, system_attrs={"infrastructure": True}).failed_externally
+        True
+        """
+        return self.state is TrialState.FAIL and not self.crashed
+
+    @property
     def duration(self) -> timedelta | None:
         """How long the trial took, or ``None`` while it has not finished."""
         if self.datetime_start is None or self.datetime_complete is None:

@@ -115,10 +115,13 @@ def test_who_is_to_blame_for_a_failure_is_noted(study: Study) -> None:
 
     study.optimize(objective, n_trials=4, catch=Exception)
     assert [trial.crashed for trial in study.trials] == [True, False, True, False]
+    assert [trial.failed_externally for trial in study.trials] == [False, True, False, True]
     assert study.tell(study.ask(), math.nan).crashed
     assert study.tell(study.ask(), state=TrialState.FAIL).crashed
     assert not study.tell(study.ask(), state=TrialState.FAIL, infrastructure=True).crashed
-    assert not study.tell(study.ask(), 1.0).crashed
+    completed = study.tell(study.ask(), 1.0)
+    assert not completed.crashed
+    assert not completed.failed_externally
     with pytest.raises(StudyError, match=r"infrastructure=True says why a trial failed, and this one is COMPLETE"):
         study.tell(study.ask(), 1.0, infrastructure=True)
 
