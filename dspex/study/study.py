@@ -300,9 +300,11 @@ class Study:
         *,
         fixed: Mapping[str, Any] | None = None,
         user_attrs: Mapping[str, Any] | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
     ) -> Trial:
         """`ask`, without blocking the event loop; a trial that nobody waits for any more is put in the queue."""
-        return await loop.aask(self, partial(self.ask, space, fixed=fixed, user_attrs=user_attrs))
+        ask = partial(self.ask, space, fixed=fixed, user_attrs=user_attrs, system_attrs=system_attrs)
+        return await loop.aask(self, ask)
 
     async def atell(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from dspex.lm import MockLM
 from dspex.samplers import RandomSampler
 from dspex.study import Study, create_study
 from dspex.trials import TrialState
+from dspex.variables import Float, Space
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -37,6 +39,14 @@ def test_ask_and_tell(study: Study) -> None:
 
     asyncio.run(main())
     assert states(study) == ["COMPLETE"] * 8
+
+
+def test_what_may_be_asked_and_told_may_be_awaited(study: Study) -> None:
+    for blocking, awaited in ((Study.ask, Study.aask), (Study.tell, Study.atell)):
+        assert inspect.signature(awaited) == inspect.signature(blocking)
+    attributes: dict[str, Any] = {"fixed": {"x": 0.5}, "user_attrs": {"a": 1}, "system_attrs": {"b": [2]}}
+    trial = asyncio.run(study.aask(Space.of(x=Float(0.0, 1.0)), **attributes))
+    assert (trial.params["x"], trial.user_attrs["a"], trial.frozen.system_attrs["b"]) == (0.5, 1, [2])
 
 
 def test_an_async_objective_runs_as_tasks_and_as_many_as_it_may(study: Study) -> None:
