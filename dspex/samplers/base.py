@@ -33,6 +33,9 @@ class Sampler(ABC):
     Each sampler passes the suite in `dspex.testing.samplers`.
     """
 
+    avoid_premature_stop: bool = False
+    """Whether `Study.optimize`, with nothing left to try, waits for the running trials of other processes as well."""
+
     @abstractmethod
     def sample(self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Values of all variables of ``space`` that are tunable and active, for trial ``number``.

@@ -34,9 +34,12 @@ class BruteForceSampler(Sampler):
 
     Args:
         seed: Of the order.
+        avoid_premature_stop: Whether a search with nothing left to try waits for the running trials of other processes
+            too: they may come to variables that nobody knew, or be put back when their process dies. Without it, it
+            ends, and what they come to is left to them.
 
     Raises:
-        StudyError: at an ask, when a variable's values cannot be listed.
+        StudyError: for an argument that is none, and at an ask, when a variable's values cannot be listed.
 
     >>> from dspex.study import create_study
     >>> study = create_study(sampler=BruteForceSampler(seed=0))
@@ -49,8 +52,14 @@ class BruteForceSampler(Sampler):
     ["{'kind': 'deep', 'depth': 1}", "{'kind': 'deep', 'depth': 2}", "{'kind': 'plain'}"]
     """
 
-    def __init__(self, *, seed: int | None = None) -> None:
+    def __init__(self, *, seed: int | None = None, avoid_premature_stop: bool = False) -> None:
+        if not isinstance(avoid_premature_stop, bool):
+            raise StudyError(
+                f"avoid_premature_stop must be True or False, got {avoid_premature_stop!r} "
+                f"({type(avoid_premature_stop).__name__})"
+            )
         self.seed = seed_or_random(seed)
+        self.avoid_premature_stop = avoid_premature_stop
         self._books = PerView(_Book)
 
     def options(self, view: StudyView, path: str, domain: Domain[Any]) -> Sequence[Any]:
@@ -121,7 +130,8 @@ class BruteForceSampler(Sampler):
             return not book.grown(view, self.options).is_open(book.ways(view), fixed=fixed or {})
 
     def __repr__(self) -> str:
-        return f"BruteForceSampler(seed={self.seed})"
+        waits = ", avoid_premature_stop=True" if self.avoid_premature_stop else ""
+        return f"BruteForceSampler(seed={self.seed}{waits})"
 
 
 class _Book:

@@ -46,6 +46,7 @@ class PartialFixedSampler(Sampler):
             )
         self.fixed_params = dict(fixed_params)
         self.base_sampler = base_sampler
+        self.avoid_premature_stop = base_sampler.avoid_premature_stop
 
     def sample(self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]) -> dict[str, Any]:
         mine = {

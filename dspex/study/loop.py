@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dspex.callbacks.observed import Observed
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned, is_infrastructure
 from dspex.execution import Budget, context, current, in_thread, map_async, map_threads, run_blocking
+from dspex.execution.processes import this_process
 from dspex.study import telling
 from dspex.study.progress import Progress
 from dspex.study.stopping import MaxTrialsCallback
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["aask", "aoptimize", "optimize"]
 
 _logger = logging.getLogger("dspex.study")
+
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks at what other processes have come to."""
 
 AskedT = TypeVar("AskedT", bound="Trial | None")
 Objective = Callable[["Trial"], Any]
@@ -203,9 +207,11 @@ class _Search:
         study = self.study
         with self._turn:
             with self._progress_made:
-                while not self._halted() and study.sampler.exhausted(study.view) and not study._mirror.waiting:
+                while not self._halted() and self._nothing_to_try():
                     if self._running:
                         self._progress_made.wait()  # what runs may come to variables that nobody knew
+                    elif study.sampler.avoid_premature_stop and self._others_run():
+                        self._progress_made.wait(_LOOK_AGAIN)
                     else:
                         self.end(f"{type(study.sampler).__name__} has nothing new left to try")
                 if self._halted():
@@ -216,6 +222,21 @@ class _Search:
             except BaseException:
                 self._no_longer_running()
                 raise
+
+    def _nothing_to_try(self) -> bool:
+        study = self.study
+        if not study.sampler.exhausted(study.view):
+            return False
+        study._mirror.sync()  # what other processes have come to since
+        return not study._mirror.waiting and study.sampler.exhausted(study.view)
+
+    def _others_run(self) -> bool:
+        """Whether trials of other processes are running, or have just been put back, as their process is gone."""
+        mirror = self.study._mirror
+        if self.study.requeue_interrupted():
+            mirror.sync()
+        here = this_process()
+        return bool(mirror.waiting) or any(mirror.log[number].owner != here for number in mirror.running)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import gc
 import itertools
+import socket
+import subprocess
+import sys
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dspex.errors import StateError, StudyError
-from dspex.samplers import BruteForceSampler, GridSampler, Sampler
+from dspex.execution import processes
+from dspex.samplers import BruteForceSampler, GridSampler, PartialFixedSampler, Sampler
 from dspex.samplers.enumeration import Enumeration
-from dspex.study import Trial, create_study
+from dspex.study import Trial, create_study, loop
 from dspex.testing.samplers import SamplerSuite
 from dspex.testing.strategies import domains
-from dspex.trials import TrialState
+from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import Bool, Choice, Condition, Constraint, Entry, Float, Int, Prompt, Space
 
 
@@ -313,3 +320,54 @@ def test_workers_that_wait_for_new_ways_begin_those_trials_that_are_wanted(optio
     study = create_study(sampler=Watched(seed=0))
     study.optimize(objective, n_jobs=4, **options)
     assert len(study.trials) == count
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Another process, and the name that its trials bear."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process, f"{socket.gethostname()}/{process.pid}/{processes._started(process.pid)}/1"
+        process.kill()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("fate", ["told", "killed", "left"])
+def test_a_search_may_wait_for_what_another_process_is_running(
+    fate: str, wrapped: bool, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trial comes to a variable that nobody knew, or its process dies; by default that is left to it."""
+    monkeypatch.setattr(loop, "_LOOK_AGAIN", 0.01)
+    process, owner = elsewhere
+    domain = Choice("a", "b")
+    running = FrozenTrial(
+        number=-1, state=TrialState.RUNNING, params={"kind": "b"}, distributions={"kind": domain}, owner=owner
+    )
+
+    class Watched(BruteForceSampler):
+        def exhausted(self, view: Any, **known: Any) -> bool:
+            found = super().exhausted(view, **known)
+            if found and fate == "told" and len(study.get_trials(states=[TrialState.COMPLETE])) == 1:
+                told = attrs.evolve(
+                    theirs,
+                    state=TrialState.COMPLETE,
+                    values=(0.0,),
+                    params={"kind": "b", "k": 1},
+                    distributions={"kind": domain, "k": Int(1, 3)},
+                )
+                study.storage.update_trial(study._mirror.record.id, told, expected=TrialState.RUNNING)
+            elif found and fate == "killed":
+                process.kill()
+                process.wait()
+            return found
+
+    def objective(trial: Trial) -> float:
+        return 0.0 if trial.suggest("kind", domain) == "a" else float(trial.suggest_int("k", 1, 3))
+
+    sampler: Sampler = Watched(seed=0, avoid_premature_stop=fate != "left")
+    sampler = PartialFixedSampler({}, sampler) if wrapped else sampler
+    study = create_study(sampler=sampler, storage=f"sqlite:///{tmp_path}/study.db")
+    (theirs,) = study.storage.append_trials(study._mirror.record.id, [running])
+    study.optimize(objective)
+    tried = sorted(str(trial.params) for trial in study.get_trials(states=[TrialState.COMPLETE]))
+    ways = ["{'kind': 'a'}", *(f"{{'kind': 'b', 'k': {k}}}" for k in (1, 2, 3))]
+    assert tried == sorted(ways[:1] if fate == "left" else ways)
