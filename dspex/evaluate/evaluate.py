@@ -11,7 +11,7 @@ from dspex.data import Evaluation, Example, Usage, require_examples
 from dspex.errors import DefinitionError
 from dspex.evaluate.collector import Collector
 from dspex.evaluate.one import ExampleResult, ExampleRun
-from dspex.evaluate.program import Program, as_program, at_once, prepare
+from dspex.evaluate.program import Program, as_program, at_once, check_inputs, prepare
 from dspex.evaluate.progress import progress_for
 from dspex.evaluate.result import EvaluationResult
 from dspex.evaluate.scoring import Metric, Scorer
@@ -134,9 +134,11 @@ class Evaluate:
         Raises:
             MetricError: the metric raised or returned no score; at once, nothing more is run.
             LMError: the first examples all failed for a reason that no retry mends, such as a missing key.
+            DefinitionError: the program is a function that does not take the inputs of an example; nothing is run.
             DefinitionError, BindingError, StorageError: as the program raised it.
         """
         program = as_program(program)
+        check_inputs(program, self.devset)
         settings = current() if lm is None else current().replace(lm=lm)
         prepare(program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
@@ -171,6 +173,7 @@ class Evaluate:
         A program that is not ``natively_async`` runs on threads here too.
         """
         program = as_program(program)
+        check_inputs(program, self.devset)
         settings = current() if lm is None else current().replace(lm=lm)
         await in_thread(prepare, program, settings)
         collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)

@@ -40,7 +40,7 @@ from dspex.errors import (
     TrialPruned,
     is_infrastructure,
 )
-from dspex.evaluate.program import Program, as_program
+from dspex.evaluate.program import Program, as_program, check_inputs
 from dspex.evaluate.scoring import PLAIN_SCORES, Metric, Scorer
 from dspex.evaluate.steps import Await, Execute, Judge, Pause, Step, adrive, drive
 from dspex.evaluate.terms import Terms
@@ -354,8 +354,10 @@ def evaluate_one(
     ('ok', {'score': 1.0}, {'answer': 'A'})
     """
     terms = Terms(deadline=deadline, retries=retries, budget=budget, seed=seed, failure_score=failure_score)
+    program = as_program(program)
+    check_inputs(program, [example])
     run = ExampleRun(
-        as_program(program),
+        program,
         example,
         Scorer.of(metric),
         terms,
@@ -390,8 +392,10 @@ async def aevaluate_one(
 ) -> Evaluation:
     """The async side of `evaluate_one`; ``deadline`` cancels the program wherever it awaits."""
     terms = Terms(deadline=deadline, retries=retries, budget=budget, seed=seed, failure_score=failure_score)
+    program = as_program(program)
+    check_inputs(program, [example])
     run = ExampleRun(
-        as_program(program),
+        program,
         example,
         Scorer.of(metric),
         terms,

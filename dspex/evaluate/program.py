@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from dspex.data import Example
 from dspex.errors import DefinitionError
 from dspex.execution import Activation, Run, Settings, run_blocking
 from dspex.lm import BaseLM
 from dspex.modules import Module
 from dspex.modules.preparing import models_of, prepare as prepare_module
 
-__all__ = ["FunctionProgram", "Program", "as_program", "at_once", "prepare"]
+__all__ = ["FunctionProgram", "Program", "as_program", "at_once", "check_inputs", "prepare"]
 
 
 class Program(Protocol):
@@ -58,6 +59,42 @@ class FunctionProgram:
         with Activation(run):
             answer = self.function(**inputs)
             return await answer if inspect.isawaitable(answer) else answer
+
+
+def check_inputs(program: Program, examples: Iterable[Example]) -> None:
+    """Raise `DefinitionError` when ``program`` is a function that cannot be called with the inputs of an example.
+
+    >>> def answer(question, tone="plain"): ...
+    >>> check_inputs(FunctionProgram(answer), [Example(query="1+1?", right="2").with_inputs("query")])
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DefinitionError: the function answer(question, tone='plain') cannot be called with the inputs (query) \
+of example ...: missing a required argument: 'question'. ...
+    """
+    if not isinstance(program, FunctionProgram):
+        return
+    function = program.function
+    try:
+        # As it is called, and not as what it wraps would be.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # written in C, or of no type that says what it takes
+    fitting: set[frozenset[str]] = set()
+    for example in examples:
+        keys = example.input_keys
+        if keys is None or keys in fitting:
+            continue
+        try:
+            signature.bind(**dict.fromkeys(keys))
+        except TypeError as error:
+            name = getattr(function, "__name__", type(function).__name__)
+            inputs = ", ".join(field for field in example if field in keys)
+            raise DefinitionError(
+                f"the function {name}{signature} cannot be called with the inputs ({inputs}) of example {example.id}: "
+                f"{error}. Give it these parameters, such as def answer({inputs}): ..., or say which fields are its "
+                "inputs with example.with_inputs(...)."
+            ) from None
+        fitting.add(keys)
 
 
 def prepare(program: Program, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from typing import Any
@@ -19,7 +20,7 @@ from dspex.errors import (
     MetricError,
     ParseError,
 )
-from dspex.evaluate import Evaluate, EvaluationResult
+from dspex.evaluate import Evaluate, EvaluationResult, Scorer, aevaluate_one, evaluate_one
 from dspex.execution import Budget, Run, active_run
 from tests.evaluate.fakes import Fake, examples, right
 
@@ -371,3 +372,53 @@ def test_wrong_arguments_are_explained_before_anything_runs(arguments: dict[str,
 def test_a_metric_of_other_parameters_is_refused_before_anything_runs() -> None:
     with pytest.raises(MetricError, match=r"is called with \(example, prediction\)"):
         Evaluate(examples(1), lambda prediction: 1.0)
+
+
+def _takes_other(query: str, tone: str = "plain") -> Prediction:
+    raise AssertionError("nothing is run")
+
+
+async def _takes_more(question: str, context: str) -> Prediction:
+    raise AssertionError("nothing is run")
+
+
+class Callable:
+    def __call__(self, query: str) -> Prediction:
+        raise AssertionError("nothing is run")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (_takes_other, r"function _takes_other\(query: 'str', tone: 'str' = 'plain'\).* missing .* argument: 'query'"),
+        (_takes_more, r"function _takes_more\(.* missing a required argument: 'context'"),
+        (lambda: None, r"function <lambda>\(\) .* unexpected keyword argument 'question'"),
+        (Callable(), r"function Callable\(query: 'str'\) .* missing a required argument: 'query'"),
+    ],
+)
+def test_a_function_that_does_not_take_the_inputs_is_an_error_before_anything_is_run(
+    program: Any, message: str
+) -> None:
+    devset = [Example(question=letter, other=1, right="x").with_inputs("question") for letter in "ab"]
+    message += r".*def answer\(question\): .*example\.with_inputs"
+    judge = Scorer.of(right)
+    for call in (Evaluate(devset, judge), lambda program: asyncio.run(Evaluate(devset, judge).acall(program))):
+        with pytest.raises(DefinitionError, match=message) as caught:
+            call(program)
+        assert f"the inputs (question) of example {devset[0].id}:" in str(caught.value)
+    with pytest.raises(DefinitionError, match=message):
+        evaluate_one(program, devset[1], judge)
+    with pytest.raises(DefinitionError, match=message):
+        asyncio.run(aevaluate_one(program, devset[1], judge))
+
+
+def test_a_wrapped_function_is_judged_by_what_is_called() -> None:
+    @functools.wraps(_takes_other)
+    def wrapped(**inputs: Any) -> Prediction:
+        return Prediction(answer=inputs["question"].upper())
+
+    devset = examples(2)
+    assert Evaluate(devset, right)(wrapped).score == 1.0
+    assert Evaluate(devset, right)(functools.lru_cache(wrapped)).score == 1.0
+    with pytest.raises(DefinitionError, match="missing a required argument: 'tone'"):
+        Evaluate([*devset, Example(question="a", tone="b").with_inputs("question")], right)(lambda question, tone: 0)
