@@ -216,15 +216,15 @@ class Module:
         Raises:
             StateError: a pattern that matches no variable.
         """
-        return self._set_tunable(patterns, tunable=False)
+        return self._set_tunable(self.space().select(*patterns), tunable=False)
 
     def unfreeze(self, *patterns: str) -> Self:
         """Put the variables whose paths match into the search; returns the program."""
-        return self._set_tunable(patterns, tunable=True)
+        return self._set_tunable(self.space().select(*patterns), tunable=True)
 
-    def _set_tunable(self, patterns: tuple[str, ...], *, tunable: bool) -> Self:
+    def _set_tunable(self, paths: Iterable[str], *, tunable: bool) -> Self:
         wiring, things = self._wiring()
-        for path in self.space().select(*patterns):
+        for path in paths:
             index, name = wiring.targets[path][0]
             variable = declared(type(things[index]))[name]
             if isinstance(variable, Variable):
@@ -419,11 +419,11 @@ class Module:
     # -- files -----------------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the program's values as versioned JSON, atomically; no code, no secret, no pickle."""
+        """Write the program's values and what is frozen as versioned JSON, atomically; no code, secret or pickle."""
         save_program(self, path)
 
     def load(self, path: str | PathLike[str]) -> Self:
-        """Take over the values that `save` wrote, and return the program.
+        """Take over the values that `save` wrote, and what was frozen then, and return the program.
 
         Raises:
             StorageError: the file is missing, is not JSON or not a saved program, or is of a newer schema.

@@ -1,4 +1,4 @@
-"""Saved programs: versioned JSON of values, never code, secrets or pickles."""
+"""Saved programs: versioned JSON of values and of what is searched, never code, secrets or pickles."""
 
 from __future__ import annotations
 
@@ -64,11 +64,10 @@ def _umask() -> int:
 
 
 def load_program(program: Module, path: str | PathLike[str]) -> None:
-    """Set ``program``'s values to those saved at ``path``, all or none."""
+    """Set ``program``'s values to those saved at ``path``, and search what was searched there; all or nothing."""
     document = _read(Path(path))
-    space = program.space()
+    space, saved = program.space(), Space.from_json(document["space"])
     if document.get("space_hash") != space.hash:
-        saved = Space.from_json(document["space"])
         if saved.hash == space.hash:
             raise StorageError(
                 f"{str(path)!r} is damaged: its `space_hash` is {document.get('space_hash')!r}, but its `space` has "
@@ -95,6 +94,9 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
     for name, value in state.to_dict().items():
         index, attribute = wiring.targets[name][0]
         things[index].__dict__[attribute] = value
+    for tunable in (True, False):
+        others = [name for name in state if saved[name].tunable is tunable is not space[name].tunable]
+        program._set_tunable(others, tunable=tunable)
 
 
 def _read(path: Path) -> dict[str, Any]:

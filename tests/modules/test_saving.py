@@ -39,6 +39,38 @@ def test_a_saved_program_comes_back_with_the_same_values(tmp_path: Path) -> None
     assert [p.name for p in path.parent.iterdir()] == ["program.json"]
 
 
+def test_what_was_frozen_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    for program in (
+        Program().freeze("k", "answer.instructions"),
+        Program().freeze("*"),
+        Program().unfreeze("*"),
+        Program(),
+    ):
+        program.save(path)
+        for own in (Program(), Program().freeze("k", "answer.demos"), Program().unfreeze("*")):
+            loaded = own.load(path)
+            assert loaded.space().tunable == program.space().tunable
+            assert loaded.bind({"k": 7}).space().tunable == program.space().tunable
+    assert Program().space().tunable == ("k", "answer.instructions", "answer.demos", "answer.temperature")
+
+
+def test_what_a_frozen_link_was_comes_back(tmp_path: Path) -> None:
+    class Linked(Module):
+        k = variable(Int(1, 9), default=3)
+
+        def __init__(self) -> None:
+            self.inner = Inner()
+            self.inner.k = Linked.k
+
+    class Inner(Module):
+        k = variable(Int(1, 9), default=3)
+
+    path = tmp_path / "p.json"
+    Linked().freeze("k").save(path)
+    assert Linked().load(path).space().tunable == ()
+
+
 def test_loading_after_the_default_of_the_code_changed_still_gives_the_saved_values(tmp_path: Path) -> None:
     class Program2(Program):
         k = variable(Int(1, 9), default=4)
