@@ -69,7 +69,7 @@ class Terms:
     @failure_score.validator
     def _check_failure_score(self, _: Any, value: Any) -> None:
         numbers = list(value.values()) if isinstance(value, Mapping) else [value]
-        if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        if not numbers or not all(map(_is_finite, numbers)):
             raise DefinitionError(
                 f"failure_score must be a finite number, or a dict with one for each objective, got "
                 f"{value!r} ({type(value).__name__}); write failure_score=0.0 or "
@@ -104,3 +104,7 @@ class Terms:
             return {"score": float(value)}
         scores = {name: float(number) for name, number in value.items()}
         return {"score": scores.get("score", next(iter(scores.values()))), **scores}
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

@@ -38,7 +38,7 @@ class Deadline:
             )
         if not (seconds > 0 and math.isfinite(seconds)):
             raise DefinitionError(
-                f"deadline must be more than 0 seconds and finite, not {seconds!r}; "
+                f"deadline must be more than 0 seconds and finite, not {seconds!r} ({type(seconds).__name__}); "
                 "write for example deadline=30.0, or leave it out for no deadline"
             )
         self.seconds = float(seconds)

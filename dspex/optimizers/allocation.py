@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dspex.data import Example
-from dspex.optimizers.options import check_whole
 from dspex.optimizers.scores import Scores
 from dspex.optimizers.task import Task
+from dspex.proposers.checks import check_whole
 from dspex.variables import VariableState
 
 __all__ = ["Allocator", "Halving"]

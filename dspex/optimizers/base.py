@@ -12,7 +12,7 @@ from typing import Any
 from dspex.callbacks.observed import Observed
 from dspex.data import Example, require_examples
 from dspex.errors import BudgetExceeded, DefinitionError, StateError
-from dspex.evaluate import Scorer
+from dspex.evaluate import Scorer, Terms
 from dspex.execution import Budget, context, current
 from dspex.lm.named import lm_named
 from dspex.modules import Module
@@ -20,12 +20,13 @@ from dspex.optimizers.account import Account
 from dspex.optimizers.describing import described
 from dspex.optimizers.heldout import Heldout
 from dspex.optimizers.identity import Identity, check_identity, remember_work, study_identity, study_name
-from dspex.optimizers.options import check_whole, option_names
+from dspex.optimizers.options import option_names
 from dspex.optimizers.reserve import Reserve
 from dspex.optimizers.result import COMPLETE, OptimizationResult, ParetoPoint
 from dspex.optimizers.splitting import Splits, split_for_search
 from dspex.optimizers.task import Task
 from dspex.optimizers.watching import ConsoleWatcher, Watcher
+from dspex.proposers.checks import check_whole
 from dspex.samplers import Sampler
 from dspex.storage import Storage
 from dspex.study import Study, create_study
@@ -80,8 +81,9 @@ class Optimizer(ABC):
     ) -> None:
         for name, value in unknown.items():
             raise _unknown_option(type(self), name, value)
-        for name, value, least in (("concurrency", concurrency, 1), ("retries", retries, 0), ("seed", seed, None)):
-            check_whole(name, value, least)
+        check_whole("concurrency", concurrency, 1)
+        check_whole("seed", seed, None)
+        Terms(deadline=deadline, retries=retries, failure_score=0.0 if failure_score is None else failure_score)
         self.concurrency = concurrency
         self.deadline = deadline
         self.retries = retries

@@ -7,9 +7,9 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
-from dspex.optimizers.options import check_whole
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, LabeledDemos, Proposer
+from dspex.proposers.checks import check_whole
 from dspex.variables import Demos, VariableState
 
 __all__ = ["BootstrapFewShot", "FewShot", "LabeledFewShot"]

@@ -8,9 +8,10 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.optimizers.allocation import Allocator, Halving
 from dspex.optimizers.base import Optimizer
-from dspex.optimizers.options import check_proposers, check_whole
+from dspex.optimizers.options import check_proposers
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
+from dspex.proposers.checks import check_whole
 from dspex.samplers import Sampler, TPESampler
 from dspex.variables import VariableState
 

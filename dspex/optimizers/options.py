@@ -9,7 +9,7 @@ from typing import Any
 from dspex.errors import DefinitionError
 from dspex.proposers import Proposer
 
-__all__ = ["check_proposers", "check_whole", "option_names"]
+__all__ = ["check_proposers", "option_names"]
 
 
 def option_names(optimizer: type[Any]) -> list[str]:
@@ -17,16 +17,6 @@ def option_names(optimizer: type[Any]) -> list[str]:
     classes = [kind for kind in optimizer.__mro__ if "__init__" in vars(kind) and kind is not object]
     known = {option: None for kind in classes for option in inspect.signature(vars(kind)["__init__"]).parameters}
     return [option for option in known if option not in ("self", "options", "unknown")]
-
-
-def check_whole(name: str, value: Any, least: int | None) -> None:
-    """Raise `DefinitionError` when ``value`` is no whole number, or is below ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
-        limit = "" if least is None else f" from {least} on"
-        raise DefinitionError(
-            f"{name} must be a whole number{limit}, got {value!r} ({type(value).__name__}); write for example "
-            f"{name}={max(least or 0, 8)}"
-        )
 
 
 def check_proposers(proposers: Any) -> None:

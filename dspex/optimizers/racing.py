@@ -12,10 +12,10 @@ from dspex.data import Evaluation, Example
 from dspex.errors import DefinitionError
 from dspex.evaluate import MEASURED
 from dspex.optimizers.allocation import Allocator
-from dspex.optimizers.options import check_whole
 from dspex.optimizers.race import Race, Runner
 from dspex.optimizers.scores import objective_of
 from dspex.optimizers.task import Task
+from dspex.proposers.checks import check_number, check_whole
 from dspex.variables import VariableState
 
 __all__ = ["Racing"]
@@ -70,16 +70,9 @@ class Racing(Allocator):
         optimism: float = 1.0,
         bounds: Bounds | None = None,
     ) -> None:
-        for name, value, low, high in (
-            ("alpha", alpha, 1e-6, 0.999999),
-            ("margin", margin, 0.0, 0.999999),
-            ("optimism", optimism, 0.0, math.inf),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise DefinitionError(
-                    f"{name} must be a number from {low:g} to {high:g}, got {value!r} ({type(value).__name__}); write "
-                    f"for example Racing({name}=0.05)"
-                )
+        check_number("alpha", alpha, low=1e-6, high=0.999999, example=0.05)
+        check_number("margin", margin, low=0.0, high=0.999999, example=0.05)
+        check_number("optimism", optimism, low=0.0, high=1e6, example=1.0)
         check_whole("step", step, 1)
         self.alpha = alpha
         self.margin = margin

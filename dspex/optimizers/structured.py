@@ -12,9 +12,10 @@ import numpy as np
 from dspex.data import Example
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
-from dspex.optimizers.options import check_proposers, check_whole
+from dspex.optimizers.options import check_proposers
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, GroundedInstructions, LabeledDemos, Proposer
+from dspex.proposers.checks import check_whole
 from dspex.samplers import Beliefs, StructuredSampler
 from dspex.variables import VariableState
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex.data import Example
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
+from dspex.proposers.checks import check_number, check_sizes, check_whole
 from dspex.signatures.inputs import input_checks
 from dspex.variables import Demos
 from dspex.variables.messages import counted
@@ -28,6 +29,8 @@ class LabeledDemos(Proposer):
     """
 
     def __init__(self, *, sizes: Sequence[int] | None = None, sets: int = 3) -> None:
+        check_sizes(sizes)
+        check_whole("sets", sets, 1)
         self.sizes = None if sizes is None else tuple(sizes)
         self.sets = sets
 
@@ -81,6 +84,10 @@ class BootstrappedDemos(Proposer):
         sizes: Sequence[int] | None = None,
         sets: int = 3,
     ) -> None:
+        check_number("threshold", threshold, example=1.0)
+        check_whole("examples", examples, 1)
+        check_sizes(sizes)
+        check_whole("sets", sets, 1)
         self.threshold = threshold
         self.examples = examples
         self.sizes = None if sizes is None else tuple(sizes)

@@ -9,6 +9,7 @@ from dspex.data import Example
 from dspex.errors import LMContentFilterError, LMContextWindowError, LMError, ParseError
 from dspex.modules import Predict
 from dspex.proposers.base import Proposer, Workbench, predictor_variables
+from dspex.proposers.checks import check_number, check_whole
 from dspex.signatures import Signature
 from dspex.variables import Prompt, content_id
 
@@ -38,6 +39,9 @@ class GroundedInstructions(Proposer):
     """
 
     def __init__(self, *, count: int = 4, lm: Any = None, temperature: float = 0.9, max_tokens: int = 300) -> None:
+        check_whole("count", count, 1)
+        check_number("temperature", temperature, low=0.0, high=2.0, example=0.9)
+        check_whole("max_tokens", max_tokens, 1)
         self.count = count
         self.max_tokens = max_tokens
         self.lm = lm

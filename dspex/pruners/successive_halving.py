@@ -112,7 +112,7 @@ def auto_or_whole(name: str, value: Any) -> int | str:
     """
     if isinstance(value, str):
         if value != "auto":
-            raise StudyError(f"{name} must be a whole number >= 1 or 'auto', got {value!r}")
+            raise StudyError(f"{name} must be a whole number >= 1 or 'auto', got {value!r} (str)")
         return value
     return at_least(name, value, 1)
 

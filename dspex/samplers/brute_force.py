@@ -16,6 +16,7 @@ from dspex.samplers.decisions import Decisions
 from dspex.samplers.enumeration import Enumeration
 from dspex.samplers.seen import configuration
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
+from dspex.trials.checks import true_or_false
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space
 
@@ -53,13 +54,8 @@ class BruteForceSampler(Sampler):
     """
 
     def __init__(self, *, seed: int | None = None, avoid_premature_stop: bool = False) -> None:
-        if not isinstance(avoid_premature_stop, bool):
-            raise StudyError(
-                f"avoid_premature_stop must be True or False, got {avoid_premature_stop!r} "
-                f"({type(avoid_premature_stop).__name__})"
-            )
         self.seed = seed_or_random(seed)
-        self.avoid_premature_stop = avoid_premature_stop
+        self.avoid_premature_stop = true_or_false("avoid_premature_stop", avoid_premature_stop)
         self._books = PerView(_Book)
 
     def options(self, view: StudyView, path: str, domain: Domain[Any]) -> Sequence[Any]:

@@ -27,7 +27,7 @@ from dspex.samplers.companions import StudyCompanions
 from dspex.samplers.dimensions import NumberDimension
 from dspex.samplers.random import RandomSampler
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
-from dspex.trials.checks import at_least
+from dspex.trials.checks import at_least, true_or_false
 from dspex.variables import Domain, Float, Int, Space
 
 __all__ = ["CmaEsSampler"]
@@ -94,6 +94,10 @@ class CmaEsSampler(BranchSampler):
         self.sigma0 = sigma0
         self.n_startup_trials = at_least("n_startup_trials", n_startup_trials, 0)
         self.popsize = None if popsize is None else at_least("popsize", popsize, 2)
+        true_or_false("use_separable_cma", use_separable_cma)
+        true_or_false("lr_adapt", lr_adapt)
+        if with_margin is not None:
+            true_or_false("with_margin", with_margin)
         if use_separable_cma and with_margin:
             raise StudyError("use_separable_cma and with_margin exclude each other; leave one of them out")
         if lr_adapt and (use_separable_cma or with_margin):

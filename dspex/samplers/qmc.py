@@ -16,6 +16,7 @@ from dspex.samplers.dimensions import NumberDimension
 from dspex.samplers.random import RandomSampler
 from dspex.samplers.sequences import SOBOL_DIMENSIONS, halton, sobol
 from dspex.trials import PerView, StudyView, TrialState
+from dspex.trials.checks import true_or_false
 from dspex.variables import Domain, Float, Int, Space
 
 __all__ = ["QMCSampler"]
@@ -79,9 +80,7 @@ class QMCSampler(BranchSampler):
     def __init__(self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int | None = None) -> None:
         if qmc_type not in ("sobol", "halton"):
             raise StudyError(f"qmc_type must be 'sobol' or 'halton', got {qmc_type!r} ({type(qmc_type).__name__})")
-        if not isinstance(scramble, bool):
-            raise StudyError(f"scramble must be True or False, got {scramble!r} ({type(scramble).__name__})")
-        self.qmc_type, self.scramble = qmc_type, scramble
+        self.qmc_type, self.scramble = qmc_type, true_or_false("scramble", scramble)
         self.seed = seed_or_random(seed)
         self._random = RandomSampler(seed=self.seed)
         self._coordinates = PerView(_Coordinates)

@@ -142,7 +142,7 @@ class TPESampler(BranchSampler):
         self.seed = seed_or_random(seed)
         self.n_startup_trials = at_least("n_startup_trials", n_startup_trials, 0)
         self.n_ei_candidates = at_least("n_ei_candidates", n_ei_candidates, 1)
-        if not isinstance(explore, int | float) or not 0 <= explore <= 1:
+        if isinstance(explore, bool) or not isinstance(explore, int | float) or not 0 <= explore <= 1:
             raise StudyError(f"explore must be a probability, got {explore!r} ({type(explore).__name__})")
         self.explore = float(explore)
         self._random = RandomSampler(seed=self.seed)

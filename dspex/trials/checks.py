@@ -7,7 +7,7 @@ from typing import Any
 
 from dspex.errors import StudyError
 
-__all__ = ["as_float", "as_report", "at_least", "check_step"]
+__all__ = ["as_float", "as_report", "at_least", "check_step", "true_or_false"]
 
 
 def as_float(value: Any, what: str) -> float:
@@ -46,6 +46,17 @@ def check_step(step: Any) -> None:
     """Raises `StudyError` unless ``step`` is a whole number that is at least 0."""
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """``value``, when it is True or False.
+
+    Raises:
+        StudyError: when it is not.
+    """
+    if not isinstance(value, bool):
+        raise StudyError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
+    return value
 
 
 def at_least(name: str, value: Any, smallest: int) -> int:
