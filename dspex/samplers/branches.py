@@ -7,14 +7,15 @@ trials that entered it too.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from dspex.errors import StudyError
-from dspex.samplers.base import Sampler
+from dspex.samplers.base import Sampler, candidates_of
 from dspex.trials import StudyView
 from dspex.trials.params import resolved
 from dspex.variables import Condition, Constraint, Domain, Space
@@ -24,6 +25,7 @@ __all__ = ["BranchSampler"]
 
 _ATTEMPTS = 1000  # draws before a sampler gives up on the space's constraints
 _REPEATS = 5  # draws that were had already before one of them is taken after all
+_FEW = 64  # configurations that are looked at one by one whether any is left, before it is drawn again
 
 Branch = tuple[tuple[Condition, ...], dict[str, Domain[Any]]]
 
@@ -44,7 +46,7 @@ class BranchSampler(Sampler):
         """Values for all variables of ``branch``.
 
         ``given`` are the values that the trial has already, some of them perhaps of this branch (then they
-        are        to be kept). ``attempt`` counts the draws for this trial that were not taken.
+        are to be kept). ``attempt`` counts the draws for this trial that were not taken.
         """
 
     @abstractmethod
@@ -81,13 +83,15 @@ class BranchSampler(Sampler):
     ) -> dict[str, Any]:
         """`propose`, for a trial that declares its variables on the way, until it is none of those that others had."""
         first = self.propose(view, number, branch, given=params, attempt=0)
-        values, attempt = first, 0
-        while is_listed(branch.values()) and is_had({**params, **values}):
-            if attempt == _REPEATS:
-                return first
-            attempt += 1
-            values = self.propose(view, number, branch, given=params, attempt=attempt)
-        return values
+        if not is_listed(branch.values()) or not is_had({**params, **first}):
+            return first
+        few = _few(view, branch, params)
+        if few is None or not all(is_had({**params, **values}) for values in few):
+            for attempt in range(1, _REPEATS + 1):
+                values = self.propose(view, number, branch, given=params, attempt=attempt)
+                if not is_had({**params, **values}):
+                    return values
+        return first
 
     def _walk(
         self, view: StudyView, number: int, space: Space, fixed: Mapping[str, Any], attempt: int
@@ -104,6 +108,24 @@ class BranchSampler(Sampler):
 def is_listed(domains: Iterable[Domain[Any]]) -> bool:
     """Whether each variable has a list of values, so that a configuration may well come up twice."""
     return all(domain.open_ended or math.isfinite(domain.size()) for domain in domains)
+
+
+def _few(view: StudyView, branch: Mapping[str, Domain[Any]], params: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """All values that ``branch`` may have beside ``params``; ``None`` when they are more than `_FEW`."""
+    options: list[Sequence[Any]] = []
+    for path, domain in branch.items():
+        if path in params:
+            listed: Sequence[Any] | None = (params[path],)
+        elif domain.open_ended:
+            listed = candidates_of(view, path)
+        else:
+            listed = domain.candidates() if domain.size() <= _FEW else None
+        if listed is None:
+            return None
+        options.append(listed)
+    if math.prod(map(len, options)) > _FEW:
+        return None
+    return [dict(zip(branch, values, strict=True)) for values in itertools.product(*options)]
 
 
 def entered(space: Space, values: Mapping[str, Any]) -> Iterator[dict[str, Domain[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from dspex.errors import StudyError
 from dspex.samplers import GPSampler, NSGAIISampler, RandomSampler, Sampler, TPESampler
+from dspex.samplers.branches import BranchSampler
 from dspex.study import Study, Trial, create_study
 from dspex.testing.samplers import SamplerSuite
 from dspex.trials import TrialState
@@ -186,6 +188,28 @@ def test_every_candidate_is_tried_before_long() -> None:
     new = {study.pool("prompt").add(f"new {index}").id for index in range(8)}
     asked = [study.ask() for _ in range(25)]
     assert {trial.params["prompt"] for trial in asked} >= new
+
+
+@pytest.mark.parametrize("kind", [TPESampler, NSGAIISampler])
+def test_where_all_has_been_tried_nothing_is_drawn_again(kind: type[BranchSampler]) -> None:
+    drawn: list[int] = []
+
+    class Counted(kind):  # type: ignore[misc, valid-type]
+        def propose(self, *args: Any, attempt: int, **keywords: Any) -> dict[str, Any]:
+            drawn.append(attempt)
+            return super().propose(*args, attempt=attempt, **keywords)
+
+    def objective(trial: Trial) -> float:
+        return float(trial.suggest_int("a", 1, 3) + trial.suggest_categorical("b", [1, 2]))
+
+    study = create_study(sampler=Counted(seed=0))
+    for a, b in itertools.product((1, 2, 3), (1, 2)):
+        study.enqueue_trial({"a": a, "b": b})
+    study.optimize(objective, n_trials=6)
+    drawn.clear()
+    study.optimize(objective, n_trials=10)
+    assert drawn
+    assert set(drawn) == {0}
 
 
 def test_a_listed_configuration_is_not_repeated_while_others_are_left() -> None:
