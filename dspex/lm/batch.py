@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
-from dspex.errors import (
-    DefinitionError,
-    DspexError,
-    LMError,
-    LMServerError,
-    LMTimeoutError,
-)
+from dspex.errors import DefinitionError
 from dspex.execution.active import active_run
-from dspex.execution.crew import crew_here, waiting
+from dspex.execution.crew import waiting
 from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.lm import provider
 from dspex.lm.base import BaseLM
+from dspex.lm.batch_call import BatchSender, asking
 from dspex.lm.batch_job import Pacing
-from dspex.lm.batch_queue import BatchQueue, Ticket
+from dspex.lm.batch_queue import BatchQueue
 from dspex.lm.batch_shapes import SHAPES
-from dspex.lm.batch_store import BatchJob, BatchStore, Place
+from dspex.lm.batch_store import BatchJob, BatchStore
 from dspex.lm.cache import default_cache
 from dspex.lm.driving import adrive, drive
 from dspex.lm.flow import flow, seconds_left, seeded
@@ -41,8 +34,6 @@ from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Turn
 
 __all__ = ["BatchLM"]
-
-_log = logging.getLogger("dspex.lm.batch")
 
 
 class BatchLM(BaseLM):
@@ -173,8 +164,7 @@ class BatchLM(BaseLM):
 
     def _fresh(self) -> None:
         super()._fresh()
-        self._client: Any = None
-        self._goes_around = False
+        self._sender = BatchSender(self.lm)
         self.ready = False
 
     def prepare(self) -> None:
@@ -220,7 +210,7 @@ class BatchLM(BaseLM):
         state = super().__getstate__()
         queue = state.pop("_queue")
         state["_made_of"] = (queue.shape.name, queue.store.path, queue.pacing, queue._resume)
-        state.pop("_client", None)
+        state.pop("_sender", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -287,12 +277,8 @@ class BatchLM(BaseLM):
 
     def may_be_billed(self, error: BaseException) -> bool:
         """As of every model; what was not handed in when its call ended is taken back, and is not."""
-        call = _call.get()
-        if call is not None:
-            tickets, call.tickets = call.tickets, None  # none comes any more
-            at_home = [self._queue.withdraw(ticket) for ticket in tickets or ()]
-            if tickets is None or (all(at_home) and (at_home or not self._goes_around)):
-                return False
+        if self._sender.costs_nothing(self._queue):
+            return False
         return super().may_be_billed(error)
 
     def _shared_key(self, request: LMRequest, run: Run | None) -> str | None:
@@ -312,25 +298,8 @@ class BatchLM(BaseLM):
         except TimeoutError as error:
             raise self._late(self.deadline) from error
 
-    @contextmanager
-    def _asking(self, run: Run | None) -> Iterator[None]:
-        """A call: results that it got are taken once its answer is kept, and left for others when it is not.
-
-        A stream may be left and gone on with in another context, where there is nothing to be put back; the one it
-        was asked in then holds an ended call, until the next one.
-        """
-        call = _Call(run)
-        token = _call.set(call)
-        answered = False
-        try:
-            yield
-            answered = True
-        finally:
-            with suppress(ValueError):
-                _call.reset(token)
-            call.run = None
-            for store, place in call.places:
-                (store.take if answered else store.release)(place)
+    def _asking(self, run: Run | None) -> AbstractContextManager[None]:
+        return asking(run)
 
     def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
         from dspex.execution.background import await_in_background
@@ -341,109 +310,11 @@ class BatchLM(BaseLM):
             raise self._late(timeout) from error
 
     async def _asend(self, request: LMRequest, timeout: float | None) -> LMResponse:
-        import asyncio
-
-        from dspex.lm.batch_wire import Sent, batched_client, client_of, posting
-        from dspex.lm.reading import read
-
-        if self._client is None:
-            self._client = client_of(self.lm)
-        call = _call.get()
-        run = active_run() if call is None else call.run
-        queue = self._queue
-        key = self.key(request)
-        tickets: list[Ticket] = []
-        failed: list[DspexError] = []
-        if call is not None:
-            call.tickets = tickets
-
-        async def post(sent: Sent) -> Mapping[str, Any]:
-            ticket = Ticket(self.lm, key, sent, run, crew_here())
-            tickets.append(ticket)
-            if call is not None and call.tickets is not tickets:
-                raise asyncio.CancelledError  # it was given up in the meantime
-            try:
-                with waiting():
-                    queue.put(ticket)
-                    result = await asyncio.wrap_future(ticket.future)
-            except DspexError as error:
-                failed.append(error)
-                raise
-            except BaseException:
-                queue.withdraw(ticket)
-                raise
-            if "failed" in result:
-                failed.append(self._typed(result))
-                raise failed[0]
-            return result
-
-        tokens = posting.set(post), batched_client.set(self._client)
-        try:
-            raw = await self.lm._called(request, None, client=self._client)
-            if not tickets:
-                # litellm found a way around the client that it was given.
-                self._goes_around = True
-                _log.warning("%s was asked live, at the full price, as its request has no batched form", self.model)
-            price = self.price if tickets else self.lm.price
-            response = read(raw, model=self.model, price=price, batched=bool(tickets))
-        except BaseException as error:
-            for ticket in tickets:
-                if ticket.answered and ticket.place is not None:
-                    # A failure is told once: whoever asks again asks the model. An answer that nobody heard stays.
-                    use = queue.store.take if isinstance(error, Exception) else queue.store.release
-                    use(ticket.place)
-            if failed and isinstance(error, Exception):
-                raise failed[0] from None
-            if isinstance(error, LMError) and any(ticket.answered for ticket in tickets):
-                error.retry_after = _AT_ONCE
-            raise
-        finally:
-            posting.reset(tokens[0])
-            batched_client.reset(tokens[1])
-        places = [ticket.place for ticket in tickets if ticket.place is not None]
-        if call is not None:
-            call.places += [(queue.store, place) for place in places]
-        else:
-            for place in places:
-                queue.store.take(place)
-        return response
-
-    def _typed(self, result: Mapping[str, Any]) -> LMError:
-        kind, message = result["failed"], result["message"]
-        said = f"a request to {self.model} {_FAILED[kind]} in its batch: {message}"
-        if kind == "expired":
-            return LMTimeoutError(said, model=self.model, billed=False, retry_after=_AT_ONCE)
-        if kind == "canceled":
-            return LMError(said, model=self.model, billed=False)
-        return LMServerError(said, model=self.model, billed=kind == "lost", retry_after=_AT_ONCE)
+        return await self._sender.send(request, self.key(request), self._queue, self.price)
 
 
 _OWN = ("retries", "deadline", "settle", "quiet", "max_wait", "poll", "max_requests", "max_bytes")
 """What it has beside its model, and is saved."""
-
-_FAILED = {"expired": "expired", "canceled": "was canceled", "lost": "was lost", "errored": "failed"}
-
-
-_AT_ONCE = 0.0
-"""Seconds before a request that failed in its job is asked again: the job took long enough, and what failed together in
-it comes back together, into one job."""
-
-
-class _Call:
-    """One call: the run it belongs to, and where its results came from.
-
-    ``tickets`` are those of the attempt that is going on, once it sends anything.
-    """
-
-    __slots__ = ("places", "run", "tickets")
-
-    def __init__(self, run: Run | None) -> None:
-        self.run = run
-        self.tickets: list[Ticket] | None = None
-        self.places: list[tuple[BatchStore, Place]] = []
-
-
-_call: ContextVar[_Call | None] = ContextVar("dspex_batch_call", default=None)
 
 
 def _with_batches(lm: Any, params: dict[str, Any]) -> LM:
