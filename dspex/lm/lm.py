@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dspex.errors import DefinitionError, LMAuthError, LMError, LMRequestError, StateError
-from dspex.lm import provider
+from dspex.lm import provider, provider_errors
 from dspex.lm.base import BaseLM
 from dspex.lm.cache import Cache
 from dspex.lm.composing import compose, needs_marks
@@ -244,12 +244,12 @@ class LM(BaseLM):
             failed = error
         else:
             if self.gate is not None:
-                self.gate.pace.listen(provider.headers_of(raw))
+                self.gate.pace.listen(provider_errors.headers_of(raw))
             return raw
         finally:
             provider.ours.reset(token)
         if self.gate is not None:
-            self.gate.pace.listen(provider.headers_of(failed))
+            self.gate.pace.listen(provider_errors.headers_of(failed))
         raise self._translated(failed, timeout, request)
 
     def _prepared(self, request: LMRequest, timeout: float | None) -> tuple[Any, dict[str, Any]]:
@@ -304,7 +304,7 @@ class LM(BaseLM):
         if not missing:
             return
         if self._api_base is None:
-            raise LMAuthError(provider.no_key(self.model, missing), model=self.model)
+            raise LMAuthError(provider_errors.no_key(self.model, missing), model=self.model)
         # A server of one's own usually wants no key, but the client insists on sending one.
         arguments["api_key"] = "none"
 
@@ -313,8 +313,10 @@ class LM(BaseLM):
         secrets = self._untold(request)
         where = self.api_base or self.model.partition("/")[0]
         has_key = bool(self._secrets.get("api_key"))
-        ours = provider.typed(error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets)
-        if not provider.tells(error, secrets):
+        ours = provider_errors.typed(
+            error, model=self.model, where=where, timeout=timeout, has_key=has_key, secrets=secrets
+        )
+        if not provider_errors.tells(error, secrets):
             ours.__cause__ = error
         return ours
 

@@ -33,7 +33,7 @@ from dspex.errors import (
     StateError,
 )
 from dspex.execution import Budget, Run, map_async
-from dspex.lm import LM, BaseLM, LMRequest, MockLM, provider
+from dspex.lm import LM, BaseLM, LMRequest, MockLM, provider, provider_errors
 from tests.lm.callers import ASK, Caller
 from tests.lm.server import Server, answer, drop, refuse, send, slow
 
@@ -534,12 +534,12 @@ def test_a_connection_that_is_not_made_in_time_was_not_sent() -> None:
     litellm = provider.load()
     error = litellm.Timeout("timed out", model="served", llm_provider="openai")
     error.__cause__ = ConnectTimeout("nobody there")
-    typed = provider.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
+    typed = provider_errors.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
     assert isinstance(typed, LMConnectionError)
     typed.__cause__ = error
     assert not LM("openai/served").may_be_billed(typed)
     error.__cause__ = None
-    typed = provider.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
+    typed = provider_errors.typed(error, model="m", where="here", timeout=1.0, has_key=True, secrets=[])
     assert isinstance(typed, LMTimeoutError)
     assert LM("openai/served").may_be_billed(typed)
 
