@@ -72,7 +72,7 @@ class Racing(Allocator):
     ) -> None:
         check_number("alpha", alpha, low=1e-6, high=0.999999, example=0.05)
         check_number("margin", margin, low=0.0, high=0.999999, example=0.05)
-        check_number("optimism", optimism, low=0.0, high=1e6, example=1.0)
+        check_number("optimism", optimism, low=0.0, example=1.0)
         check_whole("step", step, 1)
         self.alpha = alpha
         self.margin = margin

@@ -252,7 +252,7 @@ def test_a_score_outside_the_bounds_says_what_to_write() -> None:
     [
         (
             lambda: Racing(alpha=1),
-            r"alpha must be a number from .*, got 1 \(int\); write for example Racing\(alpha=0.05",
+            r"alpha must be a number from .*, got 1 \(int\); write for example alpha=0.05",
         ),
         (lambda: Racing(margin=True), r"margin must be a number from 0 .*, got True \(bool\)"),
         (lambda: Racing(optimism=-1), r"optimism must be a number from 0 to inf, got -1"),
