@@ -304,15 +304,16 @@ def parallel_coordinate(
         columns.append(_column(scale.axis, [scale.place(one.trial) for one in found]))
     layers = [*_lines(found, columns, lower), *_axes(columns)]
     feasible = [index for index, one in enumerate(found) if one.trial.feasible]
-    layers.append(
-        Points(
-            x=[0.0] * len(feasible),
-            y=[columns[0].shares[index] for index in feasible],
-            color=Colors(values=[found[index].value for index in feasible], title=target_name, reverse=lower),
-            hover=[hover_of(study, found[index].trial) for index in feasible],
-            size=6.0,
+    if feasible:
+        layers.append(
+            Points(
+                x=[0.0] * len(feasible),
+                y=[columns[0].shares[index] for index in feasible],
+                color=Colors(values=[found[index].value for index in feasible], title=target_name, reverse=lower),
+                hover=[hover_of(study, found[index].trial) for index in feasible],
+                size=6.0,
+            )
         )
-    )
     panel = Panel(
         layers=tuple(layers),
         x=Axis(

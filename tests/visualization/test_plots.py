@@ -538,3 +538,16 @@ def test_a_missing_backend_is_named(backend: str, package: str, flat: Study, mon
     assert not room.is_available()
     with pytest.raises(ImportError, match=rf"is not installed: pip install 'dspex\[{extra}\]'"):
         room.plot_slice(flat)
+
+
+@pytest.mark.parametrize("name", ["plot_contour", "plot_parallel_coordinate", "plot_rank", "plot_slice"])
+def test_a_study_without_a_feasible_trial(name: str) -> None:
+    study = create_study()
+    for number in range(4):
+        trial = study.ask()
+        trial.suggest_float("x", 0.0, 1.0)
+        trial.suggest_float("y", 0.0, 1.0)
+        trial.set_constraint("limit", 1.0)
+        study.tell(trial, float(number))
+    assert getattr(visualization, name)(study).data
+    assert getattr(visualization.matplotlib, name)(study) is not None
