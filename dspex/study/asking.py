@@ -15,8 +15,9 @@ from dspex.study import telling
 from dspex.study.pools import given_param
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, TrialState
+from dspex.trials.checks import as_plain
 from dspex.trials.params import resolved
-from dspex.variables import Space, decode, encode
+from dspex.variables import Space
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -34,7 +35,7 @@ def ask(
     """See `Study.ask`."""
     study._heartbeat.start()
     study._mirror.sync()
-    user, system = _plain(user_attrs), _plain(system_attrs)
+    user, system = as_plain(dict(user_attrs)), as_plain(dict(system_attrs))
     trial = Trial(study, _next(study, fixed, user, system), space)
     if not (user.keys() <= trial.frozen.user_attrs.keys() and system.keys() <= trial.frozen.system_attrs.keys()):
         trial._change(  # it was queued
@@ -53,12 +54,6 @@ def ask(
     return trial
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """``attributes`` as the storage gives them back."""
-    plain: dict[str, Any] = decode(encode(dict(attributes)))
-    return plain
-
-
 def _next(study: Study, fixed: Mapping[str, Any], user: Mapping[str, Any], system: Mapping[str, Any]) -> FrozenTrial:
     mirror, owner = study._mirror, this_process()
     if mirror.waiting and not fixed:
@@ -68,7 +63,7 @@ def _next(study: Study, fixed: Mapping[str, Any], user: Mapping[str, Any], syste
     new = FrozenTrial(
         number=-1,
         state=TrialState.RUNNING,
-        system_attrs={**system, "fixed_params": _plain(fixed)} if fixed else system,
+        system_attrs={**system, "fixed_params": as_plain(dict(fixed))} if fixed else system,
         user_attrs=user,
         datetime_start=datetime.now(UTC),
         owner=owner,

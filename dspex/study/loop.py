@@ -22,6 +22,7 @@ from dspex.study import telling
 from dspex.study.progress import Progress
 from dspex.study.stopping import MaxTrialsCallback
 from dspex.trials import FrozenTrial, TrialState
+from dspex.variables.domain import plain_number
 
 if TYPE_CHECKING:
     from dspex.callbacks import Span
@@ -104,6 +105,7 @@ class _Search:
         budget: Budget | None,
         show_progress_bar: bool,
     ) -> None:
+        n_trials = plain_number(n_trials)
         _check(objective, n_trials, timeout, n_jobs, budget)
         self.study = study
         self.objective = objective
@@ -331,8 +333,9 @@ def _check(objective: object, n_trials: object, timeout: object, n_jobs: object,
             f"objective must be a function of a trial, got {objective!r} ({type(objective).__name__}); "
             "write study.optimize(lambda trial: ..., n_trials=100)"
         )
-    _whole("n_trials", n_trials, "None for no limit", none=True)
-    _whole("n_jobs", n_jobs, "1", none=False)
+    if n_trials is not None:
+        _whole("n_trials", n_trials, 0, "None for no limit")
+    _whole("n_jobs", n_jobs, 1, "1")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0):
         raise StudyError(f"timeout must be a number of seconds > 0 or None, got {timeout!r} ({type(timeout).__name__})")
     if budget is not None and not isinstance(budget, Budget):
@@ -341,12 +344,10 @@ def _check(objective: object, n_trials: object, timeout: object, n_jobs: object,
         )
 
 
-def _whole(name: str, value: object, otherwise: str, *, none: bool) -> None:
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _whole(name: str, value: object, least: int, otherwise: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise StudyError(
-            f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=... "
+            f"{name} must be a whole number >= {least}, got {value!r} ({type(value).__name__}); write {name}=... "
             f"or {otherwise}"
         )
 

@@ -11,7 +11,8 @@ from dspex.errors import StateError, StudyError
 from dspex.study.owners import is_alive
 from dspex.study.pools import check_given
 from dspex.trials import FrozenTrial, TrialState
-from dspex.variables import decode, encode
+from dspex.trials.checks import as_plain
+from dspex.variables import encode
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -28,14 +29,14 @@ def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str,
     if study.space is not None:
         for path, value in params.items():
             check_given(study, study.space, path, value)
-    given = decode(encode(dict(params)))
+    given = as_plain(dict(params))
     if skip_if_exists and any(_has(study, trial, given) for trial in study.trials):
         return
     waiting = FrozenTrial(
         number=-1,
         state=TrialState.WAITING,
         system_attrs={"fixed_params": given},
-        user_attrs=decode(encode(dict(user_attrs))),
+        user_attrs=as_plain(dict(user_attrs)),
     )
     study.storage.append_trials(study._mirror.record.id, [waiting])
 

@@ -30,8 +30,9 @@ from dspex.study.owners import Heartbeat
 from dspex.study.pools import StudyPool
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, Ledger, StudyDirection, StudyRecord, StudyView, TrialState
+from dspex.trials.checks import as_plain
 from dspex.trials.params import resolved
-from dspex.variables import Domain, Space, VariableState, decode, encode
+from dspex.variables import Domain, Space, VariableState
 from dspex.variables.messages import counted
 from dspex.variables.readonly import ReadOnlyDict
 
@@ -115,7 +116,7 @@ class Study:
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the study; the value has to be plain data."""
-        self.storage.set_study_attr(self._mirror.record.id, "user", key, decode(encode(value)))
+        self.storage.set_study_attr(self._mirror.record.id, "user", key, as_plain(value))
 
     @property
     def system_attrs(self) -> Mapping[str, Any]:
@@ -132,7 +133,7 @@ class Study:
         >>> study.system_attrs["round"], "round" in study.user_attrs
         (3, False)
         """
-        self.storage.set_study_attr(self._mirror.record.id, "system", key, decode(encode(value)))
+        self.storage.set_study_attr(self._mirror.record.id, "system", key, as_plain(value))
 
     @property
     def metric_names(self) -> list[str] | None:
@@ -230,7 +231,7 @@ class Study:
             )
         return self.space.state(self.values(trial))
 
-    def trials_dataframe(self, attrs: Sequence[str] = ATTRIBUTES, *, multi_index: bool = False) -> pandas.DataFrame:
+    def trials_dataframe(self, attrs: Sequence[str] = ATTRIBUTES, multi_index: bool = False) -> pandas.DataFrame:
         """One row a trial, as a pandas table (the ``pandas`` extra).
 
         Columns are named ``value`` (``values_0``, ... of several objectives, ``values_NAME`` where objectives have
@@ -272,9 +273,9 @@ class Study:
         self,
         trial: Trial | FrozenTrial | int,
         values: float | Sequence[float] | None = None,
-        *,
         state: TrialState | None = None,
         skip_if_finished: bool = False,
+        *,
         infrastructure: bool = False,
     ) -> FrozenTrial:
         """Finishes a trial with its value, or its values in the order of the directions.
@@ -310,9 +311,9 @@ class Study:
         self,
         trial: Trial | FrozenTrial | int,
         values: float | Sequence[float] | None = None,
-        *,
         state: TrialState | None = None,
         skip_if_finished: bool = False,
+        *,
         infrastructure: bool = False,
     ) -> FrozenTrial:
         """`tell`, without blocking the event loop."""
@@ -361,12 +362,12 @@ class Study:
     def optimize(
         self,
         objective: Callable[[Trial], float | Sequence[float]],
-        *,
         n_trials: int | None = None,
         timeout: float | None = None,
         n_jobs: int = 1,
         catch: type[Exception] | Iterable[type[Exception]] = (),
         callbacks: Iterable[Callable[[Study, FrozenTrial], None]] | None = None,
+        *,
         budget: Budget | None = None,
         show_progress_bar: bool = False,
     ) -> None:
@@ -397,12 +398,12 @@ class Study:
     async def aoptimize(
         self,
         objective: Callable[[Trial], Any],
-        *,
         n_trials: int | None = None,
         timeout: float | None = None,
         n_jobs: int = 1,
         catch: type[Exception] | Iterable[type[Exception]] = (),
         callbacks: Iterable[Callable[[Study, FrozenTrial], None]] | None = None,
+        *,
         budget: Budget | None = None,
         show_progress_bar: bool = False,
     ) -> None:
@@ -430,7 +431,6 @@ class Study:
     def enqueue_trial(
         self,
         params: Mapping[str, Any],
-        *,
         user_attrs: Mapping[str, Any] | None = None,
         skip_if_exists: bool = False,
     ) -> None:

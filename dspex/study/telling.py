@@ -13,7 +13,7 @@ import attrs
 from dspex.errors import StudyError
 from dspex.study.trial import Trial
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
-from dspex.trials.checks import as_float, as_report, check_step
+from dspex.trials.checks import as_float, as_report, as_step
 from dspex.trials.frozen import checked_trial
 from dspex.trials.params import fingerprint_of
 from dspex.variables.messages import counted
@@ -85,7 +85,7 @@ def add(study: Study, trials: Sequence[FrozenTrial]) -> None:
         if trial.values is not None:
             _as_floats(trial.values, study.directions)
         for step, reported in trial.intermediate_values.items():
-            check_step(step)
+            as_step(step)
             as_report(reported, len(study.directions))
         checked_trial(trial)
     study._mirror.sync()

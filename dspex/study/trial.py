@@ -15,10 +15,10 @@ from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.study.pools import as_param
 from dspex.trials import FrozenTrial, TrialState
-from dspex.trials.checks import as_float, as_report, check_step
+from dspex.trials.checks import as_float, as_plain, as_report, as_step
 from dspex.trials.params import fingerprint_of, resolved
 from dspex.trials.suggest import Suggestions, check_name
-from dspex.variables import Domain, Space, VariableState, decode, encode
+from dspex.variables import Domain, Space, VariableState
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -185,11 +185,9 @@ class Trial(Suggestions):
         Raises:
             StudyError: when there is not one number for each objective, or ``step`` is no whole number >= 0.
         """
-        check_step(step)
+        at = as_step(step)
         reported = as_report(value, len(self.study.directions))
-        self._change(
-            lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, step: reported})
-        )
+        self._change(lambda trial: attrs.evolve(trial, intermediate_values={**trial.intermediate_values, at: reported}))
 
     def should_prune(self) -> bool:
         """Whether the study's pruner holds the trial not worth finishing; then raise `TrialPruned`.
@@ -213,7 +211,7 @@ class Trial(Suggestions):
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Notes something of one's own about the trial; the value has to be plain data."""
-        plain = decode(encode(value))
+        plain = as_plain(value)
         self._change(lambda trial: attrs.evolve(trial, user_attrs={**trial.user_attrs, key: plain}))
 
     def set_constraint(self, key: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""What may be reported of a trial (numbers, at steps), and whole numbers that samplers and pruners are made with."""
+"""What may be reported and noted of a trial (numbers, at steps; plain data), and whole numbers of samplers and pruners."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dspex.errors import StudyError
+from dspex.variables import decode, encode
+from dspex.variables.domain import plain_number
 
-__all__ = ["as_float", "as_report", "at_least", "check_step", "true_or_false"]
+__all__ = ["as_float", "as_plain", "as_report", "as_step", "at_least", "true_or_false"]
 
 
 def as_float(value: Any, what: str) -> float:
@@ -42,10 +44,38 @@ def as_report(value: Any, objectives: int) -> float | tuple[float, ...]:
     )
 
 
-def check_step(step: Any) -> None:
-    """Raises `StudyError` unless ``step`` is a whole number that is at least 0."""
-    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+def as_step(step: Any) -> int:
+    """``step`` as an int.
+
+    Raises:
+        StudyError: when it is no whole number that is at least 0.
+    """
+    whole = plain_number(step)
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
         raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
+    return whole
+
+
+def as_plain(value: Any) -> Any:
+    """``value`` as a storage gives it back: a copy, in which numpy's scalars are Python's.
+
+    Raises:
+        StateError: when it is no plain data.
+
+    >>> import numpy
+    >>> as_plain({"accuracy": numpy.mean([1.0, 0.0]), "errors": (numpy.int64(3),)})
+    {'accuracy': 0.5, 'errors': (3,)}
+    """
+    return decode(encode(_without_numpy(value)))
+
+
+def _without_numpy(value: Any) -> Any:
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(_without_numpy(item) for item in value)
+    if kind is dict:
+        return {_without_numpy(key): _without_numpy(item) for key, item in value.items()}
+    return plain_number(value)
 
 
 def true_or_false(name: str, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
-from dspex.trials.checks import as_float, as_report, check_step
+from dspex.trials.checks import as_float, as_plain, as_report, as_step
 from dspex.trials.suggest import Suggestions, check_name
 from dspex.variables import Domain, Space, VariableState
 
@@ -104,9 +104,9 @@ class FixedTrial(Suggestions):
         Raises:
             StudyError: when it is no number, or ``step`` no whole number >= 0.
         """
-        check_step(step)
+        at = as_step(step)
         several = isinstance(value, Sequence) and not isinstance(value, str)
-        self.intermediate_values[step] = as_report(value, len(value) if several else 1)  # type: ignore[arg-type]
+        self.intermediate_values[at] = as_report(value, len(value) if several else 1)  # type: ignore[arg-type]
 
     def should_prune(self) -> bool:
         """No: nobody else is there to be compared with."""
@@ -118,8 +118,8 @@ class FixedTrial(Suggestions):
         return evaluation
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        """Keeps something of one's own."""
-        self.user_attrs[key] = value
+        """Keeps something of one's own; the value has to be plain data."""
+        self.user_attrs[key] = as_plain(value)
 
     def set_constraint(self, key: str, value: float) -> None:
         """Keeps a constraint's value; above zero it is violated."""

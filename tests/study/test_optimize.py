@@ -40,6 +40,24 @@ def test_so_many_trials(study: Study) -> None:
     assert study.best_value == min(trial.value or 0.0 for trial in study.trials)
 
 
+def test_none_are_left_to_run(study: Study) -> None:
+    study.optimize(_objective, n_trials=3)
+    study.optimize(_objective, n_trials=3 - len(study.trials), show_progress_bar=True)
+    assert len(study.trials) == 3
+    assert study.stopped == "n_trials=0 were run"
+
+
+def test_arguments_by_place_as_in_optuna(study: Study) -> None:
+    seen: list[int] = []
+    study.enqueue_trial({"x": 0.5}, {"source": "mine"})
+    study.enqueue_trial({"x": 0.5}, None, True)
+    study.optimize(_objective, 3, None, 1, (), [lambda study, trial: seen.append(trial.number)])
+    assert seen == [0, 1, 2]
+    assert study.trials[0].user_attrs == {"source": "mine"}
+    assert study.tell(study.ask(), None, TrialState.FAIL).state is TrialState.FAIL
+    assert study.tell(3, 1.0, None, True).state is TrialState.FAIL
+
+
 def test_so_many_seconds(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("dspex.study.loop.time", SimpleNamespace(monotonic=lambda: now))
@@ -279,8 +297,8 @@ class TestBudget:
     ("arguments", "message"),
     [
         ({"objective": 3}, r"objective must be a function of a trial, got 3 \(int\)"),
-        ({"n_trials": 0}, r"n_trials must be a whole number >= 1, got 0 \(int\)"),
-        ({"n_trials": 2.5}, r"n_trials must be a whole number >= 1, got 2\.5 \(float\)"),
+        ({"n_trials": -1}, r"n_trials must be a whole number >= 0, got -1 \(int\)"),
+        ({"n_trials": 2.5}, r"n_trials must be a whole number >= 0, got 2\.5 \(float\)"),
         ({"n_jobs": -1}, r"n_jobs must be a whole number >= 1, got -1 \(int\)"),
         ({"n_jobs": None}, r"n_jobs must be a whole number >= 1, got None"),
         ({"timeout": 0}, r"timeout must be a number of seconds > 0 or None, got 0 \(int\)"),

@@ -40,6 +40,28 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return InMemoryStorage() if request.param == "memory" else f"sqlite:///{tmp_path}/study.db"
 
 
+def test_numpys_numbers_are_numbers(storage: Any) -> None:
+    np = pytest.importorskip("numpy")
+    study = create_study(storage=storage)
+    study.set_user_attr("accuracy", np.mean([1.0, 0.0]))
+    study.enqueue_trial({"x": np.float64(0.25), "k": np.int64(2)}, user_attrs={"deep": [{"n": (np.int32(3),)}]})
+    trial = study.ask(user_attrs={"flag": np.bool_(True)})
+    trial.set_user_attr("loss", np.float32(0.5))
+    trial.report(np.float32(0.5), step=np.int64(7))
+    assert (trial.suggest_float("x", 0.0, 1.0), trial.suggest_int("k", 1, 3)) == (0.25, 2)
+    study.tell(trial, np.float64(1.5))
+    (frozen,) = study.trials
+    assert study.user_attrs == {"accuracy": 0.5}
+    assert frozen.user_attrs == {"deep": [{"n": (3,)}], "flag": True, "loss": 0.5}
+    assert frozen.intermediate_values == {7: 0.5}
+    assert {type(value) for value in [study.user_attrs["accuracy"], *frozen.params.values()]} == {float, int}
+    assert all(type(step) is int for step in frozen.intermediate_values)
+    study.optimize(lambda trial: 1.0, n_trials=np.int64(2))
+    assert len(study.trials) == 3
+    with pytest.raises(StateError, match="array"):
+        trial.set_user_attr("scores", np.array([1.0, 2.0]))
+
+
 class TestOpening:
     def test_by_name_and_by_default(self, storage: Any) -> None:
         create_study(study_name="one", storage=storage, direction="maximize")
