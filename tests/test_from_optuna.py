@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,7 +119,6 @@ def test_the_names_are_optunas(module: str) -> None:
 
 def test_the_same_arguments() -> None:
     optuna = pytest.importorskip("optuna")
-    import inspect
 
     for name, here in _rows("optuna.visualization").items():
         if not name.startswith("plot_") or here == "not here":
@@ -126,3 +129,59 @@ def test_the_same_arguments() -> None:
             assert list(ours) == [one for one in theirs if one != "constraints_func"]
             assert [one.kind for one in ours.values()] == [theirs[one].kind for one in ours]
             assert [one.default for one in ours.values()] == [theirs[one].default for one in ours]
+
+
+MADE_BY_THE_LIBRARY = {"Study", "Trial", "FrozenTrial", "StudySummary"}
+# How Optuna's samplers and trials are built inside; the rows of BaseSampler and BasePruner say what is here.
+INSIDE = {
+    "after_trial",
+    "before_trial",
+    "infer_relative_search_space",
+    "prune",
+    "reseed_rng",
+    "sample_independent",
+    "sample_relative",
+    "get_parent_population",
+    "get_population",
+    "get_trial_generation",
+    "population_size",
+    "select_parent",
+}
+
+
+def _missing(name: str, theirs: Any, ours: Any) -> Iterator[str]:
+    """What Optuna's has and ours has not: arguments, methods and attributes."""
+    if not inspect.isclass(theirs):
+        yield from _arguments(theirs) - _arguments(ours)
+        return
+    if name not in MADE_BY_THE_LIBRARY and not issubclass(theirs, enum.Enum):
+        yield from _arguments(theirs.__init__) - _arguments(ours.__init__)
+    # Of an enumeration its members; attributes that are set when an object is made are there on both sides.
+    names = [one.name for one in theirs] if issubclass(theirs, enum.Enum) else vars(theirs)
+    for method in names:
+        if method.startswith("_") or method in INSIDE:
+            continue
+        if not hasattr(ours, method):
+            if not (inspect.isdatadescriptor(vars(theirs)[method]) and name in ("FixedTrial", "StudySummary")):
+                yield method
+        elif inspect.isfunction(getattr(theirs, method)) and inspect.isfunction(getattr(ours, method)):
+            yield from _arguments(getattr(theirs, method)) - _arguments(getattr(ours, method))
+
+
+def _arguments(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self"}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_what_is_not_here_is_said(module: str) -> None:
+    theirs = pytest.importorskip(module)
+    section = PAGE.read_text("utf-8").split(f"| `{module}` |")[1].split("\n## ")[0]
+    silent = {}
+    for name, here in _rows(module).items():
+        if here == "not here" or name.startswith("Base") or name in ("matplotlib", "nsgaii"):
+            continue
+        room, _, ours = here.strip("`").rpartition(".")
+        missing = _missing(name, getattr(theirs, name), getattr(importlib.import_module(room), ours))
+        if unsaid := [one for one in missing if f"`{one}`" not in section]:
+            silent[name] = unsaid
+    assert not silent
