@@ -59,8 +59,8 @@ def measured(study: Study, target: Target, *, pareto: bool = False) -> Measured:
             values.append(value)
     if len(trials) < 2:
         raise StudyError(
-            f"importance needs at least two completed trials, and study {study.study_name!r} has {len(trials)}; "
-            "run more with study.optimize(...)"
+            f"importance needs at least two completed trials with a finite value, and study "
+            f"{study.study_name!r} has {len(trials)}; run more with study.optimize(...)"
         )
     numbers = np.array(values)
     if together:

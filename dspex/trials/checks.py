@@ -1,4 +1,4 @@
-"""What may be reported and noted of a trial (numbers, at steps; plain data), and whole numbers of samplers and pruners."""
+"""What may be reported and noted of a trial (numbers, at steps; plain data), and arguments that are whole numbers."""
 
 from __future__ import annotations
 

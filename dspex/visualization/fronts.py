@@ -11,6 +11,7 @@ from dspex.importance.targets import objective_names
 from dspex.study import Study
 from dspex.study.best import dominates, pareto_front as front_of
 from dspex.trials import FrozenTrial, TrialState
+from dspex.variables.domain import plain_number
 from dspex.visualization.figure import MUTED, PALETTE, Axis, Figure, Layer, Line, Panel, Points
 from dspex.visualization.selecting import hover_of
 
@@ -96,7 +97,7 @@ def hypervolume_history(study: Study, reference_point: Sequence[float]) -> Figur
 
     Args:
         study: A study with several objectives.
-        reference_point: A value for each objective, worse than what is to count.
+        reference_point: A finite number for each objective, worse than what is to count.
 
     Raises:
         StudyError: when the study has one objective or no completed trial, or the point does not fit.
@@ -106,16 +107,18 @@ def hypervolume_history(study: Study, reference_point: Sequence[float]) -> Figur
             "a hypervolume needs several objectives, and the study has one; write plot_optimization_history"
         )
     signs = [direction.sign for direction in study.directions]
-    if len(reference_point) != len(signs):
+    point = [plain_number(value) for value in reference_point]
+    if len(point) != len(signs) or not all(isinstance(one, int | float) and math.isfinite(one) for one in point):
         raise StudyError(
-            f"reference_point must have a value for each of the {len(signs)} objectives, got {reference_point!r}"
+            f"reference_point must have a finite number for each of the {len(signs)} objectives, got "
+            f"{reference_point!r}"
         )
     completed = study.get_trials(states=[TrialState.COMPLETE])
     if not completed:
         raise StudyError(
             f"study {study.study_name!r} has no completed trial to plot; run some with study.optimize(...)"
         )
-    bound = tuple(sign * float(value) for sign, value in zip(signs, reference_point, strict=True))
+    bound = tuple(sign * float(value) for sign, value in zip(signs, point, strict=True))
     front: list[tuple[float, ...]] = []
     volume, volumes = 0.0, []
     for trial in completed:

@@ -56,12 +56,13 @@ def shown(study: Study, target: Target) -> list[Shown]:
         StudyError: when there is none, or a target has to be chosen.
     """
     read = value_of(study, target)
-    found = [Shown(trial, read(trial)) for trial in study.get_trials(states=[TrialState.COMPLETE])]
-    found = [one for one in found if math.isfinite(one.value)]
+    completed = [Shown(trial, read(trial)) for trial in study.get_trials(states=[TrialState.COMPLETE])]
+    found = [one for one in completed if math.isfinite(one.value)]
     if not found:
         raise StudyError(
-            f"study {study.study_name!r} has no completed trial to plot ({len(study.trials)} trials in all); run some "
-            "with study.optimize(objective, n_trials=...)"
+            f"study {study.study_name!r} has no completed trial to plot"
+            f"{' whose value is finite' if completed else ''} ({len(study.trials)} trials in all); run some with "
+            "study.optimize(objective, n_trials=...)"
         )
     return found
 

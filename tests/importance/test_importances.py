@@ -294,7 +294,9 @@ class TestRefusals:
     def test_too_few_trials(self) -> None:
         study = create_study(study_name="empty")
         study.tell(study.ask(), state=TrialState.FAIL)
-        with pytest.raises(StudyError, match=r"at least two completed trials, and study 'empty' has 0; run more"):
+        with pytest.raises(
+            StudyError, match=r"two completed trials with a finite value, and study 'empty' has 0; run more"
+        ):
             get_param_importances(study)
 
     def test_unknown_params(self) -> None:

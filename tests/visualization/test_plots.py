@@ -412,7 +412,7 @@ class TestFronts:
             fronts.pareto_front(several, target_names=["a"])
         with pytest.raises(StudyError, match=r"targets\(trial\) must return a sequence of numbers, and for trial 0"):
             fronts.pareto_front(several, targets=lambda trial: 1.0)  # type: ignore[arg-type, return-value]
-        with pytest.raises(StudyError, match=r"reference_point must have a value for each of the 2 objectives"):
+        with pytest.raises(StudyError, match=r"reference_point must have a finite number for each of the 2 objectives"):
             fronts.hypervolume_history(several, [0.0])
         with pytest.raises(StudyError, match=r"a hypervolume needs several objectives"):
             fronts.hypervolume_history(flat, [0.0])
@@ -551,3 +551,18 @@ def test_a_study_without_a_feasible_trial(name: str) -> None:
         study.tell(trial, float(number))
     assert getattr(visualization, name)(study).data
     assert getattr(visualization.matplotlib, name)(study) is not None
+
+
+def test_values_without_an_end_are_named_as_the_reason() -> None:
+    study = create_study()
+    study.optimize(lambda trial: math.inf, n_trials=2)
+    with pytest.raises(StudyError, match=r"no completed trial to plot whose value is finite \(2 trials in all\)"):
+        visualization.plot_edf(study)
+
+
+def test_a_reference_point_is_made_of_numbers() -> None:
+    study = create_study(directions=["minimize", "minimize"])
+    study.optimize(lambda trial: (1.0, 2.0), n_trials=2)
+    for point in ([math.nan, 3.0], ["a", 3.0]):
+        with pytest.raises(StudyError, match="reference_point must have a finite number for each of the 2 objectives"):
+            visualization.plot_hypervolume_history(study, point)
