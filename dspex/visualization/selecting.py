@@ -37,6 +37,7 @@ UNNAMED = "Objective Value"
 """What a target is called when nobody says it."""
 
 _LABEL = 26  # characters of a label on an axis
+_TITLE = 40  # characters of a path beside an axis
 _TICKS = 12  # labels along an axis of options or texts
 _HOVER = 90  # characters of a value in a text that hovers
 
@@ -149,7 +150,13 @@ def scale_of(study: Study, path: str, trials: Sequence[Shown]) -> Scale:
     def place(trial: FrozenTrial) -> float | None:
         return places[_key(domain, trial.params[path])] if path in trial.params else None
 
-    return Scale(Axis(title=path, ticks=thinned(list(labels.values()), _TICKS), range=(-0.5, len(labels) - 0.5)), place)
+    ticks = thinned(list(labels.values()), _TICKS)
+    return Scale(Axis(title=_titled_by(path), ticks=ticks, range=(-0.5, len(labels) - 0.5)), place)
+
+
+def _titled_by(path: str) -> str:
+    # Of a long path the end says which variable it is.
+    return path if len(path) <= _TITLE else f"…{path[1 - _TITLE :]}"
 
 
 def thinned(labels: Sequence[str], most: int) -> tuple[tuple[float, str], ...]:
@@ -172,7 +179,7 @@ def _numbers(path: str, domain: Float | Int, having: Sequence[FrozenTrial]) -> S
         value = trial.params.get(path)
         return None if value is None else float(value)
 
-    return Scale(Axis(title=path, kind="log" if domain.log else "linear", range=bounds), place)
+    return Scale(Axis(title=_titled_by(path), kind="log" if domain.log else "linear", range=bounds), place)
 
 
 def _key(domain: Domain[Any], value: Any) -> str:

@@ -566,3 +566,13 @@ def test_a_reference_point_is_made_of_numbers() -> None:
     for point in ([math.nan, 3.0], ["a", 3.0]):
         with pytest.raises(StudyError, match="reference_point must have a finite number for each of the 2 objectives"):
             visualization.plot_hypervolume_history(study, point)
+
+
+def test_a_long_path_does_not_run_into_the_next_panel() -> None:
+    study = create_study()
+    path = "pipeline." * 20 + "answer.temperature"
+    study.optimize(lambda trial: trial.suggest_float(path, 0.0, 1.0), n_trials=2)
+    (axis,) = [row[0].x for row in relations.slices(study).panels]
+    assert len(axis.title) == 40
+    assert axis.title.startswith("…")
+    assert axis.title.endswith("answer.temperature")
