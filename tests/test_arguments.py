@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dspex import optimizers, proposers, pruners, samplers, study
@@ -97,3 +98,10 @@ def test_no_constructor_is_left_out() -> None:
     names = {kind.__name__ for kind in _constructors()}
     assert {"TPESampler", "HyperbandPruner", "JointSearch", "BootstrapFewShot", "Racing", "LabeledDemos"} <= names
     assert set(GIVEN) <= names
+
+
+def test_whole_numbers_may_be_those_of_numpy() -> None:
+    seed = samplers.TPESampler(seed=np.int64(7), n_startup_trials=np.int32(3)).seed
+    assert (seed, type(seed)) == (7, int)
+    assert pruners.MedianPruner(np.int64(4)).n_startup_trials == 4
+    assert study.MaxTrialsCallback(np.int64(9)).n_trials == 9

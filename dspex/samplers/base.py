@@ -10,6 +10,7 @@ from typing import Any
 from dspex.errors import StudyError
 from dspex.trials import StudyView
 from dspex.variables import Domain, Space
+from dspex.variables.domain import plain_number
 
 __all__ = ["Sampler"]
 
@@ -81,9 +82,10 @@ def seed_or_random(seed: int | None) -> int:
     """
     if seed is None:
         return secrets.randbits(63)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    whole = plain_number(seed)
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
         raise StudyError(f"seed must be a whole number >= 0 or None, got {seed!r} ({type(seed).__name__})")
-    return seed
+    return whole
 
 
 def candidates_of(view: StudyView, path: str) -> list[str]:

@@ -90,11 +90,12 @@ def true_or_false(name: str, value: Any) -> bool:
 
 
 def at_least(name: str, value: Any, smallest: int) -> int:
-    """``value``, when it is a whole number and not too small.
+    """``value`` as an int.
 
     Raises:
-        StudyError: when it is not.
+        StudyError: when it is no whole number, or too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+    whole = plain_number(value)
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < smallest:
         raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
-    return value
+    return whole
