@@ -28,7 +28,7 @@ from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
-from dspex.lm.secrets import SAMPLING
+from dspex.lm.secrets import SAMPLING, public_params
 from dspex.lm.transcript import RECENT
 from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Pause, Wait
@@ -182,7 +182,7 @@ def _observed(
     within: Span | None = None,
 ) -> Flow:
     """The `flow`, and its span; ``usage`` and ``cost`` are of this model alone, not of a fallback's calls."""
-    params = {name: value for name, value in lm.effective_params(request).items() if name in SAMPLING}
+    params = {name: value for name, value in public_params(lm.effective_params(request)).items() if name in SAMPLING}
     usage = Usage()
     attributes: dict[str, Any] = {
         "model": lm.model,

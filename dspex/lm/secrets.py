@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "HIDDEN",
     "SAMPLING",
+    "is_function",
     "is_secret",
     "public_params",
     "public_url",
@@ -23,9 +24,13 @@ HIDDEN = "***"
 
 # `max_tokens` is no secret, `aws_session_token` is one; headers carry authorization.
 _NAME = re.compile(
-    r"(^|_)(api_?key|key|key_id|token|secret|password|passwd|credentials?|headers?|auth|authorization|client)(_|$)",
+    r"(^|_)(api_?key|key|key_id|token|secret|password|passwd|credentials?|headers?|auth|authorization|client"
+    r"|connection_string)(_|$)",
     re.IGNORECASE,
 )
+_HEADERS = re.compile(r"(^|_)headers?$", re.IGNORECASE)
+_NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
 def is_secret(name: str) -> bool:
@@ -33,37 +38,80 @@ def is_secret(name: str) -> bool:
 
     >>> [is_secret(name) for name in ("api_key", "extra_headers", "aws_session_token", "max_tokens")]
     [True, True, True, False]
+    >>> [is_secret(name) for name in ("X-Api-Key", "accessToken")]
+    [True, True]
     """
-    return _NAME.search(name) is not None
+    return _NAME.search(_words(name)) is not None
 
 
-# What goes into the request as it is, with whatever credentials a service behind the provider wants.
-_CARRIERS = ("extra_body", "extra_query")
+def _words(name: str) -> str:
+    return _NEW_WORD.sub("_", name).replace("-", "_")
+
+
+# JSON schemas, in which a property may well be named "token".
+_SCHEMAS = ("functions", "response_format")
 
 
 def public_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """``params`` without those that are secret, and without the secrets in what is sent along as it is.
+    """``params`` without those that are secret, and without the secrets inside of others: what a service behind the
+    provider wants, such as a search or a server of tools.
 
     >>> public_params({"api_key": "sk-1", "extra_body": {"top_k": 5, "search": [{"key": "sk-2"}]}})
     {'extra_body': {'top_k': 5, 'search': [{'key': '***'}]}}
+    >>> public_params({"tools": [{"type": "mcp", "headers": {"x-user": "sk-3"}}]})
+    {'tools': [{'type': 'mcp', 'headers': {'x-user': '***'}}]}
     """
+    unheard: list[str] = []
     return {
-        name: _hidden(value) if name in _CARRIERS else value for name, value in params.items() if not is_secret(name)
+        name: value if name in _SCHEMAS else _hidden(value, unheard)
+        for name, value in params.items()
+        if not is_secret(name)
     }
 
 
-def _hidden(value: Any) -> Any:
-    """``value`` with ``***`` for each text under a secret's name; the object itself when there is none."""
+def _hidden(value: Any, found: list[str]) -> Any:
+    """``value`` with ``***`` for each secret in it, which goes to ``found``; the object itself when there is none."""
+    if isinstance(value, str):
+        if "://" not in value or "@" not in value:
+            return value
+        for told in _IN_URL.findall(value):
+            found += [told, *told.split(":")]
+        shown = _IN_URL.sub(HIDDEN, value)
+        return value if shown == value else shown
     if isinstance(value, Mapping):
-        shown = {
-            name: HIDDEN if isinstance(one, str) and isinstance(name, str) and is_secret(name) else _hidden(one)
-            for name, one in value.items()
-        }
+        if is_function(value):
+            return value
+        shown = {name: _hidden_under(name, one, found) for name, one in value.items()}
         return value if all(shown[name] is one for name, one in value.items()) else shown
     if isinstance(value, (list, tuple)):
-        parts = [_hidden(one) for one in value]
+        parts = [_hidden(one, found) for one in value]
         return value if all(one is part for one, part in zip(value, parts, strict=True)) else parts
     return value
+
+
+def _hidden_under(name: Any, value: Any, found: list[str]) -> Any:
+    if not isinstance(name, str) or not is_secret(name):
+        return _hidden(value, found)
+    if isinstance(value, str):
+        found.extend(_texts(value))
+        return HIDDEN
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        for one in value:
+            found.extend(_texts(one))
+        return [HIDDEN] * len(value)
+    # Any header may be one. What has a type is the schema of something that has this name.
+    if isinstance(value, Mapping) and "type" not in value and _HEADERS.search(_words(name)):
+        return {key: _hidden_under("header", one, found) for key, one in value.items()}
+    return _hidden(value, found)
+
+
+def is_function(tool: Any) -> bool:
+    """Whether ``tool`` is a function of the caller's, and not a service that the provider turns to by itself.
+
+    >>> is_function({"type": "function", "function": {"name": "add"}}), is_function({"type": "mcp"})
+    (True, False)
+    """
+    return isinstance(tool, Mapping) and tool.get("type") == "function" and ("function" in tool or "parameters" in tool)
 
 
 def secret_values(params: Mapping[str, Any]) -> Iterable[str]:
@@ -72,23 +120,13 @@ def secret_values(params: Mapping[str, Any]) -> Iterable[str]:
     >>> list(secret_values({"api_key": "sk-1", "top_k": 5, "extra_body": {"user": "me", "search": [{"key": "sk-2"}]}}))
     ['sk-1', 'sk-2']
     """
+    found: list[str] = []
     for name, value in params.items():
         if is_secret(name):
-            yield from _texts(value)
-        elif name in _CARRIERS:
-            yield from _hidden_texts(value)
-
-
-def _hidden_texts(value: Any) -> Iterable[str]:
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            if isinstance(one, str) and isinstance(name, str) and is_secret(name):
-                yield from _texts(one)
-            else:
-                yield from _hidden_texts(one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _hidden_texts(one)
+            found.extend(_texts(value))
+        elif name not in _SCHEMAS:
+            _hidden(value, found)
+    return found
 
 
 def _texts(secret: Any) -> Iterable[str]:
@@ -169,8 +207,13 @@ def unsafe_params(params: Mapping[str, Any]) -> list[str]:
 
     >>> unsafe_params({"temperature": 0.5, "base_url": "https://elsewhere.example"})
     ['base_url']
+    >>> unsafe_params({"tools": [{"type": "mcp", "server_url": "https://elsewhere.example"}]})
+    ['tools']
     """
-    return sorted(set(params) - SAMPLING)
+    # A tool that the provider runs may send the prompt to anywhere; a function comes back to the caller.
+    tools = params.get("tools") or ()
+    own = isinstance(tools, (list, tuple)) and all(is_function(tool) for tool in tools)
+    return sorted((set(params) - SAMPLING) | (set() if own else {"tools"}))
 
 
 def url_secrets(url: str) -> list[str]:

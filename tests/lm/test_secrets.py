@@ -148,6 +148,55 @@ def test_secrets_in_what_is_sent_along_are_sent_and_nothing_else(tmp_path: Path)
         assert_clean("".join(traceback.format_exception(caught.value)), "an error")
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tools": [{"type": "mcp", "server_url": "https://mcp.example", "headers": {"Authorization": HEADER}}]},
+        {"tools": [{"type": "mcp", "server_url": "https://mcp.example", "headers": {"x-user": PASSWORD}}]},
+        {"tools": [{"type": "mcp", "server_url": "https://mcp.example", "authorization": PASSWORD}]},
+        {"tools": [{"type": "mcp", "server_url": f"https://me:{PASSWORD}@mcp.example/sse"}]},
+        {"mcp_servers": [{"type": "url", "authorization_token": PASSWORD}]},
+        {"web_search_options": {"api_key": PASSWORD}},
+        {"extra_body": {"api-key": PASSWORD}},
+        {"extra_body": {"search": {"accessToken": PASSWORD}}},
+        {"extra_body": {"search": {"connection_string": PASSWORD}}},
+        {"extra_body": {"search": {"token": [PASSWORD]}}},
+        {"extra_query": {"subscription-key": PASSWORD}},
+        {"proxy": f"http://me:{PASSWORD}@proxy.example"},
+    ],
+    ids=str,
+)
+def test_secrets_of_services_behind_a_model_are_not_shown_wherever_they_are(params: dict[str, Any]) -> None:
+    lm = LM("openai/served", api_key=KEY, **params)
+    request = LMRequest.of("?", **params)
+    shown = [repr(lm), repr(lm.params), json.dumps(lm.to_json()), repr(lm.explain_key(ASK)), repr(request)]
+    assert_clean("\n".join([*shown, repr(lm.explain_key(request))]), "what is shown")
+    name, value = next(iter(params.items()))
+    assert lm._secrets[name] == value  # and so it is sent
+    assert any(secret in PASSWORD or secret in HEADER for secret in lm._untold(request) if len(secret) > 8)
+    heard: list[Any] = []
+
+    class Heard(dspex.Callback):
+        def on_lm_start(self, span: Any) -> None:
+            heard.append(dict(span.attributes["params"]))
+
+    with dspex.context(callbacks=[Heard()]):
+        MockLM(["x"]).generate(request)
+    assert heard
+    assert_clean(repr(heard), "a span")
+
+
+def test_a_function_may_have_an_argument_of_a_secrets_name() -> None:
+    def tools(kind: str) -> list[dict[str, Any]]:
+        properties = {"key": {"type": kind, "default": "x"}, "headers": {"type": "object"}}
+        parameters = {"type": "object", "properties": properties, "examples": [{"key": kind}]}
+        return [{"type": "function", "function": {"name": "look_up", "parameters": parameters}}]
+
+    lm = LM("openai/served", tools=tools("string"))
+    assert lm.params["tools"] == tools("string")
+    assert lm.key(ASK) != LM("openai/served", tools=tools("integer")).key(ASK)
+
+
 def test_a_worker_gets_the_key_and_nobody_elses_state(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = LM("openai/served", api_key=KEY, cache=Cache())
     twin = pickle.loads(pickle.dumps(lm))
@@ -176,6 +225,9 @@ def test_a_worker_gets_the_key_and_nobody_elses_state(monkeypatch: pytest.Monkey
         ("client", "x"),
         ("mock_response", "x"),
         ("metadata", {"x": "y"}),
+        ("tools", [{"type": "mcp", "server_url": "https://elsewhere.example"}]),
+        ("tools", {"type": "mcp"}),
+        ("mcp_servers", [{"type": "url", "url": "https://elsewhere.example"}]),
     ],
 )
 def test_a_saved_model_cannot_redirect_anything(name: str, value: Any) -> None:
