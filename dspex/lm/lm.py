@@ -379,6 +379,12 @@ def _check_name(model: Any) -> None:
         raise DefinitionError(
             f'model must be a name, not {model!r} ({type(model).__name__}); write dspex.LM("openai/gpt-4o-mini")'
         )
+    if "://" in model:
+        # Some of litellm's providers send prompts to an address in a name, and names may come from files.
+        raise DefinitionError(
+            f"model must be a name, and {public_url(model)!r} has an address in it; write "
+            'dspex.LM("openai/NAME", api_base="http://localhost:8000/v1") for a server of your own'
+        )
     maker, _, name = model.partition("/")
     if not maker or not name or model != model.strip():
         example = f"openai/{model.strip('/ ')}" if model.strip("/ ") else "openai/gpt-4o-mini"

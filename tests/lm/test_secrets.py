@@ -15,7 +15,7 @@ import pytest
 
 import dspex
 from dspex.cli import main
-from dspex.errors import LMError, StateError
+from dspex.errors import DefinitionError, LMError, StateError
 from dspex.execution import track_usage
 from dspex.lm import LM, BaseLM, Cache, LMRequest, MockLM, inspect_history
 from tests.lm.server import Server, answer, refuse, send, sse
@@ -238,6 +238,25 @@ def test_a_saved_model_cannot_redirect_anything(name: str, value: Any) -> None:
     if name not in ("fallbacks", "base_url"):
         plain = BaseLM.from_json(data, **{name: None})
         assert plain.params == {"temperature": 0.5}
+
+
+@pytest.mark.parametrize("provider", ["oobabooga", "huggingface", "openai"])
+def test_a_name_is_no_address_in_a_file_either(provider: str, tmp_path: Path) -> None:
+    program = dspex.Predict("question -> answer")
+    path = tmp_path / "program.json"
+    program.save(path)
+    document = json.loads(path.read_text())
+    with Server() as server:
+        elsewhere = f"{provider}/{server.url}"
+        document["state"]["values"]["model"] = elsewhere
+        path.write_text(json.dumps(document))
+        with contextlib.suppress(StateError):
+            program.load(path)
+            with pytest.raises(DefinitionError, match="has an address in it"):
+                program(question="?")
+        with pytest.raises(DefinitionError, match="has an address in it"):
+            LM(elsewhere)
+        assert not server.requests
 
 
 def test_fallbacks_in_a_file_are_held_to_the_same() -> None:
