@@ -98,7 +98,8 @@ class LMError(DspexError):
 
     ``model`` is the model's name and ``retry_after`` the provider's wish in seconds, when it gave one.
     ``billed`` says whether the provider may bill the call all the same: a call that was refused costs nothing,
-    one that was cut off or answered illegibly may cost anything.
+    one that was cut off or answered illegibly may cost anything. ``usage`` is what the provider said that it took
+    (`dspex.Usage`), when it did.
     """
 
     infrastructure = True
@@ -111,14 +112,16 @@ class LMError(DspexError):
         model: str | None = None,
         retry_after: float | None = None,
         billed: bool | None = None,
+        usage: Any = None,
     ) -> None:
         super().__init__(message)
         self.model = model
+        self.usage = usage
         self.retry_after = retry_after
         self.billed = self._billed if billed is None else billed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {"model": self.model, "retry_after": self.retry_after, "billed": self.billed}
+        state = {name: getattr(self, name) for name in ("model", "retry_after", "billed", "usage")}
         return (_rebuild, (type(self), str(self), state))
 
 
@@ -168,7 +171,7 @@ class LMContextWindowError(LMError):
 
 
 class LMContentFilterError(LMError):
-    """The provider's content filter stopped the call."""
+    """The provider's content filter stopped the call, or the model refused to answer."""
 
     infrastructure = False
 

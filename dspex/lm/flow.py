@@ -257,9 +257,15 @@ def _lost(
 ) -> Usage:
     # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
     billed = lm.may_be_billed(error)
-    usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
+    told = error.usage if isinstance(error, LMError) else None
+    if told is not None:
+        # There was an answer, if not one of any use, and its price is known as any other's.
+        usage = told.copy()
+        usage.calls, usage.failed_calls = 0, 1
+    else:
+        usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
     if hold is not None:
-        if billed:
+        if billed and told is None:
             hold.forfeit()
         else:
             hold.settle(usage)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dspex.data.usage import Usage
-from dspex.errors import LMContentFilterError, LMServerError
+from dspex.errors import LMContentFilterError, LMRateLimitError, LMRequestError, LMServerError
 from dspex.lm import provider
 from dspex.lm.streams import Delta
 from dspex.lm.types import Completion, LMResponse
@@ -21,7 +21,7 @@ def read(raw: Any, *, model: str, price: Price, batched: bool = False) -> LMResp
 
     ``batched`` answers cost what litellm knows of batch prices, or half.
     """
-    if getattr(raw, "object", None) == "response":
+    if whole := getattr(raw, "object", None) == "response":
         completions = [_completion_of_output(raw)]
     else:
         completions = [_completion_of_choice(choice) for choice in getattr(raw, "choices", None) or ()]
@@ -30,7 +30,10 @@ def read(raw: Any, *, model: str, price: Price, batched: bool = False) -> LMResp
         cost = provider.batch_cost_of(model, usage)
     else:
         cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
-    return _checked(completions, _account(usage, price, cost), model)
+    account = _account(usage, price, cost)
+    if whole:
+        _check_status(raw, account, model)
+    return _checked(completions, account, model)
 
 
 class Assembly:
@@ -61,6 +64,8 @@ class Assembly:
                 yield Delta(text, "text", index)
             for call in getattr(delta, "tool_calls", None) or ():
                 parts.add_call(call)
+            if refusal := getattr(delta, "refusal", None):
+                parts.refusal.append(refusal)
             parts.citations.extend(_cited([_beside(delta).get("citation")]))
             if logprobs := (_plain(getattr(choice, "logprobs", None)) or {}).get("content"):
                 parts.logprobs.extend(logprobs)
@@ -79,6 +84,7 @@ class Assembly:
         if self._whole is not None:
             cost = provider.cost_of(self._model, getattr(self._whole, "usage", None))
             account = _account(getattr(self._whole, "usage", None), self._price, cost)
+            _check_status(self._whole, account, self._model)
             return _checked([_completion_of_output(self._whole)], account, self._model)
         ended, usage = provider.stream_end(stream)
         if not ended:
@@ -95,25 +101,34 @@ class _Parts:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.refusal: list[str] = []
         self.reasoning: list[str] = []
         self.logprobs: list[Any] = []
-        self.calls: dict[int, dict[str, str]] = {}
+        self.calls: list[dict[str, str]] = []
+        self._latest: dict[int, dict[str, str]] = {}
         self.citations: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
 
     def add_call(self, piece: Any) -> None:
-        call = self.calls.setdefault(int(piece.index or 0), {"id": "", "name": "", "arguments": ""})
-        function = piece.function
-        for name, text in (("id", piece.id), ("name", function.name), ("arguments", function.arguments)):
-            call[name] += text or ""
+        index = int(piece.index or 0)
+        call = self._latest.get(index)
+        # Some servers count no calls and tell them apart by their ids alone; some say id and name with each piece.
+        if call is None or (piece.id and call["id"] and piece.id != call["id"]):
+            call = self._latest[index] = {"id": "", "name": "", "arguments": ""}
+            self.calls.append(call)
+        call["id"] = piece.id or call["id"]
+        if piece.function.name != call["name"]:
+            call["name"] += piece.function.name or ""
+        call["arguments"] += piece.function.arguments or ""
 
     def completion(self) -> Completion:
+        text, ended = _or_refusal("".join(self.texts), "".join(self.refusal), self.finish_reason)
         return Completion(
-            "".join(self.texts),
-            self.finish_reason,
+            text,
+            ended,
             {"content": self.logprobs} if self.logprobs else None,
             "".join(self.reasoning) or None,
-            tuple(call for _, call in sorted(self.calls.items())),
+            tuple(self.calls),
             tuple(self.citations),
         )
 
@@ -121,9 +136,43 @@ class _Parts:
 def _checked(completions: list[Completion], account: Usage, model: str) -> LMResponse:
     if not completions:
         raise LMServerError(f"{model} sent a response without any answer in it", model=model, billed=True)
-    if all(one.finish_reason == "content_filter" for one in completions):  # what came of it is cut off
-        raise LMContentFilterError(f"the content filter of {model} stopped the answer", model=model, billed=True)
+    ends = {one.finish_reason for one in completions}
+    if ends <= {"content_filter", _REFUSED}:  # what came of it is cut off, or is no answer
+        said = next((f": {one.text[:200]}" for one in completions if one.finish_reason == _REFUSED), "")
+        what = f"{model} refused to answer{said}" if said else f"the content filter of {model} stopped the answer"
+        raise LMContentFilterError(what, model=model, billed=True, usage=account)
     return LMResponse(tuple(completions), account, model)
+
+
+_REFUSED = "refusal"
+
+
+def _or_refusal(text: str, refusal: str | None, ended: str | None) -> tuple[str, str | None]:
+    """The text of an answer and why it ended; what the model says to refuse comes beside the text, in place of it."""
+    return (text, ended) if text or not refusal else (refusal, _REFUSED)
+
+
+def _check_status(raw: Any, account: Usage, model: str) -> None:
+    """Raise what a response of the responses API that is no answer says."""
+    status = getattr(raw, "status", None) or "completed"
+    if status in ("completed", "incomplete"):
+        return
+    why = _plain(getattr(raw, "error", None)) or {}
+    told = account if account.total_tokens else None
+    if status in ("queued", "in_progress"):
+        raise LMRequestError(
+            f"{model} answers in the background only (its response is {status!r}): leave out background=",
+            model=model,
+            billed=True,
+            usage=told,
+        )
+    kind = LMRateLimitError if why.get("code") == "rate_limit_exceeded" else LMServerError
+    raise kind(
+        f"{model} ended its response as {status!r}: {str(why.get('message', ''))[:200]}",
+        model=model,
+        billed=True,
+        usage=told,
+    )
 
 
 def _completion_of_choice(choice: Any) -> Completion:
@@ -137,9 +186,11 @@ def _completion_of_choice(choice: Any) -> Completion:
         }
         for call in getattr(message, "tool_calls", None) or ()
     )
+    refusal = getattr(message, "refusal", None) or _beside(message).get("refusal")
+    text, ended = _or_refusal(text if isinstance(text, str) else "", refusal, choice.finish_reason)
     return Completion(
-        text if isinstance(text, str) else "",
-        choice.finish_reason,
+        text,
+        ended,
         _plain(getattr(choice, "logprobs", None)),
         getattr(message, "reasoning_content", None) or None,
         calls,
@@ -166,6 +217,7 @@ def _cited(found: Any) -> Iterator[dict[str, Any]]:
 def _completion_of_output(raw: Any) -> Completion:
     """The one answer in a response of the responses API, which comes as a list of items."""
     texts, reasoning, calls = [], [], []
+    refusal = ""
     logprobs: list[Any] = []
     for item in raw.output or ():
         item = _plain(item)
@@ -175,15 +227,18 @@ def _completion_of_output(raw: Any) -> Completion:
                 if part.get("type") == "output_text":
                     texts.append(part["text"])
                     logprobs.extend(part.get("logprobs") or ())
+                elif part.get("type") == "refusal":
+                    refusal += part["refusal"]
         elif kind == "reasoning":
             reasoning += [part["text"] for part in [*(item.get("summary") or ()), *(item.get("content") or ())]]
         elif kind == "function_call":
             calls.append({"id": item["call_id"], "name": item["name"], "arguments": item["arguments"]})
     why = _plain(getattr(raw, "incomplete_details", None)) or {}
     ended = {"max_output_tokens": "length"}.get(str(why.get("reason")), why.get("reason"))
+    text, ended = _or_refusal("".join(texts), refusal, ended or ("tool_calls" if calls else "stop"))
     return Completion(
-        "".join(texts),
-        ended or ("tool_calls" if calls else "stop"),
+        text,
+        ended,
         {"content": logprobs} if logprobs else None,
         "\n\n".join(reasoning) or None,
         tuple(calls),

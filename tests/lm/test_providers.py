@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -97,6 +97,26 @@ def test_tool_calls_come_together(stream: Streamer) -> None:
     with Server(otherwise=sse(pieces)) as server:
         response = stream(served(server), LMRequest.of("?", tools=[TOOL]))[-1]
     assert response.completions[0].tool_calls == ({"id": "t1", "name": "look_up", "arguments": '{"a": 1}'},)
+
+
+def test_parallel_tool_calls_are_told_apart_however_a_server_counts(stream: Streamer) -> None:
+    def piece(index: int, **call: Any) -> dict[str, Any]:
+        return chunk({"tool_calls": [{"index": index, "type": "function", **call}]})
+
+    expected = (
+        {"id": "t1", "name": "add", "arguments": '{"a": 1}'},
+        {"id": "t2", "name": "add", "arguments": '{"a": 2}'},
+    )
+    for second, repeated in ((1, False), (0, False), (0, True), (1, True)):
+        pieces = []
+        for index, identity, number in ((0, "t1", 1), (second, "t2", 2)):
+            pieces.append(piece(index, id=identity, function={"name": "add", "arguments": '{"a"'}))
+            again = {"id": identity} if repeated else {}
+            named = {"name": "add"} if repeated else {}
+            pieces.append(piece(index, **again, function={**named, "arguments": f": {number}}}"}))
+        with Server(otherwise=sse([*pieces, chunk({}, "tool_calls"), STREAMED[-1]])) as server:
+            *_, response = stream(served(server), ASK)
+        assert response.completions[0].tool_calls == expected, (second, repeated)
 
 
 @pytest.mark.parametrize("cut", ["unfinished", "unsaid", "dropped"])
@@ -260,6 +280,66 @@ def test_the_responses_interface(way: Streamer) -> None:
     usage = response.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cache_read_tokens) == (12, 3, 8)
     assert usage.cost == pytest.approx(18e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        ("failed", "server_error", LMServerError),
+        ("failed", "rate_limit_exceeded", LMRateLimitError),
+        ("cancelled", None, LMServerError),
+        ("queued", None, LMRequestError),
+    ],
+)
+def test_a_response_that_failed_is_no_empty_answer(
+    way: Streamer, status: str, code: str | None, kind: type[LMError]
+) -> None:
+    error = None if code is None else {"code": code, "message": "boom"}
+    failed = {**RESPONSE, "status": status, "error": error, "output": []}
+    events = [
+        {"type": "response.created", "sequence_number": 0, "response": {**failed, "status": "in_progress"}},
+        {"type": "response.failed", "sequence_number": 1, "response": failed},
+    ]
+    streamed = way in (streaming, astreaming)
+    if streamed and status != "failed":
+        pytest.skip("a stream has no such end")
+    with Server(otherwise=sse(events, ends=False) if streamed else send(200, failed)) as server:
+        run, cache = Run(), Cache()
+        lm = served(server, "gpt-5-mini", model_type="responses", cache=cache)
+        with pytest.raises(kind, match="boom" if code else status):
+            way(lm, ASK, run)
+    assert len(cache) == 0
+    assert (run.usage.calls, run.usage.failed_calls) == (0, 1)
+    if not streamed:  # litellm tells of a stream that failed, but not what it took
+        assert run.usage.total_tokens == 15
+        assert run.usage.cost == pytest.approx(18e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+@pytest.mark.parametrize("interface", ["chat", "responses"])
+def test_a_refusal_is_no_empty_answer(way: Streamer, interface: Literal["chat", "responses"]) -> None:
+    streamed = way in (streaming, astreaming)
+    reply: Reply
+    if interface == "responses":
+        content = [{"type": "refusal", "refusal": "I cannot."}]
+        refused = {**RESPONSE, "output": [{**RESPONSE["output"][1], "content": content}]}
+        done = {"type": "response.completed", "sequence_number": 1, "response": refused}
+        reply = sse([done], ends=False) if streamed else send(200, refused)
+    elif streamed:
+        reply = sse([chunk({"role": "assistant", "refusal": "I cannot."}), chunk({}, "stop"), STREAMED[-1]])
+    else:
+        message = {"role": "assistant", "content": None, "refusal": "I cannot."}
+        reply = answer(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    with Server(otherwise=reply) as server:
+        run, cache = Run(), Cache()
+        lm = served(server, "gpt-5-mini", model_type=interface, cache=cache, retries=3)
+        with pytest.raises(LMContentFilterError, match=r"refused to answer: I cannot\."):
+            way(lm, ASK, run)
+        assert len(server.requests) == 1
+    assert len(cache) == 0
+    assert (run.usage.failed_calls, run.usage.prompt_tokens, run.usage.completion_tokens) == (1, 12, 3)
+    assert run.usage.cost == pytest.approx(18e-6)
 
 
 @pytest.mark.parametrize(
