@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex.adapters.native import called, cites
@@ -16,6 +17,7 @@ from dspex.types import Citations, Reasoning
 
 if TYPE_CHECKING:
     from dspex.adapters.layout import Layout
+    from dspex.adapters.native import Native
     from dspex.lm import BaseLM, Completion, LMRequest
     from dspex.signatures import Signature
 
@@ -106,17 +108,9 @@ class Adapter(Requesting):
         layout = self._layout(signature)
         if layout.native is None:
             return self.parse(signature, completion.text)
-        native, text = layout.native, completion.text
-        beside: dict[str, Any] = {}
-        if thoughts := completion.reasoning:
-            beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
-        calls = completion.tool_calls
-        by_call = bool(native.calls) and bool(calls or "tools" in request.params)
-        if by_call:
-            beside.update(dict.fromkeys(native.calls, called(calls)))
-        citing = bool(native.cited) and cites(request)
-        if citing:
-            beside.update(dict.fromkeys(native.cited, Citations.model_validate(list(completion.citations))))
+        native, text, calls = layout.native, completion.text, completion.tool_calls
+        by_call, citing = _ways(native, completion, request)
+        beside = self._beside(native, completion, request)
         asked = native.asking(calls=by_call, citing=citing)
         if asked is None:
             return {name: beside.get(name) for name in signature.output_fields}
@@ -128,6 +122,22 @@ class Adapter(Requesting):
             values = error.partial
         values = {**values, **beside}
         return {name: values.get(name) for name in signature.output_fields}
+
+    def _beside(self, native: Native, completion: Completion, request: LMRequest) -> dict[str, Any]:
+        """The outputs that a model gave beside its text. Raises `ParseError`."""
+        beside: dict[str, Any] = {}
+        by_call, citing = _ways(native, completion, request)
+        if thoughts := completion.reasoning:
+            beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
+        if by_call:
+            try:
+                made = called(completion.tool_calls)
+            except (ValueError, RecursionError) as error:
+                raise _unreadable_calls(native.calls, completion.tool_calls, error, self.name) from error
+            beside.update(dict.fromkeys(native.calls, made))
+        if citing:
+            beside.update(dict.fromkeys(native.cited, Citations.model_validate(list(completion.citations))))
+        return beside
 
     def stream(self, signature: type[Signature]) -> AnswerStream:
         """A parser for an answer that comes in pieces."""
@@ -202,6 +212,26 @@ class Adapter(Requesting):
     def __repr__(self) -> str:
         own = ", ".join(f"{role!r}: ..." for role in TEMPLATE_VARIABLES if role in self._templates)
         return f"{type(self).__name__}({f'templates={{{own}}}' if own else ''})"
+
+
+def _ways(native: Native, completion: Completion, request: LMRequest) -> tuple[bool, bool]:
+    """Whether the model makes its calls, and cites, by itself."""
+    by_call = bool(native.calls) and bool(completion.tool_calls or "tools" in request.params)
+    return by_call, bool(native.cited) and cites(request)
+
+
+def _unreadable_calls(
+    names: Sequence[str], calls: Sequence[Mapping[str, Any]], error: Exception, adapter: str
+) -> ParseError:
+    """What to say of calls whose arguments are none."""
+    text = "\n".join(f"{call.get('name')}({call.get('arguments')})" for call in calls)
+    problem = f"the arguments of a call must be a JSON object: {text:.200}"
+    return ParseError(
+        f"the {adapter} adapter could not read the calls that the model made.\n  {problem}\n  ({error})",
+        text=text,
+        problems=dict.fromkeys(names, problem),
+        adapter=adapter,
+    )
 
 
 def _rebuilt(cls: type[Adapter], templates: dict[str, str], options: dict[str, Any]) -> Adapter:

@@ -14,7 +14,7 @@ from dspex.adapters.sections import escaped, unescaped
 from dspex.adapters.steps import FollowUp, Reading
 from dspex.adapters.streaming import AnswerStream
 from dspex.adapters.values import output_text
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, ParseError
 from dspex.lm import BaseLM
 from dspex.lm.named import lm_named
 from dspex.signatures import InputField, Signature
@@ -67,7 +67,7 @@ class TwoStepAdapter(Adapter):
             )
         self._model = extraction_model
         self._extraction = extraction or ChatAdapter()
-        self._signatures: LRU[int, tuple[type[Signature], type[Signature], str]] = LRU(512)
+        self._signatures: LRU[tuple[int, frozenset[str]], tuple[type[Signature], type[Signature], str]] = LRU(512)
 
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
         """The outputs in the second model's answer; see `Adapter.parse`."""
@@ -80,9 +80,23 @@ class TwoStepAdapter(Adapter):
     def reading(
         self, signature: type[Signature], request: LMRequest, completion: Completion, *, lm: BaseLM, reasks: int
     ) -> Reading:
-        """Asks for the outputs in the free answer."""
+        """Asks for the outputs in the free answer, but for those that the model gave beside it."""
+        native = self._layout(signature).native
+        while True:
+            try:
+                beside = {} if native is None else self._beside(native, completion, request)
+                break
+            except ParseError as error:
+                if not reasks:
+                    raise
+                request = self.reask(request, completion.text, error)
+            reasks -= 1
+            completion = yield FollowUp(request, lm)
+        known = dict.fromkeys(signature.output_fields) | beside
+        if len(beside) == len(known) or (completion.tool_calls and not completion.text.strip()):
+            return known
         model = lm_named(self._model) if isinstance(self._model, str) else self._model or lm
-        asked, name = self._asked(signature)
+        asked, name = self._asked(signature, frozenset(beside))
         second = self._extraction.request(
             asked,
             instructions=_INSTRUCTIONS,
@@ -92,23 +106,25 @@ class TwoStepAdapter(Adapter):
             rollout_id=request.rollout_id,
         )
         answer = yield FollowUp(second, model)
-        return (yield from self._extraction.reading(asked, second, answer, lm=model, reasks=reasks))
+        said = yield from self._extraction.reading(asked, second, answer, lm=model, reasks=reasks)
+        return known | said
 
     def stream(self, signature: type[Signature]) -> AnswerStream:
         """A parser for the second model's answer."""
         return self._extraction.stream(signature)
 
-    def _asked(self, signature: type[Signature]) -> tuple[type[Signature], str]:
-        """The signature of the second question, and the name of its input."""
-        known = self._signatures.get(id(signature))
+    def _asked(self, signature: type[Signature], beside: frozenset[str]) -> tuple[type[Signature], str]:
+        """The signature of the second question, for what is not ``beside``, and the name of its input."""
+        known = self._signatures.get((id(signature), beside))
         if known is None:
             name = "text"
             while name in signature.output_fields:
                 name += "_"
-            outputs = {field.name: (field.annotation, field) for field in signature.output_fields.values()}
+            fields = signature.output_fields
+            outputs = {name: (field.annotation, field) for name, field in fields.items() if name not in beside}
             asked = Signature({name: (str, InputField()), **outputs}, _INSTRUCTIONS)
             known = (signature, asked, name)  # with the first, so that its id stays its own
-            self._signatures.put(id(signature), known)
+            self._signatures.put((id(signature), beside), known)
         return known[1:]
 
     def read_exact(self, layout: Layout, text: str) -> dict[str, Any] | None:

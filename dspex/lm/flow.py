@@ -257,7 +257,7 @@ def _lost(
 ) -> Usage:
     # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
     billed = lm.may_be_billed(error)
-    told = error.usage if isinstance(error, LMError) else None
+    told: Usage | None = error.usage if isinstance(error, LMError) else None
     if told is not None:
         # There was an answer, if not one of any use, and its price is known as any other's.
         usage = told.copy()

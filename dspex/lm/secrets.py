@@ -76,8 +76,8 @@ def _hidden(value: Any, found: list[str]) -> Any:
             return value
         for told in _IN_URL.findall(value):
             found += [told, *told.split(":")]
-        shown = _IN_URL.sub(HIDDEN, value)
-        return value if shown == value else shown
+        without = _IN_URL.sub(HIDDEN, value)
+        return value if without == value else without
     if isinstance(value, Mapping):
         if is_function(value):
             return value

@@ -14,6 +14,7 @@ from dspex import ChatAdapter, JSONAdapter, MockLM, Predict, TwoStepAdapter
 from dspex.adapters import adapter_from_json, adapter_named
 from dspex.errors import BudgetExceeded, DefinitionError, ParseError
 from dspex.execution import Run, Settings
+from dspex.lm import BaseLM, Completion, LMRequest, LMResponse
 from dspex.lm.named import register_lm
 from dspex.signatures import Signature
 
@@ -162,3 +163,70 @@ def test_an_output_may_be_called_text() -> None:
         question="q"
     )
     assert result.text == "four"
+
+
+class Beside(BaseLM):
+    """Answers with completions as they are."""
+
+    capabilities = frozenset({"tools"})
+
+    def __init__(self, *answers: Completion) -> None:
+        super().__init__("test/beside")
+        self.answers = list(answers)
+        self.asked: list[LMRequest] = []
+
+    def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        self.asked.append(request)
+        return LMResponse((self.answers.pop(0),), dspex.Usage(calls=1), self.model)
+
+
+def look_up(word: str) -> str:
+    """Look a word up."""
+    return word
+
+
+def call(arguments: str) -> dict[str, str]:
+    return {"id": "1", "name": "look_up", "arguments": arguments}
+
+
+TOOLS = [dspex.Tool(look_up)]
+LOOKED_UP = [{"name": "look_up", "args": {"word": "sea"}}]
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json", "xml", "compact", "lines", "two_step"])
+@pytest.mark.parametrize("arguments", ["[1]", "sea", '"sea"'])
+def test_calls_that_cannot_be_read_are_asked_for_again(adapter: str, arguments: str) -> None:
+    bad, good = (Completion("", tool_calls=(call(text),)) for text in (arguments, '{"word": "sea"}'))
+    spec = "question, tools: list[dspex.Tool] -> calls: dspex.ToolCalls"
+    with pytest.raises(ParseError, match="must be a JSON object") as caught:
+        Predict(spec, lm=Beside(bad), adapter=adapter)(question="?", tools=TOOLS)
+    assert list(caught.value.problems) == ["calls"]
+    lm = Beside(bad, good)
+    prediction = Predict(spec, lm=lm, adapter=adapter, reasks=1)(question="?", tools=TOOLS)
+    assert prediction.calls.model_dump() == LOOKED_UP
+    assert arguments in lm.asked[1].messages[-1]["content"]
+    assert prediction.usage.calls == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_two_steps_keep_what_comes_beside_the_text(streamed: bool) -> None:
+    def run(spec: str, *answers: Completion) -> tuple[Any, int]:
+        lm = Beside(*answers)
+        program = Predict(spec, lm=lm, adapter="two_step")
+        inputs = {"question": "?", "tools": TOOLS}
+        *_, final = program.stream(inputs) if streamed else [dspex.Final(program(**inputs))]
+        assert isinstance(final, dspex.Final)
+        return final.prediction, len(lm.asked)
+
+    calls = (call('{"word": "sea"}'),)
+    spec = "question, tools: list[dspex.Tool] -> answer, calls: dspex.ToolCalls"
+    prediction, asked = run(spec, Completion("", tool_calls=calls))
+    assert (prediction.answer, prediction.calls.model_dump(), asked) == (None, LOOKED_UP, 1)
+    said = Completion("[[ ## answer ## ]]\nwet")
+    prediction, asked = run(spec, Completion("It is wet.", tool_calls=calls), said)
+    assert (prediction.answer, prediction.calls.model_dump(), asked) == ("wet", LOOKED_UP, 2)
+    prediction, asked = run(spec, Completion("It is wet."), said)
+    assert (prediction.answer, prediction.calls.model_dump(), asked) == ("wet", [], 2)
+    spec = "question, tools: list[dspex.Tool] -> reasoning: dspex.Reasoning, answer"
+    prediction, asked = run(spec, Completion("It is wet.", reasoning="Rain."), said)
+    assert (str(prediction.reasoning), prediction.answer, asked) == ("Rain.", "wet", 2)
