@@ -99,7 +99,7 @@ class LMError(DspexError):
     ``model`` is the model's name and ``retry_after`` the provider's wish in seconds, when it gave one.
     ``billed`` says whether the provider may bill the call all the same: a call that was refused costs nothing,
     one that was cut off or answered illegibly may cost anything. ``usage`` is what the provider said that it took
-    (`dspex.Usage`), when it did.
+    (`dspex.Usage`), when it did, and ``spent`` what all attempts of the call took together, those of fallbacks too.
     """
 
     infrastructure = True
@@ -117,12 +117,13 @@ class LMError(DspexError):
         super().__init__(message)
         self.model = model
         self.usage = usage
+        self.spent: Any = None
         self.retry_after = retry_after
         self.billed = self._billed if billed is None else billed
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {name: getattr(self, name) for name in ("model", "retry_after", "billed", "usage")}
-        return (_rebuild, (type(self), str(self), state))
+        return (_rebuild, (type(self), str(self), state), {"spent": self.spent})
 
 
 class LMTimeoutError(LMError):

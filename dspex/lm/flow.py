@@ -150,11 +150,12 @@ def flow(
                 span.attributes["retries"] = attempt
             yield Pause(wait)
     except LMError as error:
+        error.spent = failed
         if not lm.fallbacks or not _may_fall_back(error):
             raise
         response = yield from _fallen_back(lm, request, run, path, until, error, span)
-        if failed is not None:
-            response.usage = response.usage + failed
+        if error.spent is not None:
+            response.usage = response.usage + error.spent
         lm.recent.append((request, response))
         return response
     response.latency = time.perf_counter() - started
@@ -319,6 +320,8 @@ def _fallen_back(
         try:
             return (yield from _next(other, _suited(request, other), run, path, until, span))
         except LMError as second:
+            if second.spent is not None:
+                error.spent = second.spent if error.spent is None else error.spent + second.spent
             error.add_note(f"fallback {other.model}: {type(second).__name__}: {second}")
     raise error
 

@@ -465,6 +465,24 @@ def test_what_no_other_model_would_mend_is_raised(call: Caller, error: type[Exce
     assert not second.calls
 
 
+def test_what_failing_fallbacks_took_is_in_the_answers_usage(call: Caller) -> None:
+    def failing(name: str, **options: Any) -> MockLM:
+        lm = MockLM(["x"], model=name, failures=1.0, price=(1.0, 1.0), **options)
+        lm._failure = lambda number: LMServerError("no", billed=True)
+        return lm
+
+    last = MockLM(["from d"], model="mock/d", price=(2.0, 2.0))
+    between = [failing("mock/b", retries=0, fallbacks=[failing("mock/c", retries=2)]), last]
+    lm = failing("mock/a", retries=1, fallbacks=between)
+    run = Run()
+    response = call(lm, ASK, run)
+    assert (response.text, response.usage.calls, response.usage.failed_calls) == ("from d", 1, 6)
+    assert run.usage == response.usage
+    with pytest.raises(LMServerError) as caught:
+        call(failing("mock/b", retries=0, fallbacks=[failing("mock/c", retries=2)]), ASK)
+    assert caught.value.spent.failed_calls == pickle.loads(pickle.dumps(caught.value)).spent.failed_calls == 4
+
+
 def test_when_all_fail_the_first_says_so_with_the_others_notes(call: Caller) -> None:
     lm = MockLM(
         ["x"],
