@@ -91,7 +91,12 @@ def load_program(program: Module, path: str | PathLike[str]) -> None:
             )
     state = VariableState.from_json(document["state"], space)
     wiring, things = program._wiring()
+    own_values = program.state().to_dict()
     for name, value in state.to_dict().items():
+        # A file has the names of models alone: the program's own model of that name, with its address and its key, is
+        # the one that is meant, and not whoever is known by that name to everybody.
+        if isinstance(value, str) and getattr(own_values[name], "model", None) == value:
+            continue
         index, attribute = wiring.targets[name][0]
         things[index].__dict__[attribute] = value
     for tunable in (True, False):

@@ -259,6 +259,28 @@ def test_a_name_is_no_address_in_a_file_either(provider: str, tmp_path: Path) ->
         assert not server.requests
 
 
+def test_a_program_keeps_its_own_model_when_its_name_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    with Server() as server:
+        lm = served(server, cache=False)
+
+        class Pair(dspex.Module):
+            def __init__(self, temperature: float) -> None:
+                self.ask = dspex.Predict("question -> answer", model=lm, temperature=temperature)
+
+            def forward(self, question: str) -> Any:
+                return self.ask(question=question)
+
+        Pair(0.25).save(path)
+        assert_clean(path.read_text(), "a saved program")
+        program = Pair(0.75)
+        program.load(path)
+        assert program(question="?").answer == "Paris"
+        assert len(server.requests) == 1
+        assert server.requests[0]["temperature"] == 0.25
+    assert program.ask.model is lm
+
+
 def test_fallbacks_in_a_file_are_held_to_the_same() -> None:
     data = LM("openai/a", fallbacks=[LM("openai/b", api_base="http://localhost:1/v1")]).to_json()
     with pytest.raises(StateError, match="'openai/b' was saved with api_base='http://localhost:1/v1'"):
