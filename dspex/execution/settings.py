@@ -95,7 +95,8 @@ class Settings:
     ``cache``
         what calls do with the caches of their models: ``"on"`` (look, and keep), ``"read"`` (look only), ``"write"``
         (ask, and keep what is new), ``"refresh"`` (ask, and replace), ``"off"``, or ``"replay"``, where a call that
-        is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model.
+        is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model. What is replayed costs nothing, so a
+        search that its budget ended goes on beyond that in a replay: end it by its number of trials.
     ``track_usage``
         whether each prediction carries the usage of its own calls (the run's totals are always kept).
     ``ledgers``
