@@ -52,6 +52,29 @@ class Evaluation:
         """The main objective, or ``None`` for a failed row."""
         return self.scores.get("score")
 
+    @property
+    def measured(self) -> dict[str, float]:
+        """The measured objectives, without those that are not known.
+
+        ``cost`` is in US dollars and what the execution costs without a cache, so that a search for cheap programs is
+        not led astray by answers that happen to be cached; ``calls`` and ``tokens`` likewise; ``latency`` is in
+        seconds, as measured.
+
+        >>> usage = Usage(calls=1, cached_calls=1, prompt_tokens=90, cost=0.25, saved_cost=0.5, saved_tokens=60)
+        >>> Evaluation(example_id="5f1c", status="ok", usage=usage, latency=1.5).measured
+        {'cost': 0.75, 'tokens': 150.0, 'calls': 2.0, 'latency': 1.5}
+        """
+        found: dict[str, float] = {}
+        usage = self.usage
+        cost, saved = usage.cost, usage.saved_cost
+        if cost is not None and saved is not None:
+            found["cost"] = cost + saved
+        found["tokens"] = float(usage.total_tokens + usage.saved_tokens)
+        found["calls"] = float(usage.calls + usage.cached_calls)
+        if self.latency is not None:
+            found["latency"] = self.latency
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {

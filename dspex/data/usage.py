@@ -15,7 +15,8 @@ class Usage:
     ``calls`` were made and paid for, ``cached_calls`` were answered from a cache, ``failed_calls`` gave no
     answer. ``cost`` is in US dollars and ``None`` when it is not known; one unknown cost makes the sum
     unknown. ``known_cost`` is the part that is known and ``unknown_calls`` counts the calls missing from it.
-    ``saved_cost`` is what the cached calls would have cost, again ``None`` when it is not known.
+    ``saved_cost`` is what the cached calls would have cost, again ``None`` when it is not known, and ``saved_tokens``
+    what they would have read and written.
     Of ``prompt_tokens``, ``cache_read_tokens`` were read from the provider's own prompt cache and
     ``cache_write_tokens`` written to it.
 
@@ -41,6 +42,7 @@ class Usage:
         "known_cost",
         "prompt_tokens",
         "saved_cost",
+        "saved_tokens",
         "unknown_calls",
     )
 
@@ -51,6 +53,7 @@ class Usage:
     completion_tokens: int
     known_cost: float
     saved_cost: float | None
+    saved_tokens: int
     unknown_calls: int
     cache_read_tokens: int
     cache_write_tokens: int
@@ -65,6 +68,7 @@ class Usage:
         completion_tokens: int = 0,
         cost: float | None = 0.0,
         saved_cost: float | None = 0.0,
+        saved_tokens: int = 0,
         unknown_calls: int = 0,
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
@@ -77,6 +81,7 @@ class Usage:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
         self.saved_cost = saved_cost
+        self.saved_tokens = saved_tokens
         self.unknown_calls = unknown_calls
         if cost is None:
             self.known_cost = 0.0
@@ -107,6 +112,7 @@ class Usage:
             self.cache_write_tokens += other.cache_write_tokens
         self.known_cost += other.known_cost
         self.unknown_calls += other.unknown_calls
+        self.saved_tokens += other.saved_tokens
         if other.saved_cost is None:
             self.saved_cost = None
         elif self.saved_cost is not None:
@@ -136,6 +142,7 @@ class Usage:
         twin.cache_write_tokens = self.cache_write_tokens
         twin.known_cost = self.known_cost
         twin.saved_cost = self.saved_cost
+        twin.saved_tokens = self.saved_tokens
         twin.unknown_calls = self.unknown_calls
         return twin
 
@@ -191,6 +198,8 @@ class Usage:
             plain["known_cost"] = self.known_cost
         if self.saved_cost != 0:
             plain["saved_cost"] = self.saved_cost
+        if self.saved_tokens:
+            plain["saved_tokens"] = self.saved_tokens
         if self.unknown_calls:
             plain["unknown_calls"] = self.unknown_calls
         return plain
@@ -210,6 +219,7 @@ class Usage:
         usage.cache_write_tokens = get("cache_write_tokens", 0)
         usage.known_cost = get("known_cost", 0.0)
         usage.saved_cost = get("saved_cost", 0.0)
+        usage.saved_tokens = get("saved_tokens", 0)
         usage.unknown_calls = get("unknown_calls", 0)
         return usage
 

@@ -18,7 +18,7 @@ from dspex.evaluate.one import ExampleResult, ExampleRun, aevaluate_one, evaluat
 from dspex.evaluate.program import FunctionProgram, Program, as_program
 from dspex.evaluate.progress import Bar, Progress, Tally
 from dspex.evaluate.result import EvaluationResult
-from dspex.evaluate.scoring import MEASURED, Metric, Scorer, measured
+from dspex.evaluate.scoring import MEASURED, Metric, Scorer
 from dspex.evaluate.statistics import (
     Interval,
     PairedTest,
@@ -57,7 +57,6 @@ __all__ = [
     "f1",
     "field_accuracy",
     "mean_interval",
-    "measured",
     "normalize_text",
     "paired_test",
     "score_interval",

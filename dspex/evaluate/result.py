@@ -18,7 +18,6 @@ import attrs
 from dspex.data import Evaluation, Example, Usage
 from dspex.data.plain import plain_data
 from dspex.errors import StateError, StorageError
-from dspex.evaluate.scoring import measured
 from dspex.evaluate.statistics import Interval, PairedTest, paired_test, score_interval
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class EvaluationResult:
         columns: dict[str, dict[str, list[float]]] = {}
         for row in self.rows:
             if row.ok:
-                for name, value in (row.scores | measured(row.usage, row.latency)).items():
+                for name, value in (row.scores | row.measured).items():
                     columns.setdefault(name, {}).setdefault(row.example_id, []).append(value)
         return columns
 
@@ -228,7 +227,7 @@ class EvaluationResult:
                 "rollout": row.rollout,
                 "status": row.status,
                 **row.scores,
-                **measured(row.usage, row.latency),
+                **row.measured,
                 "error": row.error,
                 "feedback": row.feedback,
                 **{f"example.{name}": _cell(value) for name, value in fields.items()},

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from dspex.data import Example, Prediction, Score, Usage
+from dspex.data import Example, Prediction, Score
 from dspex.errors import MetricError
 from dspex.execution import Run, TraceEntry
 from dspex.execution.active import activate, deactivate
 
-__all__ = ["MEASURED", "PLAIN_SCORES", "Metric", "Scorer", "measured"]
+__all__ = ["MEASURED", "PLAIN_SCORES", "Metric", "Scorer"]
 
 Metric = Callable[..., Any]
 """``metric(example, prediction)`` or ``metric(example, prediction, trace)``, sync or async."""
@@ -38,27 +38,6 @@ _ADVICE = (
     "Return a float or bool, dspex.Score(value, feedback), or a dict of named objectives such as "
     '{"score": 0.5, "brevity": 0.9}'
 )
-
-
-def measured(usage: Usage, latency: float | None) -> dict[str, float]:
-    """The measured objectives of one execution, without those that are not known.
-
-    ``cost`` is in US dollars and what the execution costs without a cache, so that a search for cheap
-    programs is not led astray by answers that happen to be cached; ``calls`` and ``tokens`` likewise;
-    ``latency`` is in seconds, as measured.
-
-    >>> measured(Usage(calls=1, cached_calls=1, prompt_tokens=90, cost=0.25, saved_cost=0.5), 1.5)
-    {'cost': 0.75, 'tokens': 90.0, 'calls': 2.0, 'latency': 1.5}
-    """
-    found: dict[str, float] = {}
-    cost, saved = usage.cost, usage.saved_cost
-    if cost is not None and saved is not None:
-        found["cost"] = cost + saved
-    found["tokens"] = float(usage.total_tokens)
-    found["calls"] = float(usage.calls + usage.cached_calls)
-    if latency is not None:
-        found["latency"] = latency
-    return found
 
 
 class Scorer:

@@ -42,7 +42,8 @@ class Budget:
 
     ``usd`` counts what providers bill, ``tokens`` those read and written, ``calls`` every request sent to a
     model (retries included, cached answers not), ``seconds`` wall time from the first use. Safe to share
-    between threads and tasks; it counts in one process and so cannot be pickled.
+    between threads and tasks; it counts in one process and so cannot be pickled. Under the cache policy ``"replay"``
+    each answer counts once, as what it took when it was paid for, so that a replay ends where the first run did.
 
     Raises `DefinitionError` when there is no limit, or one that is not a positive, finite number.
 
@@ -69,6 +70,7 @@ class Budget:
         "_unpriced",
         "_usd",
         "_usd_limit",
+        "replayed",
     )
 
     def __init__(
@@ -99,6 +101,8 @@ class Budget:
         self._usd = 0
         self._unpriced = 0
         self._held = [0, 0, 0]  # calls, tokens and money in flight
+        self.replayed: set[str] = set()
+        """The keys of the cached answers that it has counted in a replay."""
 
     @property
     def limits(self) -> Amounts:

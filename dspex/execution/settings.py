@@ -95,8 +95,9 @@ class Settings:
     ``cache``
         what calls do with the caches of their models: ``"on"`` (look, and keep), ``"read"`` (look only), ``"write"``
         (ask, and keep what is new), ``"refresh"`` (ask, and replace), ``"off"``, or ``"replay"``, where a call that
-        is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model. What is replayed costs nothing, so a
-        search that its budget ended goes on beyond that in a replay: end it by its number of trials.
+        is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model. What is replayed costs
+        nothing and yet counts against a budget of calls, tokens or dollars, each answer once, as what it took when it
+        was paid for: a search that began with an empty cache ends in a replay where it ended then.
     ``track_usage``
         whether each prediction carries the usage of its own calls (the run's totals are always kept).
     ``ledgers``

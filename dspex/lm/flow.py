@@ -86,13 +86,21 @@ def flow(
         if policy != "write" and policy != "refresh":
             found = cache.get(key, strict=policy == "replay")
             if found is not None:
+                paid = found.usage
+                if policy == "replay" and budget is not None and key not in budget.replayed:
+                    replayed = yield from _hold(lm, budget, request, run)
+                    budget.replayed.add(key)
+                    replayed.settle(paid)
                 usage = _ONE_HIT.copy()
-                usage.saved_cost = found.usage.cost
+                usage.saved_cost = paid.cost
+                usage.saved_tokens = paid.prompt_tokens + paid.completion_tokens
                 response = LMResponse(found.completions, usage, found.model, True, found.latency)
                 _account(lm, usage, run, ledgers, path, span)
                 _remember(lm, request, response)
                 return response
             if policy == "replay":
+                if budget is not None:  # which may have been what kept the first run from making this call
+                    (yield from _hold(lm, budget, request, run)).release()
                 return (yield from _replayed(lm, request, run, path, span))
             if policy == "read":
                 cache = None

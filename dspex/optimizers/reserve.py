@@ -145,9 +145,7 @@ class _Taken:
             return (usage.known_cost + (usage.saved_cost or 0.0)) / self.examples
         if name == "calls":
             return (usage.calls + usage.cached_calls + usage.failed_calls) / self.examples
-        # Cached answers do not say how many tokens they had; those that were paid for do.
-        sent = usage.total_tokens / usage.calls if usage.calls else 0.0
-        return sent * (usage.calls + usage.cached_calls) / self.examples
+        return (usage.total_tokens + usage.saved_tokens) / self.examples
 
 
 def _more(now: Amounts, before: Amounts) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import attrs
 
 from dspex.data import Evaluation
-from dspex.evaluate import measured
 from dspex.variables import VariableState
 
 __all__ = ["Scores", "is_ahead", "objective_of"]
@@ -52,7 +51,7 @@ def objective_of(row: Evaluation, name: str) -> float:
     """The value of an objective in a row, given by the metric or measured; NaN when there is none."""
     if name in row.scores:
         return row.scores[name]
-    found = measured(row.usage, row.latency)
+    found = row.measured
     if name not in found and row.error:  # a program that raised has the failure score in all the metric's objectives
         return row.scores.get("score", math.nan)
     return found.get(name, math.nan)

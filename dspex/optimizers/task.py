@@ -18,7 +18,7 @@ from typing import Any
 from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError, StateError, StudyError
-from dspex.evaluate import Evaluate, Scorer, measured
+from dspex.evaluate import Evaluate, Scorer
 from dspex.execution import Budget, Run, current
 from dspex.modules import Module
 from dspex.optimizers.account import Account
@@ -363,7 +363,7 @@ class Task:
     def _check_objectives(self, row: Evaluation) -> None:
         for name in self.objectives:
             if math.isnan(objective_of(row, name)):
-                had = ", ".join(map(repr, {**row.scores, **measured(row.usage, row.latency)}))
+                had = ", ".join(map(repr, {**row.scores, **row.measured}))
                 raise MetricError(
                     f"there is no value for the objective {name!r}; the metric and the run gave {had}. Return it from "
                     f'the metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='

@@ -223,12 +223,7 @@ def configuration(params: Mapping[str, Any]) -> str:
 
 
 def _score(row: Evaluation, name: str) -> float:
-    if name in row.scores:
-        return float(row.scores[name])
-    usage = row.usage
-    measured = {"cost": usage.cost, "tokens": usage.total_tokens, "calls": usage.calls, "latency": row.latency}
-    value = measured.get(name)
-    return math.nan if value is None else float(value)
+    return float(row.scores[name]) if name in row.scores else row.measured.get(name, math.nan)
 
 
 def _oriented(scores: Array, sign: float) -> tuple[Array, bool]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dspex.data import Example, Prediction, Score, Usage
+from dspex.data import Evaluation, Example, Prediction, Score, Usage
 from dspex.errors import MetricError
-from dspex.evaluate import Scorer, measured
+from dspex.evaluate import Scorer
 from dspex.execution import Run
 
 EXAMPLE = Example(question="2 + 2?", answer="4").with_inputs("question")
@@ -190,7 +190,10 @@ def test_async_metrics_are_known() -> None:
 
 
 def test_cost_is_what_it_costs_without_a_cache() -> None:
-    cached = Usage(cached_calls=2, prompt_tokens=10, saved_cost=0.5)
-    assert measured(cached, None) == {"cost": 0.5, "tokens": 10.0, "calls": 2.0}
-    assert "cost" not in measured(Usage(calls=1, cost=None), 1.0)
-    assert "cost" not in measured(Usage(cached_calls=1, saved_cost=None), 1.0)
+    def measured(usage: Usage) -> dict[str, float]:
+        return Evaluation(example_id="5f1c", status="ok", usage=usage).measured
+
+    cached = Usage(cached_calls=2, prompt_tokens=10, saved_cost=0.5, saved_tokens=30)
+    assert measured(cached) == {"cost": 0.5, "tokens": 40.0, "calls": 2.0}
+    assert "cost" not in measured(Usage(calls=1, cost=None))
+    assert "cost" not in measured(Usage(cached_calls=1, saved_cost=None))

@@ -258,6 +258,7 @@ def test_cached_answers_use_up_nothing(call: Caller) -> None:
         completion_tokens=1,
         cost=first.usage.cost,
         saved_cost=3 * (first.usage.cost or 0),
+        saved_tokens=3 * first.usage.total_tokens,
     )
 
 
@@ -271,11 +272,11 @@ def test_an_unknown_cost_stays_unknown_when_it_is_saved() -> None:
 def test_what_a_caller_does_to_its_usage_does_not_reach_the_cache() -> None:
     lm = MockLM(["x"], cache=True, price=(1.0, 1.0))
     response = lm.generate(ASK)
-    cost = response.usage.cost
+    cost, tokens = response.usage.cost, response.usage.total_tokens
     response.usage.add(Usage(calls=100, cost=5.0))
     again = lm.generate(ASK)
     again.usage.add(Usage(calls=100, cost=5.0))
-    assert lm.generate(ASK).usage == Usage(cached_calls=1, saved_cost=cost)
+    assert lm.generate(ASK).usage == Usage(cached_calls=1, saved_cost=cost, saved_tokens=tokens)
 
 
 def test_waits_grow_and_keep_to_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
