@@ -230,7 +230,9 @@ class _Reader:
             key, after = self._key(position)
             if key is None or text[after : after + 1] in (",", "}", "]", ""):
                 if key is not None and text[after - 1] in ":=>":
-                    fields[key], position = None, after
+                    position = after
+                    if position < len(text):  # where the text ends, nobody knows what the value would have been
+                        fields[key] = None
                 else:
                     position = self._resume(position if key is None else after, fields)
             else:

@@ -1,13 +1,16 @@
 """The parameters that go with a request: what is wrong with them before it is sent, and what they did to its answer.
 
-Only what every provider takes in the same form is checked. A parameter that is not known here is the provider's affair.
+Only what every provider takes in the same form is checked. A parameter that is not known here is the provider's affair,
+unless it looks like one that is, written wrongly.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from dspex.errors import DefinitionError
@@ -26,15 +29,32 @@ def check_params(params: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
         ...
     dspex.errors.DefinitionError: temperature must be a number, 0 or more, ..., not 'hot' (str); write temperature=0.7
+    >>> check_params({"temperatur": 0.7})
+    Traceback (most recent call last):
+        ...
+    dspex.errors.DefinitionError: a model has no parameter 'temperatur'; did you mean temperature=0.7? ...
     """
     for name, value in params.items():
         check = _CHECKS.get(name)
-        if check is not None and value is not None and not check[0](value):
+        if check is None:
+            meant = _meant(name)
+            if meant is not None:
+                raise DefinitionError(
+                    f"a model has no parameter {name!r}; did you mean {meant}={value!r:.200}? If it is one of the "
+                    f"provider's own, write extra_body={{{name!r}: ...}}"
+                )
+        elif value is not None and not check[0](value):
             _, what, example = check
             raise DefinitionError(
                 f"{name} must be {what}, or None for the provider's default, not {value!r:.200} "
                 f"({type(value).__name__}); write {name}={example}"
             )
+
+
+@lru_cache(maxsize=256)
+def _meant(name: str) -> str | None:
+    """The parameter that a name that is none looks like: one letter too many or too few, or two in the wrong order."""
+    return next(iter(difflib.get_close_matches(name, _CHECKS, n=1, cutoff=0.88)), None)
 
 
 def _number(low: float, high: float, example: str) -> Check:

@@ -254,3 +254,9 @@ def test_no_text_is_trouble(adapter: Adapter, text: str) -> None:
     for spec in ("x -> out: list[int]", "x -> reasoning, out: str | None", "x -> out: dict[str, int]"):
         signature = Signature(spec)
         only_parse_errors(adapter, signature, text)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b":', '{"a": 1, "b": ', '{"a": 1, "b'])
+def test_a_value_that_was_never_begun_is_not_made_up(text: str) -> None:
+    assert read_json(text) == {"a": 1}
+    assert read_json('{"a": 1, "b":, "c": 2}') == {"a": 1, "b": None, "c": 2}, "a value that was left out is none"

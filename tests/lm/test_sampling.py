@@ -42,12 +42,14 @@ WRONG: list[tuple[str, Any, str]] = [
     ("frequency_penalty", math.inf, "a number"),
     ("logit_bias", [1], "a dict"),
 ]
+MISSPELT = {"temperatur": "temperature", "max_token": "max_tokens", "topp": "top_p", "stops": "stop"}
 FINE: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 2.5, "min_p": 0.1},  # as with vLLM and llama.cpp
     {"temperature": 2.0, "top_p": 1, "n": 1, "max_tokens": 1, "seed": -1, "stop": "x"},
     {"temperature": None, "max_tokens": None, "n": None, "stop": None},
     {"stop": ("a", "b"), "logprobs": True, "top_logprobs": 0, "presence_penalty": -2, "top_k": -1},
+    {"top_a": 0.2, "min_tokens": 3, "prompt_logprobs": 1, "length_penalty": 1.0, "extra_body": {"temperatur": 1}},
     {"beam_width": "what only this provider knows", "best_of": 0, "reasoning_effort": {"effort": "low"}},
 ]
 
@@ -74,6 +76,16 @@ def test_a_parameter_that_no_provider_takes_is_refused_before_anything_is_sent(
     if name not in ("temperature", "max_tokens", "n"):  # its own variables and argument
         with pytest.raises(DefinitionError, match=said):
             Predict("question -> answer", **{name: value})
+
+
+@pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
+def test_a_misspelt_parameter_is_not_sent(name: str, meant: str) -> None:
+    with pytest.raises(DefinitionError, match=rf"no parameter '{name}'; did you mean {meant}=1\? .* extra_body="):
+        LM("openai/gpt-4o-mini", **{name: 1})
+    lm = MockLM(["x"])
+    with pytest.raises(DefinitionError, match=f"did you mean {meant}="):
+        lm("?", **{name: 1})
+    assert lm.calls == []
 
 
 @pytest.mark.parametrize("params", FINE, ids=repr)
