@@ -23,11 +23,11 @@ class Usage:
     Not locked: an account shared by threads (a `Run`'s) is guarded by its owner.
 
     >>> usage = Usage(calls=1, prompt_tokens=900, completion_tokens=100, cost=0.002)
-    >>> usage.add(Usage(cached_calls=1, saved_cost=0.001))
+    >>> usage.add(Usage(cached_calls=1, saved_cost=0.001, saved_tokens=500))
     >>> usage
-    <Usage: 2 calls (1 cached), 1,000 tokens, $0.002, saved $0.001>
+    <Usage: 2 calls (1 cached), 1,000 tokens, $0.002, saved 500 tokens and $0.001>
     >>> usage + Usage(calls=1, cost=None)
-    <Usage: 3 calls (1 cached), 1,000 tokens, at least $0.002 (cost unknown for 1 call), saved $0.001>
+    <Usage: 3 calls (1 cached), 1,000 tokens, at least $0.002 (cost unknown for 1 call), saved 500 tokens and $0.001>
     >>> (usage + Usage(calls=1, cost=None)).cost is None
     True
     """
@@ -241,11 +241,13 @@ class Usage:
         else:
             unknown = f"cost unknown for {_count(self.unknown_calls, 'call')}"
             parts.append(f"at least {_dollars(self.known_cost)} ({unknown})" if self.known_cost else unknown)
-        if self.cached_calls:
-            if self.saved_cost is None:
-                parts.append("saved cost unknown")
-            elif self.saved_cost:
-                parts.append(f"saved {_dollars(self.saved_cost)}")
+        saved = [_count(self.saved_tokens, "token")] if self.saved_tokens else []
+        if self.saved_cost:
+            saved.append(_dollars(self.saved_cost))
+        if saved:
+            parts.append(f"saved {' and '.join(saved)}")
+        if self.cached_calls and self.saved_cost is None:
+            parts.append("saved cost unknown")
         return ", ".join(parts)
 
     def __repr__(self) -> str:

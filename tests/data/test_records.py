@@ -67,6 +67,11 @@ def test_usage_survives_json_pickle_and_copy(usage: Usage) -> None:
         (Usage(calls=2, cost=None), "2 calls, 0 tokens, cost unknown for 2 calls"),
         (Usage(calls=1, cost=1234.567), "1 call, 0 tokens, $1,234.57"),
         (Usage(calls=1, cost=0.0000012), "1 call, 0 tokens, $1.2e-06"),
+        (Usage(cached_calls=2, saved_tokens=5), "2 calls (2 cached), 0 tokens, $0, saved 5 tokens"),
+        (
+            Usage(cached_calls=1, saved_tokens=1500, saved_cost=0.5),
+            "1 call (1 cached), 0 tokens, $0, saved 1,500 tokens and $0.5",
+        ),
         (Usage(cached_calls=1, saved_cost=None), "1 call (1 cached), 0 tokens, $0, saved cost unknown"),
         (Usage(calls=1, failed_calls=2), "1 call (2 failed), 0 tokens, $0"),
     ],

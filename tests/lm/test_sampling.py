@@ -105,7 +105,7 @@ def test_an_answer_that_was_cut_off_says_so() -> None:
     response = lm.generate(LMRequest.of("?", max_tokens=2))
     assert (response.cached, response.truncated, response.completions[0].finish_reason) == (True, True, "length")
     assert (
-        f"[cached answer of mock/mock, cut off at max_tokens: 1 call (1 cached), 0 tokens, $0]\n{text}"
+        f"[cached answer of mock/mock, cut off at max_tokens: 1 call (1 cached), 0 tokens, $0, saved 3 tokens]\n{text}"
         in lm.inspect_history()
     )
     with warnings.catch_warnings():

@@ -98,7 +98,7 @@ def test_a_streamed_answer_is_cached_and_a_cached_one_streams(stream: Streamer) 
     assert len(lm.calls) == 1
     assert again[-1].cached
     assert texts(again) == texts(first) == "Paris it is"
-    assert run.usage == Usage(cached_calls=1)
+    assert run.usage == Usage(cached_calls=1, saved_tokens=first[-1].usage.total_tokens)
 
 
 def test_reasoning_streams_apart(stream: Streamer) -> None:
