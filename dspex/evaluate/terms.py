@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import attrs
 
 from dspex.errors import DefinitionError
 from dspex.execution import Budget, Deadline, Run, Settings, current
+from dspex.variables.numeric import is_finite
 
 __all__ = ["Terms"]
 
@@ -69,7 +69,7 @@ class Terms:
     @failure_score.validator
     def _check_failure_score(self, _: Any, value: Any) -> None:
         numbers = list(value.values()) if isinstance(value, Mapping) else [value]
-        if not numbers or not all(map(_is_finite, numbers)):
+        if not numbers or not all(map(is_finite, numbers)):
             raise DefinitionError(
                 f"failure_score must be a finite number, or a dict with one for each objective, got "
                 f"{value!r} ({type(value).__name__}); write failure_score=0.0 or "
@@ -104,7 +104,3 @@ class Terms:
             return {"score": float(value)}
         scores = {name: float(number) for name, number in value.items()}
         return {"score": scores.get("score", next(iter(scores.values()))), **scores}
-
-
-def _is_finite(number: Any) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from dspex.errors import DefinitionError
+from dspex.variables.numeric import is_finite
 
 __all__ = ["check_params", "warn_truncated"]
 
@@ -59,7 +60,7 @@ def _meant(name: str) -> str | None:
 
 def _number(low: float, high: float, example: str) -> Check:
     def fits(value: Any) -> bool:
-        return _is_finite(value) and low <= value <= high
+        return is_finite(value) and low <= value <= high
 
     return fits, f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number, {low:g} or more", example
 
@@ -71,10 +72,6 @@ def _whole(low: int, example: str) -> Check:
     return fits, f"a whole number, {low} or more", example
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -84,7 +81,7 @@ def _is_stop(value: Any) -> bool:
 
 
 _CHECKS: Mapping[str, Check] = {
-    "frequency_penalty": (_is_finite, "a number", "0.5"),
+    "frequency_penalty": (is_finite, "a number", "0.5"),
     "logit_bias": (lambda value: isinstance(value, Mapping), "a dict of numbers by token", "{50256: -100}"),
     "logprobs": (lambda value: isinstance(value, int) and value >= 0, "True, False or how many", "True"),
     "max_completion_tokens": _whole(1, "1000"),
@@ -92,9 +89,9 @@ _CHECKS: Mapping[str, Check] = {
     "max_tokens": _whole(1, "1000"),
     "min_p": _number(0, 1, "0.05"),
     "n": _whole(1, "3"),
-    "presence_penalty": (_is_finite, "a number", "0.5"),
-    "repeat_penalty": (_is_finite, "a number", "1.1"),
-    "repetition_penalty": (_is_finite, "a number", "1.1"),
+    "presence_penalty": (is_finite, "a number", "0.5"),
+    "repeat_penalty": (is_finite, "a number", "1.1"),
+    "repetition_penalty": (is_finite, "a number", "1.1"),
     "seed": (_is_whole, "a whole number", "7"),
     "stop": (_is_stop, "a text or a list of texts", '["###"]'),
     "temperature": _number(0, math.inf, "0.7"),  # a server of one's own has no upper limit

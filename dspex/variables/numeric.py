@@ -13,7 +13,7 @@ from dspex.variables.codec import Json
 from dspex.variables.domain import MAX_CANDIDATES, Domain, plain_number
 from dspex.variables.messages import shown
 
-__all__ = ["Float", "Int"]
+__all__ = ["Float", "Int", "is_finite"]
 
 
 def _written(kind: str, low: Any, high: Any, log: Any, step: Any) -> str:
@@ -23,7 +23,8 @@ def _written(kind: str, low: Any, high: Any, log: Any, step: Any) -> str:
     return f"{kind}({low!r}, {high!r}{keywords})"
 
 
-def _is_finite(number: Any) -> bool:
+def is_finite(number: Any) -> bool:
+    """Whether it is a number, and neither infinite, NaN nor True or False."""
     try:
         return not isinstance(number, bool) and isinstance(number, int | float) and math.isfinite(number)
     except OverflowError:  # an int beyond the floats
@@ -62,7 +63,7 @@ Float(1e-05, 1, log=True).
         code = _written("Float", low, high, log, step)
         low, high = plain_number(low), plain_number(high)
         for name, bound in (("low", low), ("high", high)):
-            if not _is_finite(bound):
+            if not is_finite(bound):
                 raise DefinitionError(
                     f"{code}: {name} has to be a finite number, not {shown(bound)}. Write Float(0.0, 1.0)."
                 )
@@ -83,7 +84,7 @@ Float(1e-05, 1, log=True).
         steps = 0
         if step is not None:
             step = plain_number(step)
-            if not _is_finite(step) or step <= 0:
+            if not is_finite(step) or step <= 0:
                 raise DefinitionError(
                     f"{code}: step has to be a number above 0, not {shown(step)}. Write "
                     f"{_written('Float', low, high, False, 0.1)}."
@@ -230,7 +231,7 @@ class Int(Domain[int]):
             raise DefinitionError(
                 f"{code}: a log scale needs low of at least 1. Write {_written('Int', 1, max(high, 1), log, None)}."
             )
-        if log and not _is_finite(high):
+        if log and not is_finite(high):
             raise DefinitionError(f"{code}: a log scale ends where floats end. Write Int({low!r}, 10**300, log=True).")
         self._set(low=int(low), high=int(high), log=log, step=int(step))
 

@@ -14,6 +14,7 @@ import pytest
 import dspex
 from dspex import LM, Budget, MockLM, Predict, Prediction
 from dspex.errors import DefinitionError, ParseError
+from dspex.evaluate import Terms
 from dspex.lm import Cache, LMRequest
 
 WRONG: list[tuple[str, Any, str]] = [
@@ -136,3 +137,10 @@ def test_a_prediction_of_an_answer_that_was_cut_off_says_so() -> None:
     with pytest.raises(ParseError) as caught:
         Predict("question -> answer, why", lm=lm, max_tokens=8)(question="?")
     assert "cut off where max_tokens ended it" in str(caught.value.__notes__)
+
+
+def test_a_number_beyond_all_floats_is_refused_as_any_other() -> None:
+    with pytest.raises(DefinitionError, match="^temperature must be a number, 0 or more"):
+        LM("openai/gpt-4o-mini", temperature=10**400)
+    with pytest.raises(DefinitionError, match="^failure_score must be a finite number"):
+        Terms(failure_score=10**400)
