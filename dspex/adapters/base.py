@@ -109,9 +109,10 @@ class Adapter(Requesting):
         if layout.native is None:
             return self.parse(signature, completion.text)
         native, text, calls = layout.native, completion.text, completion.tool_calls
-        by_call, citing = _ways(native, completion, request)
         beside = self._beside(native, completion, request)
-        asked = native.asking(calls=by_call, citing=citing)
+        asked = native.asking(
+            calls=not beside.keys().isdisjoint(native.calls), citing=not beside.keys().isdisjoint(native.cited)
+        )
         if asked is None:
             return {name: beside.get(name) for name in signature.output_fields}
         try:
@@ -126,16 +127,15 @@ class Adapter(Requesting):
     def _beside(self, native: Native, completion: Completion, request: LMRequest) -> dict[str, Any]:
         """The outputs that a model gave beside its text. Raises `ParseError`."""
         beside: dict[str, Any] = {}
-        by_call, citing = _ways(native, completion, request)
         if thoughts := completion.reasoning:
             beside.update(dict.fromkeys(native.thoughts, Reasoning(thoughts)))
-        if by_call:
+        if native.calls and (completion.tool_calls or "tools" in request.params):
             try:
                 made = called(completion.tool_calls)
             except (ValueError, RecursionError) as error:
                 raise _unreadable_calls(native.calls, completion.tool_calls, error, self.name) from error
             beside.update(dict.fromkeys(native.calls, made))
-        if citing:
+        if native.cited and cites(request):
             beside.update(dict.fromkeys(native.cited, Citations.model_validate(list(completion.citations))))
         return beside
 
@@ -212,12 +212,6 @@ class Adapter(Requesting):
     def __repr__(self) -> str:
         own = ", ".join(f"{role!r}: ..." for role in TEMPLATE_VARIABLES if role in self._templates)
         return f"{type(self).__name__}({f'templates={{{own}}}' if own else ''})"
-
-
-def _ways(native: Native, completion: Completion, request: LMRequest) -> tuple[bool, bool]:
-    """Whether the model makes its calls, and cites, by itself."""
-    by_call = bool(native.calls) and bool(completion.tool_calls or "tools" in request.params)
-    return by_call, bool(native.cited) and cites(request)
 
 
 def _unreadable_calls(

@@ -13,9 +13,7 @@ from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 
-from dspex.errors import (
-    LMRequestError,
-)
+from dspex.errors import LMRequestError
 
 __all__ = [
     "batch_cost_of",

@@ -74,10 +74,10 @@ def _hidden(value: Any, found: list[str]) -> Any:
     if isinstance(value, str):
         if "://" not in value or "@" not in value:
             return value
-        for told in _IN_URL.findall(value):
-            found += [told, *told.split(":")]
-        without = _IN_URL.sub(HIDDEN, value)
-        return value if without == value else without
+        told = _IN_URL.findall(value)
+        for one in told:
+            found += [one, *one.split(":")]
+        return _IN_URL.sub(HIDDEN, value) if told else value
     if isinstance(value, Mapping):
         if is_function(value):
             return value

@@ -9,8 +9,8 @@ from typing import Any
 
 from dspex.errors import StudyError
 from dspex.trials import StudyView
+from dspex.trials.checks import at_least
 from dspex.variables import Domain, Space
-from dspex.variables.domain import plain_number
 
 __all__ = ["Sampler"]
 
@@ -82,10 +82,7 @@ def seed_or_random(seed: int | None) -> int:
     """
     if seed is None:
         return secrets.randbits(63)
-    whole = plain_number(seed)
-    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
-        raise StudyError(f"seed must be a whole number >= 0 or None, got {seed!r} ({type(seed).__name__})")
-    return whole
+    return at_least("seed", seed, 0, otherwise=" or None")
 
 
 def candidates_of(view: StudyView, path: str) -> list[str]:

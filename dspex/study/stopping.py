@@ -16,7 +16,7 @@ from dspex.data import Usage
 from dspex.errors import StudyError
 from dspex.study.best import dominates
 from dspex.trials import FrozenTrial, Ledger, PerView, StudyView, TrialState
-from dspex.variables.domain import plain_number
+from dspex.trials.checks import at_least
 
 if TYPE_CHECKING:
     from dspex.study.study import Study
@@ -266,7 +266,4 @@ def _name(callback: object) -> str:
 
 
 def _whole(name: str, value: object) -> int:
-    whole = plain_number(value)
-    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
-        raise StudyError(f"{name} must be a whole number >= 1, got {value!r} ({type(value).__name__}); write {name}=20")
-    return whole
+    return at_least(name, value, 1, advice=f"; write {name}=20")

@@ -50,10 +50,7 @@ def as_step(step: Any) -> int:
     Raises:
         StudyError: when it is no whole number that is at least 0.
     """
-    whole = plain_number(step)
-    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
-        raise StudyError(f"step must be a whole number >= 0, got {step!r} ({type(step).__name__})")
-    return whole
+    return at_least("step", step, 0)
 
 
 def as_plain(value: Any) -> Any:
@@ -89,13 +86,15 @@ def true_or_false(name: str, value: Any) -> bool:
     return value
 
 
-def at_least(name: str, value: Any, smallest: int) -> int:
-    """``value`` as an int.
+def at_least(name: str, value: Any, smallest: int, *, otherwise: str = "", advice: str = "") -> int:
+    """``value`` as an int; ``otherwise`` and ``advice`` are what else may be given, and what to write, for the message.
 
     Raises:
         StudyError: when it is no whole number, or too small.
     """
     whole = plain_number(value)
     if isinstance(whole, bool) or not isinstance(whole, int) or whole < smallest:
-        raise StudyError(f"{name} must be a whole number >= {smallest}, got {value!r} ({type(value).__name__})")
+        raise StudyError(
+            f"{name} must be a whole number >= {smallest}{otherwise}, got {value!r} ({type(value).__name__}){advice}"
+        )
     return whole
