@@ -140,7 +140,7 @@ def test_a_prediction_of_an_answer_that_was_cut_off_says_so() -> None:
 
 
 def test_a_number_beyond_all_floats_is_refused_as_any_other() -> None:
-    with pytest.raises(DefinitionError, match="^temperature must be a number, 0 or more"):
+    with pytest.raises(DefinitionError, match=r"^temperature must be a number, 0 or more"):
         LM("openai/gpt-4o-mini", temperature=10**400)
-    with pytest.raises(DefinitionError, match="^failure_score must be a finite number"):
+    with pytest.raises(DefinitionError, match=r"^failure_score must be a finite number"):
         Terms(failure_score=10**400)
