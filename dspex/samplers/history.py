@@ -86,7 +86,7 @@ class BranchHistory:
         The others are the more recent half, and of the older ones every so many-th. Trial ``asking`` is left
         out.
         """
-        good_places = np.sort(self._numbers[: self.count].searchsorted(self._ranking.best(good)))
+        good_places = self._numbers[: self.count].searchsorted(sorted(self._ranking.best(good)))
         others = _spread(self.count - len(good_places), most)
         # The i-th of the others is as many places further on as good ones come before it.
         others = others + (good_places - np.arange(len(good_places))).searchsorted(others, side="right")

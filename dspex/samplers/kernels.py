@@ -74,8 +74,11 @@ class NumberKernels(Kernels):
         above = 1 - middles
         near = (np.minimum(middles, above) < _REACH * widths).nonzero()[0]
         inverse = 1 / widths[near]
-        high = inverse * above[near]
-        norms[near] *= _normal_cdf(high) - _normal_cdf(high - inverse)
+        ends = np.empty((2, len(near)))  # of the unit interval, in widths from the middle
+        np.multiply(inverse, above[near], out=ends[0])
+        np.subtract(ends[0], inverse, out=ends[1])
+        upper, lower = _normal_cdf(ends)
+        norms[near] *= upper - lower
         logs: Array = np.log(norms, out=norms)
         return logs.reshape(self._middles.shape)
 
@@ -210,7 +213,6 @@ def _widths(middles: Array, narrowest: Array) -> Array:
     """Each kernel's width for each number (a row): the distance to its farther neighbour, within bounds."""
     numbers, count = middles.shape
     order = _order(middles)
-    order += count * np.arange(numbers)[:, None]
     ordered = middles.take(order)
     # The ends of the interval are no observations, so they do not widen the outermost kernels.
     gaps = np.zeros((numbers, count + 1))
@@ -226,13 +228,12 @@ def _widths(middles: Array, narrowest: Array) -> Array:
 
 
 def _order(middles: Array) -> Places:
-    """As `numpy.argsort` of each row. The bits of floats that are not negative are in the order of the floats, so the
-    last ones, which make no difference, can carry the place: to sort them takes half the time, and equal ones stay in
-    their order on every machine."""
-    count = middles.shape[1]
-    places = (1 << count.bit_length()) - 1
+    """As `numpy.argsort` of each row, as places in the whole array. The bits of floats that are not negative are in the
+    order of the floats, so the last ones, which make no difference, can carry the place: to sort them takes half the
+    time, and equal ones stay in their order on every machine."""
+    places = (1 << middles.size.bit_length()) - 1
     order: Places = middles.view(np.int64) & ~places
-    order |= np.arange(count)
+    order |= np.arange(middles.size).reshape(middles.shape)
     order.sort(axis=1)
     order &= places
     return order

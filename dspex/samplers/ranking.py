@@ -88,13 +88,13 @@ class ParetoRanking(Ranking):
             return
         new = self._signs * np.asarray(trial.values)
         no_better, no_worse = self._compare(new)
-        self._dominators += no_better & ~no_worse
+        self._dominators += no_better > no_worse  # the one and not the other
         first = self._losses[0].searchsorted(new[0], "left")
         last = self._losses[0].searchsorted(new[0], "right")
         place = int(first + self._numbers[first:last].searchsorted(trial.number))
         self._numbers = _inserted(self._numbers, place, trial.number)
         self._losses = _inserted(self._losses, place, new)
-        self._dominators = _inserted(self._dominators, place, (no_worse & ~no_better).sum())
+        self._dominators = _inserted(self._dominators, place, np.count_nonzero(no_worse > no_better))
         if self._dominators.max() >= self._most:
             kept = self._dominators < self._most
             self._numbers, self._losses = self._numbers[kept], self._losses[:, kept]
@@ -112,13 +112,12 @@ class ParetoRanking(Ranking):
     def _dominated(self, front: NDArray[np.intp]) -> NDArray[np.int64]:
         """How many of a front dominate each trial."""
         # Of those that are nowhere better than one of the front, only its equals are nowhere worse.
-        no_better = np.ones((len(front), len(self._numbers)), dtype=bool)
-        equal = np.ones_like(no_better)
-        for row in self._losses:
-            ahead = row[front][:, None]
-            no_better &= row >= ahead
-            equal &= row == ahead
-        found: NDArray[np.int64] = np.count_nonzero(no_better & ~equal, axis=0)
+        ahead = self._losses[:, front, None]
+        no_better, equal = self._losses[0] >= ahead[0], self._losses[0] == ahead[0]
+        for row, own in zip(self._losses[1:], ahead[1:], strict=True):
+            no_better &= row >= own
+            equal &= row == own
+        found: NDArray[np.int64] = (no_better > equal).sum(axis=0)
         return found
 
     def best(self, count: int) -> list[int]:
@@ -156,10 +155,11 @@ def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     distance = np.zeros(losses.shape[1])
     for row in losses:
         order = np.argsort(row, kind="stable")
-        span = row[order[-1]] - row[order[0]]
-        distance[order[[0, -1]]] = math.inf
+        ordered = row[order]
+        span = ordered[-1] - ordered[0]
+        distance[order[0]] = distance[order[-1]] = math.inf
         if span > 0 and math.isfinite(span):
-            distance[order[1:-1]] += (row[order[2:]] - row[order[:-2]]) / span
+            distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / span
     return distance
 
 
