@@ -12,12 +12,15 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 QUICK = "--quick" in sys.argv
 """Fewer repetitions: to see that a script runs, not to quote what it prints."""
 
 REPETITIONS = 3 if QUICK else 15
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Samples(list[float]):
@@ -33,7 +36,7 @@ class Samples(list[float]):
         return max(self)
 
 
-def interleaved(contenders: Mapping[str, Callable[[], float]], *, repetitions: int) -> dict[str, Samples]:
+def interleaved(contenders: Mapping[Name, Callable[[], float]], *, repetitions: int) -> dict[Name, Samples]:
     """Each contender measures itself once per repetition and returns the number."""
     found = {name: Samples() for name in contenders}
     gc.collect()
