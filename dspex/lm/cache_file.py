@@ -1,6 +1,7 @@
 """The file of a cache: answers in SQLite, as JSON, for any number of threads and processes.
 
-What is kept when, and for how long, is the cache's to say (`dspex.lm.cache`). This module loads with the first cache
+What is kept when, and for how long, is the cache's to say (`dspex.lm.cache`). The answers that were kept last are in a
+journal beside it (`dspex.lm.cache_journal`), and are moved into it many at once. This module loads with the first cache
 that has a file.
 """
 
@@ -10,35 +11,39 @@ import json
 import math
 import os
 import sqlite3
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from dspex.errors import StorageError
+from dspex.lm.cache_journal import Entry, Journal
 from dspex.lm.types import LMResponse
 
 __all__ = ["CacheFile"]
 
 _SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
-_BUSY_SECONDS = 30.0
+_BUSY_MILLISECONDS = 30_000
 _BLOCK = 64
 """Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
 _TRUST = 2048
 """How many are read ahead before any of them has to be asked for; then each that was is worth `_WORTH` more."""
 _WORTH = 5
+_JOURNAL_BYTES = 1_000_000
+"""Bytes of the journal from which on it is moved into the file: the more at once, the less for each."""
 # As bytes: text that is none any more is that answer's trouble alone, and is found where it is read.
 _READ = "SELECT CAST(response AS BLOB), created, rowid FROM answers WHERE key = ?"
 _READ_BLOCK = "SELECT key, CAST(response AS BLOB), created FROM answers WHERE rowid BETWEEN ? AND ?"
-_KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-_REPLACE = (
-    "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-    "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?"
+_KEEP = (
+    "INSERT INTO answers (key, model, response, created) VALUES (?1, ?2, CAST(?3 AS TEXT), ?4) "
+    "ON CONFLICT (key) DO UPDATE "
+    "SET model = excluded.model, response = excluded.response, created = excluded.created WHERE created <= ?5"
 )
 
 
@@ -50,6 +55,8 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._journal = Journal(path) if sys.platform != "win32" else None  # it needs locks that are not there
+        self._move_from = _JOURNAL_BYTES
         self._ahead: dict[str, tuple[str, bytes, float]] = {}  # rows that have been read before they were asked for
         self._trust = _TRUST  # how many more may be
         self._connection: sqlite3.Connection | None = None
@@ -61,6 +68,8 @@ class CacheFile:
         Gives that connection: it must not be closed, which would drop the parent's locks on the file.
         """
         inherited = self._connection
+        if self._journal is not None:
+            self._journal.leave()
         self._lock = threading.Lock()
         self._connection = None
         self._process = os.getpid()
@@ -101,21 +110,30 @@ class CacheFile:
         try:
             with self._lock:
                 connection = self._connection or self._open()
-                found = connection.execute(_READ, (key,)).fetchone()
-                if found is None:
-                    return None
-                text, created, number = found
-                if self._trust >= _BLOCK:
-                    first = number - number % _BLOCK
+                # The journal first: what is moved from there meanwhile is found in the table.
+                recent = self._recent()
+                row = connection.execute(_READ, (key,)).fetchone()
+                found = None if row is None else (key, row[0], row[1])
+                for _, _, text, created, stale in recent.get(key, ()):
+                    if found is None or found[2] <= stale:
+                        found = key, text, created
+                if row is not None and self._trust >= _BLOCK:
+                    first = row[2] - row[2] % _BLOCK
                     rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()
                     ahead = self._ahead if len(self._ahead) < _TRUST else {}
-                    ahead.update([(row[0], row) for row in rows])
-                    ahead.pop(key, None)
+                    ahead.update([(row[0], row) for row in rows if row[0] != key and row[0] not in recent])
                     self._ahead = ahead
                     self._trust -= len(rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._damaged(error) from error
-        return key, text, created
+        return found
+
+    def _recent(self) -> dict[str, list[Entry]]:
+        """What is in the journal, by key."""
+        if self._journal is None:
+            return {}
+        self._journal.look()
+        return self._journal.by_key
 
     def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
         """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
@@ -124,16 +142,58 @@ class CacheFile:
         """
         try:
             text = _text(response.to_json())
+            entry = (key, response.model, text, created, stale)
             with self._lock:
                 connection = self._connection or self._open()
-                if stale == -math.inf:
-                    connection.execute(_KEEP, (key, response.model, text.decode(), created))
-                else:
-                    connection.execute(_REPLACE, (key, response.model, text.decode(), created, stale))
                 self._ahead.pop(key, None)
-        except (sqlite3.Error, ValueError) as error:
+                if self._journal is None:
+                    connection.execute(_KEEP, entry)
+                elif self._journal.append(entry) > self._move_from:
+                    self._move(wait=False)
+        except (sqlite3.Error, OSError, ValueError) as error:
             raise StorageError(str(error)) from error
         return len(text)
+
+    def _move(self, *, wait: bool) -> None:
+        """Move all of the journal into the table, or nothing; not now when somebody else writes, unless ``wait``."""
+        journal = self._journal
+        if journal is None or not journal.look():
+            return
+        connection = self._connection
+        if connection is None or not self._is_there():
+            # What others have put into the journal since the file was deleted belongs in the one that they see.
+            connection = self._open()
+        self._move_from *= 2  # when it cannot be done it is not tried again at once
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS if wait else 0}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")  # and so nobody else is moving it
+        except sqlite3.OperationalError as error:
+            if wait or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        else:
+            self._move_into(connection, journal)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        self._move_from = _JOURNAL_BYTES
+
+    def _move_into(self, connection: sqlite3.Connection, journal: Journal) -> None:
+        try:
+            if journal.look():
+                with journal.held():
+                    connection.executemany(_KEEP, journal.entries)
+                    connection.execute("COMMIT")
+                    journal.remove()
+                journal.leave()
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _is_there(self) -> bool:
+        """Whether the file is the one that was opened."""
+        try:
+            return os.path.samestat(os.stat(self.path), self._opened)
+        except FileNotFoundError:
+            return False
 
     def trim(self, size: int, until: float) -> None:
         """Forget what was kept until ``until``; then what is there longest, when there are nearly ``size`` bytes."""
@@ -192,13 +252,18 @@ class CacheFile:
 
     def size(self) -> int:
         """Bytes on disk."""
-        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))]
+        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-recent", "-wal", "-shm"))]
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
         """Close it; it opens again when it is used."""
         with self._lock:
             if self._connection is not None and self._process == os.getpid():
+                try:
+                    self._move(wait=True)
+                except (sqlite3.Error, OSError) as error:
+                    message = f"the newest answers in the cache {self.path} stay in its journal for now: {error}"
+                    warnings.warn(message, RuntimeWarning, stacklevel=2)
                 self._connection.close()
             self._connection = None
             self._ahead, self._trust = {}, _TRUST
@@ -213,8 +278,10 @@ class CacheFile:
     def _using(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock:
-                yield self._connection or self._open()
-        except sqlite3.Error as error:
+                connection = self._connection or self._open()
+                self._move(wait=True)
+                yield self._connection or connection
+        except (sqlite3.Error, OSError) as error:
             raise self._damaged(error) from error
 
     def _open(self) -> sqlite3.Connection:
@@ -222,7 +289,7 @@ class CacheFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
             )
             self._prepare(connection)
         except (OSError, sqlite3.Error) as error:
@@ -233,11 +300,14 @@ class CacheFile:
             assert connection is not None
             connection.close()
             raise
+        self._opened = os.stat(self.path)
         self._connection = connection
+        with suppress(sqlite3.Error, OSError):  # what a process left that was killed; who reads finds it there too
+            self._move(wait=False)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         # The tables first: another process may be making them now, and they come together with the rest.
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")

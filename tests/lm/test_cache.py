@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -70,6 +71,7 @@ def test_entries_are_immutable(path: Path) -> None:
 
 def test_the_file_is_sql_and_json(path: Path) -> None:
     Cache(path).put("k", response("hi", cost=0.25))
+    Cache(path).close()
     with sqlite3.connect(path) as connection:
         ((key, model, text),) = connection.execute("SELECT key, model, response FROM answers").fetchall()
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -458,6 +460,7 @@ UNREADABLE = [
 
 def spoil(path: Path, text: str | bytes, where: str = "TRUE") -> None:
     raw = text if isinstance(text, bytes) else text.encode()
+    Cache(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"UPDATE answers SET response = CAST(? AS TEXT) WHERE {where}", (raw,))
     connection.close()
@@ -559,8 +562,12 @@ def test_an_answer_that_cannot_be_kept_is_still_given(path: Path, monkeypatch: p
     cache = Cache(path)
     lm = MockLM({"": "x"}, cache=cache)
     cache.get("k")
-    cache._file._connection.execute("PRAGMA query_only = 1")  # what a full or read-only disk does
-    with pytest.warns(RuntimeWarning, match=f"answers are not kept in the cache {path}: attempt to write a readonly"):
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dspex.lm.cache_journal.os.write", full)
+    with pytest.warns(RuntimeWarning, match=f"answers are not kept in the cache {path}: .*No space left on device"):
         assert lm("?") == ["x"]
     assert lm("?") == ["x"]
     assert len(lm.calls) == 1  # it is in memory all the same
@@ -579,15 +586,18 @@ def test_sizes_that_cannot_be_meant(number: Any) -> None:
         Cache(memory_entries=number)
 
 
-def test_a_busy_file_is_waited_for(path: Path) -> None:
+def test_a_file_that_is_written_to_is_waited_for_where_it_has_to_be(path: Path) -> None:
     cache = Cache(path)
     cache.put("k", response("x"))
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.2, other.execute, ["COMMIT"]).start()
-    cache.put("later", response("y"))
+    cache.put("later", response("y"))  # nobody waits for SQLite here
     forget(cache)
     assert cache.get("later") == response("y")
+    timer = threading.Timer(0.2, other.execute, ["COMMIT"])
+    timer.start()
+    assert len(cache) == 2
+    timer.join()
     other.close()
 
 
