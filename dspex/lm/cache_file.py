@@ -22,7 +22,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from dspex.errors import StorageError
-from dspex.lm.cache_journal import Entry, Journal
+from dspex.lm.cache_journal import Journal
 from dspex.lm.types import LMResponse
 
 __all__ = ["CacheFile"]
@@ -35,7 +35,7 @@ _BLOCK = 64
 _TRUST = 2048
 """How many are read ahead before any of them has to be asked for; then each that was is worth `_WORTH` more."""
 _WORTH = 5
-_JOURNAL_BYTES = 1_000_000
+_JOURNAL_BYTES = 256_000
 """Bytes of the journal from which on it is moved into the file: the more at once, the less for each."""
 # As bytes: text that is none any more is that answer's trouble alone, and is found where it is read.
 _READ = "SELECT CAST(response AS BLOB), created, rowid FROM answers WHERE key = ?"
@@ -55,8 +55,9 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._journal = Journal(path) if sys.platform != "win32" else None  # it needs locks that are not there
+        self._journal = Journal(path) if sys.platform != "win32" else None  # see there
         self._move_from = _JOURNAL_BYTES
+        self._unmoved = 0  # answers that were looked for and were in the journal
         self._ahead: dict[str, tuple[str, bytes, float]] = {}  # rows that have been read before they were asked for
         self._trust = _TRUST  # how many more may be
         self._connection: sqlite3.Connection | None = None
@@ -110,30 +111,32 @@ class CacheFile:
         try:
             with self._lock:
                 connection = self._connection or self._open()
-                # The journal first: what is moved from there meanwhile is found in the table.
-                recent = self._recent()
+                journal = self._journal
+                if journal is not None:
+                    journal.look()  # first: what is moved meanwhile is found in the table
                 row = connection.execute(_READ, (key,)).fetchone()
                 found = None if row is None else (key, row[0], row[1])
-                for _, _, text, created, stale in recent.get(key, ()):
-                    if found is None or found[2] <= stale:
-                        found = key, text, created
-                if row is not None and self._trust >= _BLOCK:
+                recent = journal.find(key) if journal is not None else ()
+                if recent:
+                    for _, _, text, created, stale in recent:
+                        if found is None or found[2] <= stale:
+                            found = key, text, created
+                    self._unmoved += 1
+                    if self._unmoved >= _BLOCK:  # they are wanted: in the table, many are read at once
+                        self._move(wait=False)
+                elif row is not None and self._trust >= _BLOCK:
                     first = row[2] - row[2] % _BLOCK
                     rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()
+                    if journal:  # it may hold what takes their place
+                        rows = [row for row in rows if not journal.find(row[0])]
                     ahead = self._ahead if len(self._ahead) < _TRUST else {}
-                    ahead.update([(row[0], row) for row in rows if row[0] != key and row[0] not in recent])
+                    ahead.update([(row[0], row) for row in rows])
+                    ahead.pop(key, None)
                     self._ahead = ahead
                     self._trust -= len(rows)
         except (sqlite3.Error, OSError) as error:
             raise self._damaged(error) from error
         return found
-
-    def _recent(self) -> dict[str, list[Entry]]:
-        """What is in the journal, by key."""
-        if self._journal is None:
-            return {}
-        self._journal.look()
-        return self._journal.by_key
 
     def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
         """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
@@ -155,38 +158,29 @@ class CacheFile:
         return len(text)
 
     def _move(self, *, wait: bool) -> None:
-        """Move all of the journal into the table, or nothing; not now when somebody else writes, unless ``wait``."""
+        """Move the journal into the table, or nothing of it; not now when somebody else writes, unless ``wait``."""
         journal = self._journal
-        if journal is None or not journal.look():
+        if journal is None:
+            return
+        journal.look()
+        if not journal:
             return
         connection = self._connection
         if connection is None or not self._is_there():
             # What others have put into the journal since the file was deleted belongs in the one that they see.
             connection = self._open()
+        self._unmoved = 0
         self._move_from *= 2  # when it cannot be done it is not tried again at once
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS if wait else 0}")
         try:
-            connection.execute("BEGIN IMMEDIATE")  # and so nobody else is moving it
+            if _move_part(connection, journal) and wait:
+                _move_part(connection, journal)
         except sqlite3.OperationalError as error:
             if wait or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-        else:
-            self._move_into(connection, journal)
         finally:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         self._move_from = _JOURNAL_BYTES
-
-    def _move_into(self, connection: sqlite3.Connection, journal: Journal) -> None:
-        try:
-            if journal.look():
-                with journal.held():
-                    connection.executemany(_KEEP, journal.entries)
-                    connection.execute("COMMIT")
-                    journal.remove()
-                journal.leave()
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _is_there(self) -> bool:
         """Whether the file is the one that was opened."""
@@ -252,7 +246,10 @@ class CacheFile:
 
     def size(self) -> int:
         """Bytes on disk."""
-        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-recent", "-wal", "-shm"))]
+        files = [
+            self.path,
+            *(self.path.with_name(self.path.name + end) for end in ("-recent", "-moving", "-wal", "-shm")),
+        ]
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
@@ -344,6 +341,22 @@ class CacheFile:
             "for again: delete the file, name another (dspex.lm.Cache(path), or the environment variable "
             "DSPEX_CACHE_DIR), or go without (cache=False)"
         )
+
+
+def _move_part(connection: sqlite3.Connection, journal: Journal) -> bool:
+    """Move what was left behind by one who was killed, or else what there is now; whether there may be more."""
+    connection.execute("BEGIN IMMEDIATE")  # and so nobody else is moving it
+    try:
+        more = journal.moving.exists()
+        entries = journal.take()
+        if entries is not None:
+            connection.executemany(_KEEP, entries)
+            connection.execute("COMMIT")
+            journal.remove()
+        return more
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _text(plain: dict[str, Any]) -> bytes:
