@@ -14,7 +14,7 @@ another ``-recent``. What keeps that right:
 - Who looks for an answer looks here first, into the newer file and then the older, and then in SQLite: what is not
   here any more was committed before.
 - To move a line twice changes nothing, so it does not matter where he who moves is killed: the next one goes on.
-- A line begins with a newline and ends with a tab. So one that was not written to its end (its writer was killed, the
+- A line is JSON, a tab and JSON: it begins with a newline and ends with a tab. So one that was not written to its end (its writer was killed, the
   disk is full) is told from a whole one, and ends where the next begins.
 
 It needs files that can be renamed and deleted while they are open, and so there is none on Windows.
@@ -106,7 +106,7 @@ class Journal:
         Raises a `ValueError` when its key or model is no text.
         """
         key, model, response, created, stale = entry
-        line = b"\n%b\t%b\t%a\t%a\t%b\t" % (to_json(key), to_json(model), created, stale, response)
+        line = b"\n%b\t%b\t" % (to_json((key, model, created, stale)), response)
         while True:
             if self._now is None:
                 # Who may read the cache may read this. (It may have been deleted: anybody may do that.)
@@ -182,10 +182,11 @@ class _Part:
             self.seen -= len(lines.pop()) + 1
         for line in lines:
             if _is_whole(line):
-                key, model, created, stale, response, _ = line.split(b"\t")
+                head, response, _ = line.split(b"\t")
                 try:
-                    self._add((from_json(key), from_json(model), response, float(created), float(stale)))
-                except ValueError:  # the disk is damaged: what cannot be read is none
+                    key, model, created, stale = from_json(head)
+                    self._add((key, model, response, float(created), float(stale)))
+                except (ValueError, TypeError):  # the disk is damaged: what cannot be read is none
                     continue
             elif line == _MARK:
                 self.closed = True
@@ -221,5 +222,5 @@ class _Part:
 
 
 def _is_whole(line: bytes) -> bool:
-    # No tab is in any of its parts: JSON writes it as an escape.
-    return line.count(b"\t") == 5 and line.endswith(b"\t")
+    # Two parts, in none of which there is a tab: JSON writes it as an escape.
+    return line.count(b"\t") == 2 and line.endswith(b"\t")
