@@ -123,7 +123,7 @@ class CacheFile:
                             found = key, text, created
                     self._unmoved += 1
                     if self._unmoved >= _BLOCK:  # they are wanted: in the table, many are read at once
-                        self._move(wait=False)
+                        self._try_to_move()
                 elif row is not None and self._trust >= _BLOCK:
                     first = row[2] - row[2] % _BLOCK
                     rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()
@@ -181,6 +181,11 @@ class CacheFile:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         self._move_from = _JOURNAL_BYTES
+
+    def _try_to_move(self) -> None:
+        """Move the journal, if that can be done: who reads finds everything in the journal too."""
+        with suppress(sqlite3.Error, OSError, StorageError):
+            self._move(wait=False)
 
     def _is_there(self) -> bool:
         """Whether the file is the one that was opened."""
@@ -258,7 +263,7 @@ class CacheFile:
             if self._connection is not None and self._process == os.getpid():
                 try:
                     self._move(wait=True)
-                except (sqlite3.Error, OSError) as error:
+                except (sqlite3.Error, OSError, StorageError) as error:
                     message = f"the newest answers in the cache {self.path} stay in its journal for now: {error}"
                     warnings.warn(message, RuntimeWarning, stacklevel=2)
                 self._connection.close()
@@ -299,8 +304,7 @@ class CacheFile:
             raise
         self._opened = os.stat(self.path)
         self._connection = connection
-        with suppress(sqlite3.Error, OSError):  # what a process left that was killed; who reads finds it there too
-            self._move(wait=False)
+        self._try_to_move()  # what a process has left that was killed
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -14,8 +14,8 @@ another ``-recent``. What keeps that right:
 - Who looks for an answer looks here first, into the newer file and then the older, and then in SQLite: what is not
   here any more was committed before.
 - To move a line twice changes nothing, so it does not matter where he who moves is killed: the next one goes on.
-- A line is JSON, a tab and JSON: it begins with a newline and ends with a tab. So one that was not written to its end (its writer was killed, the
-  disk is full) is told from a whole one, and ends where the next begins.
+- A line is JSON, a tab and JSON; it begins with a newline and ends with a tab. So one that was not written to its end
+  (its writer was killed, the disk is full) is told from a whole one, and ends where the next begins.
 
 It needs files that can be renamed and deleted while they are open, and so there is none on Windows.
 """
