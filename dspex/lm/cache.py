@@ -2,7 +2,8 @@
 
 A SQLite file of JSON, shared by threads and processes, with the answers used last in memory. Entries are
 immutable: the first answer to a request stays. There is no pickle in it and no secret, and keys are digests;
-a cache can be deleted at any time.
+a cache can be deleted at any time. The newest answers are in a journal beside the file, where all processes see them,
+until some of them are moved into it together, at the latest when the cache is closed or its process exits.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ __all__ = ["Cache", "default_cache"]
 class Cache:
     """Answers by key, in a file and in memory, or in memory only when ``path`` is ``None``.
 
-    Safe to share between threads; any number of processes may use one file. Caches of one path are one object
-    in a process. The ``memory_entries`` used last stay in memory.
+    Safe to share between threads; any number of processes may use one file, all on one machine. Caches of one path
+    are one object in a process. The ``memory_entries`` used last stay in memory. What `put` has returned from is found
+    by every other process, even when this one is killed; what is closed can be copied, as one file.
 
     ``max_age``
         seconds for which an answer is used; older ones are asked for again. ``None`` for ever.
@@ -260,7 +262,7 @@ class Cache:
             yield {"key": key, "model": answer.model, "created": created, "response": answer.to_json()}
 
     def close(self) -> None:
-        """Close the file; it opens again when it is used."""
+        """Close the file, with everything in it; it opens again when it is used."""
         if self._file is not None:
             self._file.close()
 

@@ -1,7 +1,7 @@
 """The file of a cache: answers in SQLite, as JSON, for any number of threads and processes.
 
 What is kept when, and for how long, is the cache's to say (`dspex.lm.cache`). The answers that were kept last are in a
-journal beside it (`dspex.lm.cache_journal`), and are moved into it many at once. This module loads with the first cache
+journal beside it (`dspex.lm.cache_journal`), and are moved into the file many at once. This module loads with the first cache
 that has a file.
 """
 
@@ -141,7 +141,7 @@ class CacheFile:
     def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
         """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
 
-        Raises `StorageError` when it cannot be written.
+        Other processes find it from then on, whatever becomes of this one. Raises `StorageError` when it cannot be written.
         """
         try:
             text = _text(response.to_json())
@@ -258,7 +258,7 @@ class CacheFile:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
-        """Close it; it opens again when it is used."""
+        """Move the journal and close the file; it opens again when it is used. What cannot be moved is a warning."""
         with self._lock:
             if self._connection is not None and self._process == os.getpid():
                 try:

@@ -93,8 +93,8 @@ class Journal:
     def find(self, key: str) -> Sequence[Entry]:
         """What there was under ``key`` at the last look, in order."""
         now, before = self._now, self._before
-        found = () if now is None else now.by_key.get(key, ())
-        return found if before is None else [*before.by_key.get(key, ()), *found]
+        found = () if now is None else now.find(key)
+        return found if before is None else [*before.find(key), *found]
 
     def __bool__(self) -> bool:
         """Whether there was any at the last look."""
@@ -152,7 +152,8 @@ class _Part:
         self.seen = 0  # bytes
         self.closed = False
         self.entries: list[Entry] = []
-        self.by_key: dict[str, list[Entry]] = {}
+        self._first: dict[str, Entry] = {}
+        self._later: dict[str, list[Entry]] = {}
 
     @classmethod
     def at(cls, path: Path) -> _Part | None:
@@ -194,11 +195,12 @@ class _Part:
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
-        known = self.by_key.get(entry[0])
-        if known is None:
-            self.by_key[entry[0]] = [entry]
-        else:
-            known.append(entry)
+        if self._first.setdefault(entry[0], entry) is not entry:
+            self._later.setdefault(entry[0], []).append(entry)
+
+    def find(self, key: str) -> Sequence[Entry]:
+        first = self._first.get(key)
+        return () if first is None else [first, *self._later.get(key, ())]
 
     def append(self, line: bytes, entry: Entry) -> bool:
         """Append ``line``, which says ``entry``; whether that was before it was closed."""

@@ -91,7 +91,7 @@ def test_an_answer_is_seen_by_others_at_once_and_in_the_table_after_closing(path
     assert got(other, "k") == 'a tab \t a line \n "quoted"'
 
 
-def test_a_journal_that_grows_large_is_moved(path: Path, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_grows_large_is_moved(path: Path, files: Files) -> None:
     one, other = files
     for number in range(700):
         put(one, str(number), "x" * 300)
@@ -443,39 +443,33 @@ def test_processes_agree_on_every_answer(path: Path) -> None:
     assert journals(path) == []
 
 
-def ask_and_answer(path: str, mine: Any, others: Any, name: str) -> int:
+def answer(path: str, mine: Any, others: Any, name: str) -> None:
     """Runs in another process: puts an answer, says so, and looks for the one that was said to it."""
     cache = Cache(path, memory_entries=1)
     missed = 0
     for number in range(300):
         cache.put(f"{name} {number}", response(name))
         mine.send(f"{name} {number}")
-        found = cache.get(others.recv())
-        missed += found is None
-    return missed
-
-
-def answer(path: str, mine: Any, others: Any, name: str, results: Any) -> None:
-    results.put(ask_and_answer(path, mine, others, name))
+        missed += cache.get(others.recv()) is None
+    sys.exit(missed)
 
 
 def test_two_find_what_each_has_just_put_while_a_third_moves_it(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    from_a, to_b = spawn.Pipe(duplex=False)
-    from_b, to_a = spawn.Pipe(duplex=False)
-    results = spawn.Queue()
+    pipes = [spawn.Pipe(duplex=False) for _ in range(2)]
+    (heard_by_b, told_by_a), (heard_by_a, told_by_b) = pipes
     workers = [
-        spawn.Process(target=answer, args=(str(path), to_b, from_b, "a", results)),
-        spawn.Process(target=answer, args=(str(path), to_a, from_a, "b", results)),
+        spawn.Process(target=answer, args=(str(path), told_by_a, heard_by_a, "a")),
+        spawn.Process(target=answer, args=(str(path), told_by_b, heard_by_b, "b")),
     ]
     for worker in workers:
         worker.start()
+    for end in (*pipes[0], *pipes[1]):
+        end.close()  # so that one ends when the other does
     third = CacheFile(path)
-    while any(worker.is_alive() for worker in workers) and results.qsize() < 2:
+    while any(worker.is_alive() for worker in workers):
         third.count()
-    assert [results.get(), results.get()] == [0, 0]
-    for worker in workers:
-        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
     assert third.count() == 600
     third.close()
 
