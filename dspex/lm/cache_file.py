@@ -1,8 +1,8 @@
 """The file of a cache: answers in SQLite, as JSON, for any number of threads and processes.
 
 What is kept when, and for how long, is the cache's to say (`dspex.lm.cache`). The answers that were kept last are in a
-journal beside it (`dspex.lm.cache_journal`), and are moved into the file many at once. This module loads with the first cache
-that has a file.
+journal beside it (`dspex.lm.cache_journal`), and are moved into the file many at once. This module loads with the first
+cache that has a file.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class CacheFile:
     def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
         """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
 
-        Other processes find it from then on, whatever becomes of this one. Raises `StorageError` when it cannot be written.
+        Other processes find it from then on, whatever becomes of this one. Raises `StorageError` when it cannot be
+        written.
         """
         try:
             text = _text(response.to_json())
@@ -356,6 +357,7 @@ def _move_part(connection: sqlite3.Connection, journal: Journal) -> bool:
         if entries is not None:
             connection.executemany(_KEEP, entries)
             connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")  # since the commit, somebody else may have gone on with it
             journal.remove()
         return more
     finally:

@@ -8,6 +8,7 @@ Who moves it has SQLite's lock for writing, so there is one at most. It renames 
 mark that closes it, keeps in SQLite what is before the mark, commits, and deletes the file. The next answer begins
 another ``-recent``. What keeps that right:
 
+- Files are renamed and deleted under that lock only.
 - A file is only ever appended to, each line in one write, so there is one order of lines that all processes see. What
   is behind the mark was appended by one who had not seen it yet; he sees it then, and appends to the next file.
 - Nobody appends to a file before the one before it is closed. So "the first answer stays" means the same to everybody.
@@ -53,6 +54,7 @@ class Journal:
     def leave(self) -> None:
         """Forget what is known of it."""
         self._now: _Part | None = None  # what answers are appended to
+        self._taken: _Part | None = None
         self._before: _Part | None = None  # what is being moved, or has been left behind by one who was killed
 
     def look(self) -> None:
@@ -123,7 +125,7 @@ class Journal:
     def take(self) -> list[Entry] | None:
         """Close what is to be moved, and give all of it; ``None`` when there is nothing.
 
-        Who calls this has SQLite's lock for writing, and calls `remove` when it has committed.
+        Who calls this has SQLite's lock for writing, and calls `remove` when it has committed and has the lock again.
         """
         self.look()
         if not self.moving.exists():
@@ -132,15 +134,17 @@ class Journal:
             except FileNotFoundError:  # there is none, or somebody has deleted it
                 self.leave()
                 return None
-        taken = self._known(self.moving)
-        if taken is None:
+        self._taken = self._known(self.moving)
+        if self._taken is None:
             return None
-        taken.close()
-        return taken.entries
+        self._taken.close()
+        return self._taken.entries
 
     def remove(self) -> None:
-        """Delete what was taken."""
-        self.moving.unlink(missing_ok=True)
+        """Delete what was taken, if nobody else has done so."""
+        there = _Part.at(self.moving)
+        if there is not None and self._taken is not None and there.is_same(self._taken):
+            self.moving.unlink()
         self.leave()
 
 

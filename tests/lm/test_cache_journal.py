@@ -363,6 +363,18 @@ def test_one_who_is_killed_while_he_moves_leaves_it_to_others(path: Path, files:
     assert [[got(file, key) for key in "abc"] for file in (one, third)] == [["1", "2", "3"]] * 2
 
 
+def test_who_is_late_to_delete_deletes_no_other_file(path: Path, files: Files) -> None:
+    one, other = files
+    put(one, "a", "1")
+    assert one._journal.take()  # type: ignore[union-attr]
+    assert other.count() == 1  # who goes on with it, and deletes it
+    put(other, "b", "2")
+    renamed(other)
+    one._journal.remove()  # type: ignore[union-attr]
+    assert journals(path) == ["answers.db-moving"]
+    assert [got(file, "b") for file in (one, other, prepared(path))] == ["2"] * 3
+
+
 def test_no_file_is_appended_to_before_the_one_before_it_is_closed(path: Path, files: Files) -> None:
     one, other = files
     put(one, "a", "1")
