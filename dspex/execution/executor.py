@@ -215,7 +215,7 @@ def run_blocking(main: Coroutine[Any, Any, R]) -> R:
     """Run a coroutine to its end from blocking code, also where an event loop is running already.
 
     In that case it runs on a loop of its own in a thread of its own, and the running loop waits; code that
-    can await should await instead. The coroutine sees the caller's context variables.
+    can await should await instead. The coroutine sees the caller's context variables, and Ctrl-C cancels it.
 
     >>> async def answer():
     ...     return 42

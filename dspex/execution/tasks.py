@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
@@ -186,16 +187,35 @@ def block_on(main: Coroutine[Any, Any, R]) -> R:
     context = contextvars.copy_context()
     results: list[R] = []
     errors: list[BaseException] = []
+    cancels: list[Callable[[], object]] = []
+    left, ended = False, threading.Event()
+
+    async def cancellable() -> R:
+        task = asyncio.current_task()
+        assert task is not None
+        cancels.append(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        if left:
+            task.cancel()
+        return await main
 
     def work() -> None:
         try:
-            results.append(context.run(asyncio.run, main))
+            results.append(context.run(asyncio.run, cancellable()))
         except BaseException as error:
             errors.append(error)
+        ended.set()
 
     thread = threading.Thread(target=work, name="dspex-loop", daemon=True)
     thread.start()
-    thread.join()
+    try:
+        ended.wait()  # joining a thread is not to be interrupted and done again
+    except BaseException:  # Ctrl-C, in a notebook
+        left = True
+        with suppress(RuntimeError):  # the loop has ended in the meantime
+            for cancel in cancels:
+                cancel()
+        ended.wait()
+        raise
     if errors:
         raise errors[0]
     return results[0]

@@ -52,7 +52,11 @@ def optimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any)
                 search.run_one()
         else:
             # After an error the trials that have begun are finished, and it is raised then.
-            map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
+            try:
+                map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
+            except BaseException:
+                search.leave()  # after Ctrl-C the threads go on
+                raise
 
 
 async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any) -> None:
@@ -118,7 +122,7 @@ class _Search:
         self._ended = False
         self._turn = threading.Lock()
         self._progress_made = study._mirror.choosing
-        self._running = 0
+        self._running: set[Trial] = set()
         self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
         self._until = math.inf
 
@@ -178,7 +182,7 @@ class _Search:
             trial = self._ask()
             if trial is None:
                 return
-            with self._counted(), self._observed(trial) as span:
+            with self._counted(trial), self._observed(trial) as span:
                 with self._judging(trial) as judge:
                     judge.value = self.objective(trial)
                 self._finish(trial, judge, span)
@@ -189,7 +193,7 @@ class _Search:
             trial = await aask(self.study, self._ask)
             if trial is None:
                 return
-            with self._counted(), self._observed(trial) as span:
+            with self._counted(trial), self._observed(trial) as span:
                 with self._judging(trial) as judge:
                     judge.value = self.objective(trial)
                     if inspect.isawaitable(judge.value):
@@ -218,12 +222,10 @@ class _Search:
                         self.end(f"{type(study.sampler).__name__} has nothing new left to try")
                 if self._halted():
                     return None
-                self._running += 1
-            try:
-                return study.ask()
-            except BaseException:
-                self._no_longer_running()
-                raise
+            trial = study.ask()
+            with self._progress_made:
+                self._running.add(trial)
+            return trial
 
     def _nothing_to_try(self) -> bool:
         study = self.study
@@ -241,16 +243,23 @@ class _Search:
         return bool(mirror.waiting) or any(mirror.log[number].owner != here for number in mirror.running)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, trial: Trial) -> Iterator[None]:
         try:
             yield
         finally:
-            self._no_longer_running()
+            with self._progress_made:
+                self._running.discard(trial)
+                self._progress_made.notify_all()
 
-    def _no_longer_running(self) -> None:
-        with self._progress_made:
-            self._running -= 1
-            self._progress_made.notify_all()
+    def leave(self) -> None:
+        """Puts the trials that are still running back in the queue; what their threads come to is dropped."""
+        self.end("it was left")
+        with self._turn:  # so that none is being asked for
+            with self._progress_made:
+                left = sorted(self._running, key=lambda trial: trial.number)
+                self._running.clear()
+            for trial in left:
+                self._put_back(trial)
 
     def _observed(self, trial: Trial) -> Observed:
         attributes = {"trial": trial.number, "study": self.study.study_name}
@@ -270,6 +279,8 @@ class _Search:
             raise
 
     def _finish(self, trial: Trial, outcome: _Outcome, span: Span) -> None:
+        if trial not in self._running:
+            return  # it was put back, and may be running again
         error = outcome.error
         if not isinstance(error, TrialPruned):
             span.error = error

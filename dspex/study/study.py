@@ -377,8 +377,8 @@ class Study:
         What ended it is in `stopped` then. Trials that a killed process has left behind are run again first, with
         the same values. An exception of the objective fails its trial and ends the search, unless its type is in
         ``catch``. Every model call that the objective makes counts against ``budget``; the trial that runs into it
-        is put back in the queue, to be finished by a later call. `stop` ends the search after the trials that are
-        running, as do the callbacks in `dspex.study.stopping`.
+        is put back in the queue, to be finished by a later call, and Ctrl-C puts back all that run. `stop` ends the
+        search after the trials that are running, as do the callbacks in `dspex.study.stopping`.
 
         Raises:
             StudyError: when an argument makes no sense, or the objective returns what is no number.

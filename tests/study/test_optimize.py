@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,6 +227,78 @@ def test_ctrl_c_puts_the_trial_back(study: Study) -> None:
     study.optimize(objective, n_trials=1)
     assert _states(study) == ["COMPLETE", "COMPLETE"]
     assert seen[2] == seen[1]  # the same trial with the same value
+
+
+@pytest.fixture
+def press_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Interrupts the main thread once. A signal that comes just before a wait does not end it, so it is repeated."""
+    main, noticed = threading.main_thread().ident, threading.Event()
+    assert main is not None
+
+    def interrupt(*_: object) -> None:
+        if not noticed.is_set():
+            noticed.set()
+            raise KeyboardInterrupt
+
+    def press() -> None:
+        while not noticed.wait(0.05):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    yield lambda: threading.Thread(target=press, daemon=True).start()
+    noticed.set()
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_puts_back_what_runs_on_threads(study: Study, press_ctrl_c: Callable[[], None]) -> None:
+    both, released = threading.Barrier(2), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def objective(trial: Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        threads.append(threading.current_thread())
+        if both.wait(20) == 0:
+            press_ctrl_c()
+        released.wait(20)
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(objective, n_trials=6, n_jobs=2)
+    assert _states(study) == ["WAITING", "WAITING"]
+    assert study.stopped.startswith("KeyboardInterrupt")
+    chosen = [dict(trial.params) for trial in study.trials]
+    running = study.ask()  # of the same number as one that a thread still works on
+    released.set()
+    for thread in threads:
+        thread.join(20)
+    study.tell(running, 7.0)  # the thread has not told it
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=1)
+    assert _states(study) == ["COMPLETE", "COMPLETE"]
+    assert [dict(trial.params) for trial in study.trials] == chosen
+
+
+@pytest.mark.parametrize("notebook", [False, True], ids=["plain", "inside-a-loop"])
+def test_ctrl_c_puts_back_what_runs_as_tasks(study: Study, press_ctrl_c: Callable[[], None], notebook: bool) -> None:
+    begun: list[int] = []
+
+    async def objective(trial: Trial) -> float:
+        begun.append(trial.number)
+        if len(begun) == 2:
+            press_ctrl_c()
+        await asyncio.sleep(60)
+        return 0.0
+
+    def search() -> None:
+        study.optimize(objective, n_trials=6, n_jobs=2)
+
+    async def cell() -> None:
+        search()
+
+    with pytest.raises(KeyboardInterrupt):
+        # A notebook's loop makes no cancellation of the signal.
+        asyncio.new_event_loop().run_until_complete(cell()) if notebook else search()
+    assert _states(study) == ["WAITING", "WAITING"]
+    assert len(begun) == 2
 
 
 def test_several_objectives() -> None:
