@@ -147,7 +147,9 @@ class _Book:
     def read(self, view: StudyView) -> None:
         changed, self._cursor = view.changes(self._cursor)
         for trial in changed:
-            if trial.params:
+            # Without any variables there is one configuration, which a trial has tried when it is over.
+            known = trial.params or (trial.state.is_finished and not trial.failed_externally)
+            if known:
                 self.configurations.add(configuration(trial.params))
             running = trial.state is TrialState.RUNNING
             (self.empty.add if running and not trial.params and not trial.fixed_params else self.empty.discard)(
@@ -157,7 +159,7 @@ class _Book:
                 self._running[trial.number] = trial
             else:
                 self._running.pop(trial.number, None)
-            if trial.params:
+            if known:
                 self._unread[trial.number] = trial
 
     def ways(self, view: StudyView, *, but: int | None = None) -> list[Mapping[str, Any]]:

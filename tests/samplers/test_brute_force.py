@@ -136,6 +136,21 @@ def test_a_worker_with_nothing_to_do_ends_with_the_search() -> None:
     assert len(study.trials) == 1
 
 
+@pytest.mark.parametrize("space", [None, Space([])], ids=["on the way", "declared"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_without_variables_there_is_one_configuration(space: Space | None, n_jobs: int) -> None:
+    def objective(trial: Trial) -> float:
+        if trial.number == 0:
+            raise ConnectionError("not the objective's fault")
+        return 1.0
+
+    study = create_study(sampler=BruteForceSampler(seed=0), space=space)
+    study.optimize(objective, n_trials=20, n_jobs=n_jobs, catch=ConnectionError)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    study.optimize(objective, n_trials=20, n_jobs=n_jobs)
+    assert len(study.trials) == 2
+
+
 def test_it_goes_on_where_another_left_off() -> None:
     study = create_study(sampler=BruteForceSampler(seed=0))
     study.optimize(_objective, n_trials=3)
