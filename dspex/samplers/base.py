@@ -29,6 +29,8 @@ class Sampler(ABC):
     however many trials were asked for before: randomness is drawn from (seed, trial number), never from a
     stream that earlier calls have advanced.
 
+    **Trials at once.** Of a declared space, no trial gets the configuration of a running one while another is left.
+
     **Threads.** Every method may be called from several threads at once.
 
     Each sampler passes the suite in `dspex.testing.samplers`.

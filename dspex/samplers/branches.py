@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from dspex.errors import StudyError
+from dspex.samplers.apart import apart
 from dspex.samplers.base import Sampler, candidates_of
 from dspex.trials import StudyView
 from dspex.trials.params import resolved
@@ -49,9 +50,12 @@ class BranchSampler(Sampler):
         are to be kept). ``attempt`` counts the draws for this trial that were not taken.
         """
 
-    @abstractmethod
     def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
-        """Whether to draw again because a trial has had these values already."""
+        """Whether to draw again because a trial has had these values already.
+
+        That no *running* trial has them, while others are left, is seen to in any case.
+        """
+        return False
 
     def sample(self, view: StudyView, number: int, space: Space, *, fixed: Mapping[str, Any]) -> dict[str, Any]:
         violated: list[Constraint] = []
@@ -65,7 +69,7 @@ class BranchSampler(Sampler):
             if violated:
                 continue
             if repeats == _REPEATS or not self.is_repeat(view, space, values):
-                return values
+                return apart(view, number, space, fixed, values)
             repeats += 1
         raise StudyError(
             f"no values were found in {_ATTEMPTS} draws that satisfy the space's constraints; the last draw "

@@ -28,7 +28,7 @@ from dspex.samplers.dimensions import NumberDimension
 from dspex.samplers.random import RandomSampler
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
 from dspex.trials.checks import at_least, true_or_false
-from dspex.variables import Domain, Float, Int, Space
+from dspex.variables import Domain, Float, Int
 
 __all__ = ["CmaEsSampler"]
 
@@ -149,9 +149,6 @@ class CmaEsSampler(BranchSampler):
         if isinstance(self.independent_sampler, BranchSampler):
             return self.independent_sampler.propose(view, number, {path: domain}, given=params, attempt=attempt)
         return self.independent_sampler.suggest(view, number, path, domain, params=params)
-
-    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
-        return False
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

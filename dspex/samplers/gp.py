@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dspex.samplers.apart import apart
 from dspex.samplers.base import Sampler, seed_or_random
 from dspex.samplers.branches import domain_of
 from dspex.samplers.gp_acquisition import DRAWS, STARTS, Acquisition, climb
@@ -157,7 +158,7 @@ class GPSampler(Sampler):
 
             rules = rules_of(space, known)
             found = self._best(book, view, number, observations, rules, given, drawn, allowed)
-            return drawn if found is None else complete(*found)
+            return apart(view, number, space, fixed, drawn if found is None else complete(*found))
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -20,7 +20,7 @@ from dspex.samplers.base import candidates_of, seed_or_random
 from dspex.samplers.branches import BranchSampler
 from dspex.samplers.random import RandomSampler
 from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
-from dspex.variables import Domain, Float, Int, Space
+from dspex.variables import Domain, Float, Int
 
 __all__ = ["OptunaSampler"]
 
@@ -83,9 +83,6 @@ class OptunaSampler(BranchSampler):
                 if translated is not None:
                     values[path] = translated.suggest(trial, path)
         return self._random.propose(view, number, branch, given=values, attempt=attempt)
-
-    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
-        return False
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -17,7 +17,7 @@ from dspex.samplers.random import RandomSampler
 from dspex.samplers.sequences import SOBOL_DIMENSIONS, halton, sobol
 from dspex.trials import PerView, StudyView, TrialState
 from dspex.trials.checks import true_or_false
-from dspex.variables import Domain, Float, Int, Space
+from dspex.variables import Domain, Float, Int
 
 __all__ = ["QMCSampler"]
 
@@ -117,9 +117,6 @@ class QMCSampler(BranchSampler):
             if options:
                 return options[int(share * len(options))]
         return self._random.propose(view, number, {path: domain}, given={}, attempt=attempt)[path]
-
-    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
-        return False
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 from dspex.samplers.base import candidates_of, seed_or_random
 from dspex.samplers.branches import BranchSampler
 from dspex.trials import StudyView
-from dspex.variables import Domain, Space
+from dspex.variables import Domain
 
 __all__ = ["RandomSampler"]
 
@@ -18,7 +18,8 @@ class RandomSampler(BranchSampler):
     """Draws every variable uniformly from its domain (log-uniformly where the domain says so).
 
     ``seed`` makes the draws repeatable. Each variable has random numbers of its own, so that adding one to a
-    space does not change what the others get.
+    space does not change what the others get. Of a declared space, a draw that a running trial has is replaced by
+    one of the configurations that are left.
 
     >>> from dspex.study import create_study
     >>> study = create_study(sampler=RandomSampler(seed=1))
@@ -43,9 +44,6 @@ class RandomSampler(BranchSampler):
             path: given[path] if path in given else self._draw(view, number, path, domain, attempt)
             for path, domain in branch.items()
         }
-
-    def is_repeat(self, view: StudyView, space: Space, values: Mapping[str, Any]) -> bool:
-        return False
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 
 from dspex.errors import StudyError
+from dspex.samplers.apart import apart
 from dspex.samplers.base import Sampler, candidates_of, seed_or_random
 from dspex.samplers.beliefs import Beliefs
 from dspex.samplers.branches import domain_of
@@ -125,7 +126,7 @@ class StructuredSampler(Sampler):
                 if not evidence.has(values):
                     return values
                 known = known or values
-        return known or drawn
+        return apart(view, number, space, fixed, known or drawn)
 
     def suggest(
         self, view: StudyView, number: int, path: str, domain: Domain[Any], *, params: Mapping[str, Any]

@@ -310,6 +310,27 @@ class SamplerSuite(ABC):
         asked = [study.ask() for _ in range(10)]
         assert len({repr(trial.params) for trial in asked}) == 10
 
+    @pytest.mark.parametrize("told", [0, 3, 14])
+    def test_trials_asked_for_at_once_share_out_what_is_few(self, told: int) -> None:
+        """However many configurations have been tried before."""
+        rule = Constraint("rule", {"c": "c", "b": "b"}, "not both", lambda c, b: not (c == "z" and b))
+        space = Space(
+            [
+                Entry("c", Choice("x", "y", "z"), "x"),
+                Entry("b", Bool(), False),
+                Entry("p", Prompt(), "Be brief.", conditions=[Condition("c", "x")]),
+            ],
+            [rule],
+        )
+        study = self.study(space)
+        study.pool("p").add("Think.")
+        search(study, told)
+        asked = [study.ask() for _ in range(7) if not study.sampler.exhausted(study.view)]
+        assert len({repr(sorted(trial.params.items())) for trial in asked}) == len(asked)
+        for trial in asked:
+            assert_fits(trial, space)
+        assert_fits(study.ask(), space)  # all are running, or have been tried, so one of them comes again
+
     def test_variables_declared_by_several_trials_at_once_differ(self) -> None:
         """However far each of them has come when another one chooses."""
         if not self.remembers:
