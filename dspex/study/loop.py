@@ -47,13 +47,13 @@ def optimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any)
         run_blocking(aoptimize(study, objective, n_jobs=n_jobs, **options))
         return
     with _Search(study, objective, n_jobs, **options) as search:
-        if n_jobs == 1:
+        if search.n_jobs == 1:
             for _ in search.tickets():
                 search.run_one()
         else:
             # After an error the trials that have begun are finished, and it is raised then.
             try:
-                map_threads(lambda _: search.run_one(), search.tickets(), concurrency=n_jobs)
+                map_threads(lambda _: search.run_one(), search.tickets(), concurrency=search.n_jobs)
             except BaseException:
                 search.leave()  # after Ctrl-C the threads go on
                 raise
@@ -62,7 +62,7 @@ def optimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any)
 async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **options: Any) -> None:
     """See `Study.aoptimize`."""
     with _Search(study, objective, n_jobs, **options) as search:
-        await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=n_jobs)
+        await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=search.n_jobs)
 
 
 async def aask(study: Study, ask: Callable[[], AskedT]) -> AskedT:
@@ -109,7 +109,7 @@ class _Search:
         budget: Budget | None,
         show_progress_bar: bool,
     ) -> None:
-        n_trials = plain_number(n_trials)
+        n_trials, n_jobs, timeout = map(plain_number, (n_trials, n_jobs, timeout))
         _check(objective, n_trials, timeout, n_jobs, budget)
         self.study = study
         self.objective = objective
@@ -118,6 +118,7 @@ class _Search:
         self.budget = budget
         self.timeout = timeout
         self.n_trials = n_trials
+        self.n_jobs = n_jobs
         self._progress = Progress(n_trials, timeout) if show_progress_bar else None
         self._ended = False
         self._turn = threading.Lock()

@@ -56,7 +56,7 @@ def test_numpys_numbers_are_numbers(storage: Any) -> None:
     assert frozen.intermediate_values == {7: 0.5}
     assert {type(value) for value in [study.user_attrs["accuracy"], *frozen.params.values()]} == {float, int}
     assert all(type(step) is int for step in frozen.intermediate_values)
-    study.optimize(lambda trial: 1.0, n_trials=np.int64(2))
+    study.optimize(lambda trial: 1.0, n_trials=np.int64(2), n_jobs=np.int64(2), timeout=np.int64(600))
     assert len(study.trials) == 3
     with pytest.raises(StateError, match="array"):
         trial.set_user_attr("scores", np.array([1.0, 2.0]))
