@@ -29,7 +29,6 @@ BASES = (
 )
 GIVEN: dict[str, dict[str, Any]] = {  # what has to be given besides
     "ExpectedGainCallback": {"worth": 1.0, "cost": 1.0},
-    "FewShot": {"proposers": []},
     "MaxTrialsCallback": {"n_trials": 3},
     "OptunaSampler": {"sampler": None},
     "PartialFixedSampler": {"fixed_params": {}, "base_sampler": samplers.RandomSampler()},
@@ -105,3 +104,12 @@ def test_whole_numbers_may_be_those_of_numpy() -> None:
     assert (seed, type(seed)) == (7, int)
     assert pruners.MedianPruner(np.int64(4)).n_startup_trials == 4
     assert study.MaxTrialsCallback(np.int64(9)).n_trials == 9
+
+
+@pytest.mark.parametrize("kind", [one for one in _constructors() if "proposers" in inspect.signature(one).parameters])
+def test_proposers_are_a_list_of_them_or_none_is_given(kind: type[Any]) -> None:
+    assert kind().proposers
+    assert kind(proposers=None).proposers
+    for value in ("demos", proposers.LabeledDemos(), [proposers.LabeledDemos], 3):
+        with pytest.raises(DspexError, match=r"proposers must be a list of proposers, got .*proposers=\["):
+            kind(proposers=value)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex.errors import DefinitionError
 from dspex.optimizers.base import Optimizer
+from dspex.optimizers.options import check_proposers
 from dspex.optimizers.task import Task
 from dspex.proposers import BootstrappedDemos, LabeledDemos, Proposer
 from dspex.proposers.checks import check_whole
@@ -19,7 +20,7 @@ class FewShot(Optimizer):
     """Draws sets of demos and keeps the best of ``candidates`` random combinations, scored on the whole valset.
 
     Args:
-        proposers: what fills the demo pools.
+        proposers: what fills the demo pools; None is labelled and bootstrapped demos.
         candidates: combinations to try, one set for every predictor each.
         options: those of `Optimizer`.
 
@@ -31,10 +32,13 @@ class FewShot(Optimizer):
         (4, True)
     """
 
-    def __init__(self, proposers: Sequence[Proposer], *, candidates: int = 8, **options: Any) -> None:
+    def __init__(self, proposers: Sequence[Proposer] | None = None, *, candidates: int = 8, **options: Any) -> None:
         super().__init__(**options)
         check_whole("candidates", candidates, 1)
-        self.proposers = tuple(proposers)
+        check_proposers(proposers)
+        self.proposers: tuple[Proposer, ...] = (
+            (LabeledDemos(), BootstrappedDemos()) if proposers is None else tuple(proposers)
+        )
         self.candidates = candidates
 
     def to_json(self) -> dict[str, Any]:
