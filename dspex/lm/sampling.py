@@ -38,6 +38,12 @@ def check_params(params: Mapping[str, Any]) -> None:
     for name, value in params.items():
         check = _CHECKS.get(name)
         if check is None:
+            if name == "callbacks":
+                raise DefinitionError(
+                    f"callbacks={value!r:.200} of one model or predictor there are not: those of the process or of a "
+                    "block are told of all, with span.name and span.path; write dspex.configure(callbacks=[...]) or "
+                    "with dspex.context(callbacks=[...]):"
+                )
             meant = _meant(name)
             if meant is not None:
                 raise DefinitionError(

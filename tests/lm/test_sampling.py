@@ -55,6 +55,17 @@ FINE: list[dict[str, Any]] = [
 ]
 
 
+def test_callbacks_are_not_of_one_model_or_predictor() -> None:
+    for given in (
+        lambda: LM("openai/gpt-4o-mini", callbacks=[]),
+        lambda: MockLM(["x"], callbacks=[]),
+        lambda: MockLM(["x"])("q", callbacks=[]),
+        lambda: Predict("q -> a", callbacks=[]),
+    ):
+        with pytest.raises(DefinitionError, match=r"callbacks=\[\] of one model .*write dspex\.configure\(callbacks="):
+            given()
+
+
 @pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=repr)
 def test_a_parameter_that_no_provider_takes_is_refused_before_anything_is_sent(
     name: str, value: Any, said: str
