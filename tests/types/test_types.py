@@ -189,6 +189,17 @@ def test_no_turn_is_an_instruction(role: Any) -> None:
         content("history: History, q -> answer", q="?", history=[turn])
 
 
+@pytest.mark.parametrize("said", [None, 3, b"x", {"a": 1}, [], ["Go on."], [{"text": "Go on."}]], ids=repr)
+def test_what_was_said_in_a_turn_is_a_text_or_parts(said: Any) -> None:
+    turn = {"role": "user", "content": said}
+    with pytest.raises(ValidationError, match="the content of a turn is a text, or a list of parts, not"):
+        History(messages=[turn])
+    with pytest.raises(DataError, match="the content of a turn is a text, or a list of parts, not"):
+        content("history: History, q -> answer", q="?", history=[turn])
+    parts = [{"type": "text", "text": "Go on."}]
+    assert History(messages=[{"role": "user", "content": parts}]).messages[0]["content"] == parts
+
+
 def test_a_turn_with_an_unknown_field_is_named() -> None:
     with pytest.raises(DataError, match="turn 0 of the history has 'anser'"):
         content("history: History, q -> answer", q="?", history=[{"anser": "x"}])
