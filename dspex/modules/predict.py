@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex.adapters import Adapter, adapter_named
@@ -57,6 +58,8 @@ _ARGUMENTS = (
     "signature",
 )
 _BOUND = frozenset(_ARGUMENTS) - {"lm", "cache", "signature"}
+_NO_PARAMETERS = frozenset(_ARGUMENTS) - {"temperature", "max_tokens"}
+_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 
 class Predict(Module):
@@ -82,6 +85,9 @@ class Predict(Module):
         cache: what its calls do with the model's cache, such as ``"off"`` or ``"refresh"`` (see `dspex.execution.
             Settings`); None leaves it to ``dspex.context(cache=...)`` and the model.
         params: further parameters of the call, such as ``top_p=0.9``.
+
+    A call may say its own parameters by ``config``, where that is no input: ``predict(question=..., config={
+    "temperature": 1.0, "rollout_id": 1})`` asks for another answer than the one of ``rollout_id`` 0 in the cache.
 
     Raises:
         DefinitionError: a signature that does not parse, or an argument outside its variable's domain.
@@ -179,7 +185,10 @@ class Predict(Module):
             LMError: the model gave no answer.
         """
         signature = self.signature
+        config: Mapping[str, Any] = _NO_CONFIG
         if args or inputs.keys() != signature.input_fields.keys():
+            if "config" in inputs and "config" not in signature.input_fields:
+                config = self._checked_config(inputs.pop("config"))
             self._check_inputs(args, inputs)
         run: Run = self._run  # type: ignore[assignment]  # a flow is only ever driven within a run
         dry = run if isinstance(run, RenderRun) else None
@@ -188,15 +197,17 @@ class Predict(Module):
                 if name in inputs and (wrong := check(inputs[name])):
                     raise self._misfit(name, inputs[name], wrong)
         if dry is not None:
-            dry.rendering[self._path] = self._request(dry.lm(), self._adapter(run.settings), inputs, run).messages
+            dry.rendering[self._path] = self._request(
+                dry.lm(), self._adapter(run.settings), inputs, run, config
+            ).messages
             return placeholder(signature)
         lm = self._lm(run.settings)
         adapter = self._adapter(run.settings)
         if run.observers:
             with _adapting(adapter, "request", run, self._path, dict(inputs)) as span:
-                span.outputs = request = self._request(lm, adapter, inputs, run)
+                span.outputs = request = self._request(lm, adapter, inputs, run, config)
         else:
-            request = self._request(lm, adapter, inputs, run)
+            request = self._request(lm, adapter, inputs, run, config)
         asked = Generate(lm, request, self._path)
         reader: Reader | None = None
         if run.sink is not None:
@@ -279,11 +290,13 @@ class Predict(Module):
                 return found
         return adapter_named(name or "chat")
 
-    def _request(self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], run: Run) -> LMRequest:
+    def _request(
+        self, lm: BaseLM | None, adapter: Adapter, inputs: Mapping[str, Any], run: Run, config: Mapping[str, Any]
+    ) -> LMRequest:
         temperature, max_tokens = self._value("temperature"), self._value("max_tokens")
         params: Mapping[str, Any] = self.params
         n = self.n
-        if temperature is not None or max_tokens is not None or n != 1:
+        if temperature is not None or max_tokens is not None or n != 1 or config:
             own = dict(params)
             if temperature is not None:
                 own["temperature"] = temperature
@@ -291,6 +304,7 @@ class Predict(Module):
                 own["max_tokens"] = max_tokens
             if n != 1:
                 own["n"] = n
+            own.update(config)
             params = own
         if run.seed is not None and lm is not None:
             params = seeded_params(lm, params, run.seed)
@@ -334,6 +348,22 @@ class Predict(Module):
     def _where(self) -> str:
         return predictor_at(self._path)
 
+    def _checked_config(self, config: Any) -> Mapping[str, Any]:
+        inputs = ", ".join(f"{name}=..." for name in self.signature.input_fields)
+        if not isinstance(config, Mapping):
+            raise DataError(
+                f"config of {self._where} must be a dict of parameters for this call, got {shown(config)}.\n"
+                f'  right:  predict({inputs}, config={{"temperature": 1.0, "rollout_id": 1}})'
+            )
+        other = next((name for name in config if name in _NO_PARAMETERS), None)
+        if other is not None:
+            raise DataError(
+                f"config of {self._where} has {other!r}, which is no parameter of the model's call."
+                f"{_for_one_call(other, inputs)}"
+            )
+        check_params(config)
+        return config
+
     def _check_inputs(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         wanted = ", ".join(f"{name}=..." for name in self.signature.input_fields)
         if args:
@@ -359,7 +389,7 @@ def _for_one_call(name: str, inputs: str) -> str:
     if name == "cache":
         return f"\n  right:  with dspex.context(cache=...): predict({inputs})  # for the calls in it"
     # A predictor with a model of its own asks that, whatever the context has.
-    name = {"config": "temperature", "lm": "model"}.get(name, name)
+    name = "model" if name == "lm" else name
     return f'\n  right:  predict.bind({{"{name}": ...}})({inputs})  # a copy with that value' if name in _BOUND else ""
 
 

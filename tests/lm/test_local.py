@@ -62,6 +62,8 @@ def test_equal_seeds_repeat_and_rollouts_differ(lm: Any) -> None:
     assert story() == story()
     assert story() != story(rollout_id=1)
     assert story(rollout_id=1) == story(seed=1)
+    request = LMRequest.of("Tell a story about a boat.", max_tokens=24)
+    assert lm.copy(temperature=1.0, rollout_id=1).generate(request).text == story(seed=1)
 
 
 def test_a_schema_and_a_grammar_are_enforced(lm: Any) -> None:

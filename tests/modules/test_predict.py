@@ -13,6 +13,7 @@ import dspex
 from dspex import ChainOfThought, Example, InputField, JSONAdapter, MockLM, Module, OutputField, Predict, Signature
 from dspex.errors import DataError, DefinitionError, LMRequestError, ParseError, StateError
 from dspex.execution import Run, Settings
+from dspex.lm import Cache
 
 
 def test_typed_outputs_arrive_typed_with_usage_and_latency() -> None:
@@ -97,6 +98,35 @@ def test_the_trace_is_keyed_by_path_and_kept_when_parsing_fails() -> None:
     assert "in the predictor at `two`" in caught.value.__notes__[0]
 
 
+def test_a_call_has_parameters_of_its_own_by_config() -> None:
+    heard: list[dict[str, Any]] = []
+
+    def model(messages: Any, **params: Any) -> dict[str, str]:
+        heard.append(params)
+        return {"answer": str(len(heard))}
+
+    predict = Predict("question -> answer", temperature=0.5, top_p=0.9)
+    run = Run(settings=Settings(lm=MockLM(model, cache=Cache())))
+
+    def ask(**inputs: Any) -> str:
+        return predict.execute({"question": "q", **inputs}, run=run).answer
+
+    assert [ask(), ask(), ask(config={}), ask(config={"temperature": 0.5})] == ["1"] * 4
+    other = {"rollout_id": 1, "temperature": 1.0}
+    assert [ask(config=other), ask(config=other), ask(config=other | {"rollout_id": 2}), ask()] == ["2", "2", "3", "1"]
+    assert heard[0] == {"temperature": 0.5, "top_p": 0.9}
+    assert heard[1] == {"temperature": 1.0, "top_p": 0.9, "rollout_id": 1}
+    assert run.trace[-2].inputs == {"question": "q"}
+    with pytest.raises(DefinitionError, match="temperature must be a number"):
+        ask(config={"temperature": "hot"})
+
+
+def test_config_may_be_an_input() -> None:
+    lm = MockLM([{"answer": "x"}])
+    Predict("config, question -> answer", lm=lm)(config="debug=1", question="q")
+    assert "debug=1" in lm.calls[0].messages[-1]["content"]
+
+
 @pytest.mark.parametrize(
     ("args", "inputs", "message"),
     [
@@ -104,7 +134,14 @@ def test_the_trace_is_keyed_by_path_and_kept_when_parsing_fails() -> None:
         ((), {"question": "q", "nope": 1}, "was given `nope=1`, which is no input of"),
         ((), {"question": "q", "lm": None}, r"right:  predict\.bind\(\{\"model\": \.\.\.\}\)\(question=\.\.\.\)"),
         ((), {"question": "q", "cache": "off"}, r"right:  with dspex\.context\(cache=\.\.\.\): predict\(question"),
-        ((), {"question": "q", "config": {}}, r"right:  predict\.bind\(\{\"temperature\": \.\.\.\}\)\(question"),
+        ((), {"question": "q", "temperature": 1}, r"right:  predict\.bind\(\{\"temperature\": \.\.\.\}\)\(question"),
+        (
+            (),
+            {"question": "q", "config": 3},
+            r"config .* must be a dict .* got 3 \(int\)\.\n  right:  .*config=\{\"temperature\": 1\.0",
+        ),
+        ((), {"question": "q", "config": {"lm": None}}, r"config .* has 'lm'.*\n  right:  predict\.bind\(\{\"model\""),
+        ((), {"question": "q", "config": {"cache": "off"}}, r"has 'cache'.*\n  right:  with dspex\.context\(cache="),
         ((), {"question": "q", "demos": []}, r"right:  predict\.bind\(\{\"demos\": \.\.\.\}\)\(question"),
         (("q",), {}, "called with the positional value 'q'; its inputs have names"),
     ],

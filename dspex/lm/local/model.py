@@ -200,6 +200,7 @@ class LocalLM(BaseLM):
         from dspex.lm.local.engine import Job, Setup, engine_of
 
         params = dict(self.effective_params(request))
+        rollout = request.rollout_id + int(params.pop("rollout_id", None) or 0)
         _check_params(params)
         if self._weights is None:
             self._weights = find(self._name)
@@ -229,7 +230,7 @@ class LocalLM(BaseLM):
             body["response_format"] = {"type": "json_schema", "json_schema": answer}
         if request.grammar is not None:
             body["grammar"] = request.grammar
-        seed = int(body.get("seed", 0)) + request.rollout_id
+        seed = int(body.get("seed", 0)) + rollout
         jobs = []
         for choice in range(int(body.pop("n", 1))):
             heard = None if hear is None else partial(hear, choice=choice)
