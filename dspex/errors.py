@@ -100,6 +100,7 @@ class LMError(DspexError):
     ``billed`` says whether the provider may bill the call all the same: a call that was refused costs nothing,
     one that was cut off or answered illegibly may cost anything. ``usage`` is what the provider said that it took
     (`dspex.Usage`), when it did, and ``spent`` what all attempts of the call took together, those of fallbacks too.
+    ``replayed`` says that it is what an earlier call came to, under the cache policy ``"replay"``.
     """
 
     infrastructure = True
@@ -118,12 +119,13 @@ class LMError(DspexError):
         self.model = model
         self.usage = usage
         self.spent: Any = None
+        self.replayed = False
         self.retry_after = retry_after
         self.billed = self._billed if billed is None else billed
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {name: getattr(self, name) for name in ("model", "retry_after", "billed", "usage")}
-        return (_rebuild, (type(self), str(self), state), {"spent": self.spent})
+        return (_rebuild, (type(self), str(self), state), {"spent": self.spent, "replayed": self.replayed})
 
 
 class LMTimeoutError(LMError):

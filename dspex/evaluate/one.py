@@ -259,6 +259,8 @@ class ExampleRun:
             return None
         if isinstance(error, DspexError) and not error.retryable:
             return None
+        if isinstance(error, LMError) and error.replayed:
+            return 0.0  # as often as it was tried then, but nobody has to be waited for
         # Doubling, and spread out so that examples that failed together do not come back together.
         pause: float = min(30.0, 0.5 * 2.0**tries) * random.uniform(0.5, 1.0)
         if isinstance(error, LMError) and error.retry_after is not None:

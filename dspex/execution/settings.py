@@ -97,7 +97,9 @@ class Settings:
         (ask, and keep what is new), ``"refresh"`` (ask, and replace), ``"off"``, or ``"replay"``, where a call that
         is not in the cache is a `ReplayMissError`; ``None`` leaves it to the model. What is replayed costs
         nothing and yet counts against a budget of calls, tokens or dollars, each answer once, as what it took when it
-        was paid for: a search that began with an empty cache ends in a replay where it ended then.
+        was paid for: a search that began with an empty cache ends in a replay where it ended then. A call that failed
+        for good, and was never answered, raises the same error (``error.replayed``); what a deadline cut off is not
+        kept.
     ``track_usage``
         whether each prediction carries the usage of its own calls (the run's totals are always kept).
     ``ledgers``

@@ -26,6 +26,7 @@ from dspex.execution.budget import Budget, Reservation
 from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
+from dspex.lm.failures import keep_failure, kept_failure, saved
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
 from dspex.lm.secrets import SAMPLING, public_params
@@ -78,7 +79,7 @@ def flow(
     policy = request.cache or settings.cache or lm.cache_policy
     if cache is None:
         if policy == "replay":
-            return (yield from _replayed(lm, request, run, path, span))
+            return (yield from _replayed(lm, request, run, path, span, None))
     elif policy == "off":
         cache = None
     else:
@@ -99,9 +100,15 @@ def flow(
                 _remember(lm, request, response)
                 return response
             if policy == "replay":
-                if budget is not None:  # which may have been what kept the first run from making this call
-                    (yield from _hold(lm, budget, request, run)).release()
-                return (yield from _replayed(lm, request, run, path, span))
+                failure, kept = kept_failure(cache, key)
+                if budget is not None:
+                    for loss in kept:
+                        _close(loss, (yield from _hold(lm, budget, request, run)))
+                    if failure is None:  # the budget may have been what kept the first run from making this call
+                        (yield from _hold(lm, budget, request, run)).release()
+                if kept:
+                    _account(lm, saved(kept), run, ledgers, path, span)
+                return (yield from _replayed(lm, request, run, path, span, failure))
             if policy == "read":
                 cache = None
     if request.params:
@@ -114,6 +121,7 @@ def flow(
     gate = lm.gate
     permit: Any = None
     failed: Usage | None = None
+    losses: list[Usage | None] = []
     attempt = 0
     try:
         while True:
@@ -137,8 +145,12 @@ def flow(
                 error = _typed(lm, raised)
                 if gate is not None:
                     gate.failed(permit, error, cut_short=cut_short)
-                loss = _lost(lm, error, hold, run, ledgers, path, span)
-                failed = loss if failed is None else failed + loss
+                usage, loss = _lost(lm, error)
+                losses.append(loss)
+                if hold is not None:
+                    _close(loss, hold)
+                _account(lm, usage, run, ledgers, path, span)
+                failed = usage if failed is None else failed + usage
                 if not isinstance(error, LMError):
                     raise
                 if run is not None:
@@ -159,6 +171,8 @@ def flow(
             yield Pause(wait)
     except LMError as error:
         error.spent = failed
+        if cache is not None:
+            keep_failure(cache, key, error, losses, lm.model)
         if not lm.fallbacks or not _may_fall_back(error):
             raise
         response = yield from _fallen_back(lm, request, run, path, until, error, span)
@@ -255,31 +269,25 @@ def _hold(lm: BaseLM, budget: Budget, request: LMRequest, run: Run | None) -> Ge
     return hold
 
 
-def _lost(
-    lm: BaseLM,
-    error: BaseException,
-    hold: Reservation | None,
-    run: Run | None,
-    ledgers: tuple[UsageLedger, ...],
-    path: str,
-    span: Span | None,
-) -> Usage:
-    # A call that was refused costs nothing. One that was cut off may be billed, who knows how much.
-    billed = lm.may_be_billed(error)
+def _lost(lm: BaseLM, error: BaseException) -> tuple[Usage, Usage | None]:
+    """What a failed attempt took, and what of it is certain: a call that was refused costs nothing, and one that was
+    cut off may be billed, who knows how much."""
     told: Usage | None = error.usage if isinstance(error, LMError) else None
     if told is not None:
         # There was an answer, if not one of any use, and its price is known as any other's.
         usage = told.copy()
         usage.calls, usage.failed_calls = 0, 1
+        return usage, usage
+    billed = lm.may_be_billed(error)
+    usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
+    return usage, None if billed else usage
+
+
+def _close(loss: Usage | None, hold: Reservation) -> None:
+    if loss is None:
+        hold.forfeit()
     else:
-        usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
-    if hold is not None:
-        if billed and told is None:
-            hold.forfeit()
-        else:
-            hold.settle(usage)
-    _account(lm, usage, run, ledgers, path, span)
-    return usage
+        hold.settle(loss)
 
 
 def _account(
@@ -353,13 +361,19 @@ def _next(lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: flo
         return (yield from _observed(observers, lm, request, run, path, until, within=span))
 
 
-def _replayed(lm: BaseLM, request: LMRequest, run: Run | None, path: str, span: Span | None) -> Flow:
-    """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then."""
-    for other in lm.fallbacks:
-        try:
-            return (yield from _next(other, _suited(request, other).replace(cache="replay"), run, path, None, span))
-        except ReplayMissError:
-            continue
+def _replayed(
+    lm: BaseLM, request: LMRequest, run: Run | None, path: str, span: Span | None, failure: LMError | None
+) -> Flow:
+    """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then; or it failed."""
+    if failure is None or _may_fall_back(failure):
+        for other in lm.fallbacks:
+            again = _suited(request, other).replace(cache="replay")
+            try:
+                return (yield from _next(other, again, run, path, None, span))
+            except (ReplayMissError, LMError):
+                continue
+    if failure is not None:
+        raise failure
     if lm.cache is None:
         raise ReplayMissError(f"{lm.model} has no cache to replay from: make it with dspex.LM(..., cache=True)")
     raise ReplayMissError(
