@@ -162,9 +162,17 @@ def name_taken(name: str) -> StudyError:
     )
 
 
-def unknown_study(name: str | int, names: Sequence[str]) -> StudyError:
-    known = ", ".join(map(repr, names)) if names else "none at all"
-    return StudyError(f"there is no study named {name!r} in this storage; there are: {known}")
+def unknown_study(name: str, names: Sequence[str]) -> StudyError:
+    return StudyError(f"there is no study named {name!r} in this storage; there are: {_listed(names)}")
+
+
+def deleted_study(study_id: int, name: str | None, names: Sequence[str]) -> StudyError:
+    study = f"the study with the id {study_id}" if name is None else f"study {name!r}"
+    return StudyError(f"{study} was deleted from this storage; there are: {_listed(names)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) if names else "none at all"
 
 
 def unknown_trial(number: int, count: int) -> StudyError:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from dspex.data import Evaluation
-from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
+from dspex.storage.base import Storage, deleted_study, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.trials import (
     AttrRecord,
     FrozenTrial,
@@ -54,6 +54,7 @@ class InMemoryStorage(Storage):
 
     def __init__(self) -> None:
         self._studies: dict[int, _Study] = {}
+        self._deleted: dict[int, str] = {}  # their names
         self._beats: dict[str, float] = {}
         self._next_id = 1
         self._lock = threading.RLock()
@@ -62,7 +63,7 @@ class InMemoryStorage(Storage):
         try:
             return self._studies[study_id]
         except KeyError:
-            raise unknown_study(study_id, self._names()) from None
+            raise deleted_study(study_id, self._deleted.get(study_id), self._names()) from None
 
     def _names(self) -> list[str]:
         return [study.record.name for study in self._studies.values()]
@@ -96,7 +97,7 @@ class InMemoryStorage(Storage):
 
     def delete_study(self, study_id: int) -> None:
         with self._lock:
-            self._study(study_id)
+            self._deleted[study_id] = self._study(study_id).record.name
             del self._studies[study_id]
 
     def set_space(self, study_id: int, space: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.storage import rows as codec, sql_statements as sql
-from dspex.storage.base import Storage, name_taken, not_in_state, unknown_study, unknown_trial
+from dspex.storage.base import Storage, deleted_study, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.storage.memory import claim
 from dspex.storage.sql_engine import Database
 from dspex.storage.sql_tables import attributes, evaluations, owners, pool, studies, trials
@@ -62,6 +62,7 @@ class SQLStorage(Storage):
         self._queue: list[_Ticket] = []
         self._queue_lock = threading.Lock()
         self._writer = threading.Lock()
+        self._opened: dict[int, str] = {}  # the names of studies, for when they are deleted
 
     @property
     def url(self) -> str:
@@ -107,7 +108,9 @@ class SQLStorage(Storage):
             row = connection.execute(sql.STUDY.where(studies.c.name == name)).first()
             if row is None:
                 raise unknown_study(name, self._names(connection))
-        return codec.study_record(*row)
+        record = codec.study_record(*row)
+        self._opened[record.id] = name
+        return record
 
     def delete_study(self, study_id: int) -> None:
         with self._database.write(durable=True) as connection:
@@ -361,7 +364,7 @@ class SQLStorage(Storage):
     def _next_revision(self, connection: Connection, study_id: int, *, by: int = 1) -> int:
         """The first of ``by`` new revisions. Locks the study until the transaction ends."""
         if not connection.execute(sql.RAISE_REVISION, {"study": study_id, "by": by}).rowcount:
-            raise unknown_study(study_id, self._names(connection))
+            raise deleted_study(study_id, self._opened.get(study_id), self._names(connection))
         last: int = connection.execute(sql.READ_REVISION, {"study": study_id}).scalar_one()
         return last - by + 1
 
@@ -372,7 +375,7 @@ class SQLStorage(Storage):
         with self._database.read() as connection:
             found = connection.execute(statement, {"study": study_id, "cursor": cursor}).all()
             if not found and connection.execute(sql.READ_REVISION, {"study": study_id}).first() is None:
-                raise unknown_study(study_id, self._names(connection))
+                raise deleted_study(study_id, self._opened.get(study_id), self._names(connection))
             return found
 
 

@@ -85,7 +85,7 @@ class StorageSuite(ABC):
             lambda: storage.swap_study_attr(study.id, "user", "a", 1, expected=None),
             lambda: storage.read_study_attrs(study.id),
         ):
-            with pytest.raises(StudyError, match="there is no study"):
+            with pytest.raises(StudyError, match="study 'study' was deleted"):
                 call()
         again = storage.create_study("study", [MINIMIZE])
         assert storage.read_trials(again.id)[0] == []
@@ -96,7 +96,7 @@ class StorageSuite(ABC):
         storage.delete_study(study.id)
         other = storage.create_study("other", [MINIMIZE])
         assert other.id != study.id
-        with pytest.raises(StudyError, match="there is no study"):
+        with pytest.raises(StudyError, match="study 'study' was deleted"):
             storage.append_trials(study.id, [running()])
         assert storage.read_trials(other.id)[0] == []
 

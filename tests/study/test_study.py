@@ -682,7 +682,7 @@ class TestPoolsAndLedger:
 def test_a_study_of_a_deleted_study_says_so(storage: Any) -> None:
     study: Study = create_study(study_name="one", storage=storage)
     delete_study(study_name="one", storage=study.storage)
-    with pytest.raises(StudyError, match="there is no study"):
+    with pytest.raises(StudyError, match="study 'one' was deleted from this storage; there are: none at all"):
         study.ask()
 
 
