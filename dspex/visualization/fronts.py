@@ -36,6 +36,13 @@ def pareto_front(
 
     Raises:
         StudyError: when no trial has completed, or there are not two or three things to show.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_pareto_front
+    >>> study = dspex.create_study(directions=["minimize", "maximize"])
+    >>> study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)), n_trials=8)
+    >>> plot_pareto_front(study).layout.title.text
+    'Pareto Front'
     """
     completed = study.get_trials(states=[TrialState.COMPLETE])
     if not completed:
@@ -101,6 +108,13 @@ def hypervolume_history(study: Study, reference_point: Sequence[float]) -> Figur
 
     Raises:
         StudyError: when the study has one objective or no completed trial, or the point does not fit.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_hypervolume_history
+    >>> study = dspex.create_study(directions=["minimize", "maximize"])
+    >>> study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)), n_trials=8)
+    >>> plot_hypervolume_history(study, reference_point=[1, 0]).layout.title.text
+    'Hypervolume History'
     """
     if len(study.directions) < 2:
         raise StudyError(

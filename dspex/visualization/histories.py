@@ -50,6 +50,13 @@ def optimization_history(
 
     Raises:
         StudyError: when no trial has completed, or a study has several objectives and none is chosen.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_optimization_history
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=8)
+    >>> plot_optimization_history(study).layout.title.text
+    'Optimization History'
     """
     studies = studies_of(study)
     target_name = titled(studies[0], target, target_name)
@@ -128,6 +135,13 @@ def edf(study: Study | Iterable[Study], *, target: Target = None, target_name: s
 
     Raises:
         StudyError: when no trial has completed, or a study has several objectives and none is chosen.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_edf
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=8)
+    >>> plot_edf(study).layout.title.text
+    'Empirical Distribution Function'
     """
     studies = studies_of(study)
     target_name = titled(studies[0], target, target_name)
@@ -151,6 +165,15 @@ def intermediate_values(study: Study) -> Figure:
 
     Raises:
         StudyError: when no trial has reported anything.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_intermediate_values
+    >>> study = dspex.create_study()
+    >>> trial = study.ask()
+    >>> for step in range(3):
+    ...     trial.report(1.0 / (step + 1), step)
+    >>> plot_intermediate_values(study).layout.title.text
+    'Intermediate Values'
     """
     wanted = (TrialState.PRUNED, TrialState.COMPLETE, TrialState.RUNNING)
     trials = [trial for trial in study.get_trials(states=wanted) if trial.intermediate_values]
@@ -208,6 +231,13 @@ def terminator_improvement(
     Raises:
         StudyError: when the study has several objectives, fewer than two feasible trials have completed, or the
             ledger does not tell the error.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_terminator_improvement
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=25)
+    >>> plot_terminator_improvement(study).layout.title.text
+    'Terminator Improvement'
     """
     if len(study.directions) > 1:
         raise StudyError(f"an expected gain is of one objective, and the study has {len(study.directions)}")
@@ -273,6 +303,13 @@ def timeline(study: Study, n_recent_trials: int | None = None) -> Figure:
 
     Raises:
         StudyError: when there are no trials that have begun, or ``n_recent_trials`` is no number above 0.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_timeline
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=8)
+    >>> plot_timeline(study).layout.title.text
+    'Timeline'
     """
     if n_recent_trials is not None and (isinstance(n_recent_trials, bool) or n_recent_trials < 1):
         raise StudyError(f"n_recent_trials must be a whole number above 0, got {n_recent_trials!r}")

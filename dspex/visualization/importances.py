@@ -36,6 +36,13 @@ def param_importances(
 
     Raises:
         StudyError: when fewer than two trials have completed, or ``params`` names what none has.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_param_importances
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 1, 4), n_trials=8)
+    >>> plot_param_importances(study).layout.title.text
+    'Hyperparameter Importances'
     """
     targets: list[tuple[str, Target]]
     if target is None and len(study.directions) > 1:

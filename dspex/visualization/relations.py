@@ -52,6 +52,13 @@ def slices(
 
     Raises:
         StudyError: when no trial has completed, or ``params`` names what none has.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_slice
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 1, 4), n_trials=8)
+    >>> plot_slice(study).layout.title.text
+    'Slice'
     """
     found = shown(study, target)
     target_name = titled(study, target, target_name)
@@ -109,6 +116,13 @@ def rank(
 
     Raises:
         StudyError: when no trial has completed, or ``params`` names what none has.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_rank
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 1, 4), n_trials=8)
+    >>> plot_rank(study).layout.title.text
+    'Rank'
     """
     found = shown(study, target)
     target_name = titled(study, target, target_name)
@@ -178,6 +192,13 @@ def contour(
 
     Raises:
         StudyError: when no trial has completed, or there are fewer than two variables.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_contour
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 1, 4), n_trials=8)
+    >>> plot_contour(study).layout.title.text
+    'Contour'
     """
     found = shown(study, target)
     target_name = titled(study, target, target_name)
@@ -287,6 +308,13 @@ def parallel_coordinate(
 
     Raises:
         StudyError: when no trial has completed, or ``params`` names what none has.
+
+    >>> import dspex
+    >>> from dspex.visualization import plot_parallel_coordinate
+    >>> study = dspex.create_study()
+    >>> study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 1, 4), n_trials=8)
+    >>> plot_parallel_coordinate(study).layout.title.text
+    'Parallel Coordinate'
     """
     several = target is None and len(study.directions) > 1
     found = _by_front(study) if several else shown(study, target)
