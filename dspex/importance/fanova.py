@@ -40,6 +40,14 @@ class FanovaImportanceEvaluator(ImportanceEvaluator):
         n_trees: How many trees.
         max_depth: How deep they grow at most.
         seed: Decides the bootstrap samples; the same seed gives the same importances, and so does none.
+
+    >>> from dspex.importance import get_param_importances
+    >>> from dspex.samplers import RandomSampler
+    >>> from dspex.study import create_study
+    >>> study = create_study(sampler=RandomSampler(seed=0))
+    >>> study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2 + t.suggest_float("y", 0, 0.1), n_trials=40)
+    >>> list(get_param_importances(study, evaluator=FanovaImportanceEvaluator()))
+    ['x', 'y']
     """
 
     def __init__(self, *, n_trees: int = 64, max_depth: int = 64, seed: int | None = None) -> None:

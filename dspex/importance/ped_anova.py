@@ -43,6 +43,14 @@ class PedAnovaImportanceEvaluator(ImportanceEvaluator):
         region_quantile: Which share of them they are compared with.
         evaluate_on_local: Whether to compare with how the trials are distributed, rather than with an even
             distribution over the domain.
+
+    >>> from dspex.importance import get_param_importances
+    >>> from dspex.samplers import RandomSampler
+    >>> from dspex.study import create_study
+    >>> study = create_study(sampler=RandomSampler(seed=0))
+    >>> study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2 + t.suggest_float("y", 0, 0.1), n_trials=40)
+    >>> list(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    ['x', 'y']
     """
 
     def __init__(

@@ -26,6 +26,10 @@ class LabeledDemos(Proposer):
         sets: how many sets of each size.
 
     Source: Khattab et al. 2023, "DSPy", section 4.1 (LabeledFewShot).
+
+    >>> from dspex.optimizers import JointSearch
+    >>> JointSearch(proposers=[LabeledDemos(sizes=(2, 4), sets=5)]).proposers[0].sizes
+    (2, 4)
     """
 
     def __init__(self, *, sizes: Sequence[int] | None = None, sets: int = 3) -> None:
@@ -74,6 +78,10 @@ class BootstrappedDemos(Proposer):
         sizes, sets: as for `LabeledDemos`.
 
     Source: Khattab et al. 2023, "DSPy", section 4.2 (BootstrapFewShot).
+
+    >>> from dspex.optimizers import JointSearch
+    >>> JointSearch(proposers=[LabeledDemos(), BootstrappedDemos(threshold=0.8)]).proposers[1].threshold
+    0.8
     """
 
     def __init__(

@@ -36,6 +36,10 @@ class GroundedInstructions(Proposer):
 
     Source: Opsahl-Ong et al. 2024, "Optimizing Instructions and Demonstrations for Multi-Stage Language Model
     Programs", section 3.1 (grounding and tips).
+
+    >>> from dspex.optimizers import JointSearch
+    >>> JointSearch(proposers=[GroundedInstructions(count=8, temperature=1.0)]).proposers[0].count
+    8
     """
 
     def __init__(self, *, count: int = 4, lm: Any = None, temperature: float = 0.9, max_tokens: int = 300) -> None:

@@ -98,6 +98,12 @@ class StagnationCallback:
 
     It counts the trials that it is called with, and begins anew when it has ended a run. ``min_delta`` is for one
     objective.
+
+    >>> from dspex.study import create_study
+    >>> study = create_study()
+    >>> study.optimize(lambda trial: 1.0, callbacks=[StagnationCallback(5)])
+    >>> len(study.trials), study.stopped
+    (6, 'StagnationCallback: nothing better in 5 trials')
     """
 
     def __init__(self, n_trials: int, *, min_delta: float = 0.0) -> None:
