@@ -11,7 +11,7 @@ from typing import Any
 from dspex.samplers.base import candidates_of
 from dspex.samplers.enumeration import Enumeration
 from dspex.samplers.seen import configuration
-from dspex.trials import PerView, StudyView, TrialState
+from dspex.trials import FrozenTrial, PerView, StudyView, TrialState
 from dspex.trials.params import resolved
 from dspex.variables import Domain, Space
 
@@ -31,7 +31,7 @@ def apart(
     if domains is None:
         return values
     running = _RUNNING.of(view).configurations(view)
-    if configuration(values) not in running:
+    if not running or configuration(values) not in running:
         return values
     options: dict[str, Sequence[Any]] = {}
     for path, domain in domains.items():
@@ -61,6 +61,7 @@ class _Running:
     """The configurations of the running trials of one study."""
 
     def __init__(self) -> None:
+        self._unread: dict[int, FrozenTrial] = {}  # those that were over before anybody asked cost nothing
         self._by_number: dict[int, str] = {}
         self._cursor = 0
         self._lock = threading.Lock()
@@ -69,10 +70,13 @@ class _Running:
         with self._lock:
             changed, self._cursor = view.changes(self._cursor)
             for trial in changed:
+                self._by_number.pop(trial.number, None)
                 if trial.state is TrialState.RUNNING and trial.params:
-                    self._by_number[trial.number] = configuration(trial.params)
+                    self._unread[trial.number] = trial
                 else:
-                    self._by_number.pop(trial.number, None)
+                    self._unread.pop(trial.number, None)
+            self._by_number.update({number: configuration(trial.params) for number, trial in self._unread.items()})
+            self._unread.clear()
             return set(self._by_number.values())
 
 
