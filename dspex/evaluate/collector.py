@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import attrs
 
+from dspex.callbacks.observed import Observed
+from dspex.callbacks.span import Span
 from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded, DeadlineExceeded, DspexError, MetricError, is_infrastructure
 from dspex.evaluate.one import ExampleResult, ExampleRun
@@ -44,17 +46,17 @@ class Collector:
         on_usage: Callable[[Usage], object] | None,
         progress: Progress,
     ) -> None:
+        self.program = program
+        self.terms = terms
         self.planned = len(devset) * rollouts
         self.stopped = ""
         self._devset = devset
         self._scorer = scorer
-        self._terms = terms
         self._rollouts = rollouts
         self._on_result = on_result
         self._on_usage = on_usage
         self._reported = Usage()  # of the metric's
         self._progress = progress
-        self._program = program
         self._fingerprint = fingerprint
         self._trial = trial
         self._lock = threading.Lock()
@@ -71,9 +73,11 @@ class Collector:
         self._unfinished_usage = Usage()
         self._names: tuple[str, ...] = ()
         self._hopeless = 0
+        self._span: Span | None = None
         self._began = time.perf_counter()
 
     def __enter__(self) -> Self:
+        self._began = time.perf_counter()
         self._progress.__enter__()
         return self
 
@@ -85,6 +89,23 @@ class Collector:
             interrupted = issubclass(kind, KeyboardInterrupt | CancelledError)
             self.cancel("interrupted" if interrupted else "an error")
 
+    def observed(self, within: Span | None = None) -> Observed:
+        """The span of this evaluation, which those of its examples are in.
+
+        With ``within``, the span that it is in itself, it may be open beside those of other evaluations.
+        """
+        observed = Observed(
+            self.terms.settings.callbacks,
+            "evaluation",
+            "Evaluate",
+            inputs={"program": self.program, "devset": self._devset},
+            attributes={"examples": self.planned, "trial": self._trial},
+            within=within,
+            detached=within is not None,
+        )
+        self._span = self.judge.span = observed.span
+        return observed
+
     def work(self) -> Iterator[ExampleRun]:
         """All examples once, then all again for the next rollout; ends early once it is stopped."""
         for rollout in range(self._rollouts):
@@ -92,14 +113,15 @@ class Collector:
                 if self.stopped:
                     return
                 run = ExampleRun(
-                    self._program,
+                    self.program,
                     example,
                     self._scorer,
-                    self._terms,
+                    self.terms,
                     rollout=rollout,
                     fingerprint=self._fingerprint,
                     trial=self._trial,
-                    judge=self.judge if self._terms.deadline is None else None,
+                    judge=self.judge if self.terms.deadline is None else None,
+                    within=self._span,
                 )
                 self._in_flight[run] = index
                 yield run
@@ -119,7 +141,7 @@ class Collector:
 
     def fail(self, run: ExampleRun, error: BaseException) -> None:
         """Take note that ``run`` raised; raises its error unless it is only a reason to stop."""
-        if isinstance(error, DeadlineExceeded) and self._terms.deadline is not None:
+        if isinstance(error, DeadlineExceeded) and self.terms.deadline is not None:
             self.finish(run, run.abandon())
         elif isinstance(error, BudgetExceeded):
             with self._lock:
@@ -149,7 +171,7 @@ class Collector:
                     rest.add(run.judge.usage)
             self._report(rest)
 
-    def result(self, confidence: float) -> EvaluationResult:
+    def result(self, confidence: float = 0.95) -> EvaluationResult:
         """The result of what is finished."""
         with self._lock:
             indices, rows, predictions = self._indices, self._rows, self._predictions
@@ -217,7 +239,7 @@ class Collector:
 
     def _filled(self, row: Evaluation) -> Evaluation:
         # The program raised before the metric could say which objectives there are.
-        if not (row.ok and row.error) or isinstance(self._terms.failure_score, Mapping):
+        if not (row.ok and row.error) or isinstance(self.terms.failure_score, Mapping):
             return row
         return attrs.evolve(row, scores=dict.fromkeys(self._names or ("score",), row.scores["score"]))
 

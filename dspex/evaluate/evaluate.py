@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage, require_examples
 from dspex.errors import DefinitionError
+from dspex.evaluate.batch import Batch
 from dspex.evaluate.collector import Collector
-from dspex.evaluate.one import ExampleResult, ExampleRun
-from dspex.evaluate.program import Program, as_program, at_once, check_inputs, prepare
+from dspex.evaluate.program import Program, as_program, check_inputs
 from dspex.evaluate.progress import progress_for
 from dspex.evaluate.result import EvaluationResult
 from dspex.evaluate.scoring import Metric, Scorer
 from dspex.evaluate.terms import Terms
-from dspex.execution import (
-    Budget,
-    Crew,
-    Outcome,
-    Settings,
-    current,
-    in_thread,
-    run_blocking,
-    stream_async,
-    stream_threads,
-)
+from dspex.execution import Budget, current, in_thread
 from dspex.variables.messages import counted
 
 __all__ = ["Evaluate"]
-
-_MOST_THREADS = 512
-"""Threads, at most, for a program that blocks and a model that would have all calls at once."""
 
 
 class Evaluate:
@@ -137,24 +122,11 @@ class Evaluate:
             DefinitionError: the program is a function that does not take the inputs of an example; nothing is run.
             DefinitionError, BindingError, StorageError: as the program raised it.
         """
-        program = as_program(program)
-        check_inputs(program, self.devset)
-        settings = current() if lm is None else current().replace(lm=lm)
-        prepare(program, settings)
-        collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
-        places = self._places(program, settings, collector)
-        cancelled = threading.Event()
-        with self._observed(program, collector, settings, trial) as span:
-            try:
-                if program.natively_async:
-                    run_blocking(self._tasks(collector, cancelled, places))
-                else:
-                    self._threads(collector, cancelled, places)
-            except KeyboardInterrupt:
-                collector.cancel("interrupted")
-            finally:
-                cancelled.set()
-                collector.report_rest()
+        collector = self._collector(program, lm, on_result, on_usage, fingerprint, trial)
+        batch = Batch([collector], concurrency=self.concurrency)
+        batch.prepare()
+        with collector.observed() as span:
+            batch.run()
             span.outputs = result = collector.result(self.confidence)
             return result
 
@@ -172,41 +144,26 @@ class Evaluate:
 
         A program that is not ``natively_async`` runs on threads here too.
         """
-        program = as_program(program)
-        check_inputs(program, self.devset)
-        settings = current() if lm is None else current().replace(lm=lm)
-        await in_thread(prepare, program, settings)
-        collector = self._collector(program, settings, on_result, on_usage, fingerprint, trial)
-        places = self._places(program, settings, collector)
-        cancelled = threading.Event()
-        with self._observed(program, collector, settings, trial) as span:
-            try:
-                if program.natively_async:
-                    await self._tasks(collector, cancelled, places)
-                else:
-                    await in_thread(self._threads, collector, cancelled, places)
-            finally:
-                cancelled.set()
-                collector.report_rest()
+        collector = self._collector(program, lm, on_result, on_usage, fingerprint, trial)
+        batch = Batch([collector], concurrency=self.concurrency)
+        await in_thread(batch.prepare)
+        with collector.observed() as span:
+            await batch.arun()
             span.outputs = result = collector.result(self.confidence)
             return result
 
-    def _observed(self, program: Program, collector: Collector, settings: Settings, trial: int | None) -> Observed:
-        attributes = {"examples": collector.planned, "trial": trial}
-        inputs = {"program": program, "devset": self.devset}
-        observed = Observed(settings.callbacks, "evaluation", "Evaluate", inputs=inputs, attributes=attributes)
-        collector.judge.span = observed.span
-        return observed
-
     def _collector(
         self,
-        program: Program,
-        settings: Settings,
+        program: Program | Callable[..., Any],
+        lm: Any,
         on_result: Callable[[Evaluation], object] | None,
         on_usage: Callable[[Usage], object] | None,
         fingerprint: str,
         trial: int | None,
     ) -> Collector:
+        program = as_program(program)
+        check_inputs(program, self.devset)
+        settings = current() if lm is None else current().replace(lm=lm)
         return Collector(
             program,
             self.devset,
@@ -219,64 +176,6 @@ class Evaluate:
             on_usage=on_usage,
             progress=progress_for(self.progress, len(self.devset) * self.rollouts),
         )
-
-    def _places(self, program: Program, settings: Settings, collector: Collector) -> int:
-        """How many examples run at once: more than ``concurrency`` where a model answers all at once, or not at all."""
-        wanted = at_once(program, settings)
-        if not program.natively_async:
-            wanted = min(wanted, _MOST_THREADS)
-        return int(min(max(self.concurrency, wanted), collector.planned))
-
-    async def _tasks(self, collector: Collector, cancelled: threading.Event, places: int) -> None:
-        work = collector.work()
-        crew = Crew(places, collector.planned)
-
-        async def worker(_: int) -> None:
-            # A task for each worker rather than each example: starting one costs as much as all else here.
-            for run in work:
-                try:
-                    with crew.member():
-                        result = await run.aperform()
-                except Exception as error:
-                    collector.fail(run, error)
-                else:
-                    collector.finish(run, result)
-
-        workers = range(places)
-        with collector:
-            async for _ in stream_async(
-                worker,
-                workers,
-                concurrency=len(workers),
-                on_result=Outcome.result,  # raises what the worker raised, and so ends all
-                cancel_event=cancelled,
-            ):
-                pass
-
-    def _threads(self, collector: Collector, cancelled: threading.Event, places: int) -> None:
-        crew = Crew(places, collector.planned)
-
-        def perform(run: ExampleRun) -> ExampleResult:
-            with crew.member():
-                return run.perform()
-
-        def keep(outcome: Outcome[ExampleRun, ExampleResult]) -> None:
-            if outcome.error is not None:
-                collector.fail(outcome.item, outcome.error)
-            else:
-                collector.finish(outcome.item, outcome.result())
-
-        with collector:
-            for _ in stream_threads(
-                perform,
-                collector.work(),
-                concurrency=places,
-                deadline=self._terms["deadline"],
-                cancel=ExampleRun.cancel,
-                on_result=keep,
-                cancel_event=cancelled,
-            ):
-                pass
 
     def __repr__(self) -> str:
         return f"Evaluate({counted(len(self.devset), 'example')}, {self.scorer.name}, concurrency={self.concurrency})"

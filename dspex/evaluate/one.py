@@ -68,7 +68,8 @@ class ExampleRun:
     """One program on one example, to be performed once, blocking (`perform`) or awaited (`aperform`).
 
     It raises what `evaluate_one` says; `usage` is what it took so far, also then. ``judge`` is the `Run` that
-    the metric's own model calls count in, apart from the program's.
+    the metric's own model calls count in, apart from the program's; ``within`` is the span around this one, if that
+    is not the one that is open where it is performed.
 
     >>> def answer(question):
     ...     return Prediction(answer=question.upper())
@@ -86,6 +87,7 @@ class ExampleRun:
         "_observed",
         "_run",
         "_started",
+        "_surrounding",
         "_usage",
         "example",
         "fingerprint",
@@ -108,6 +110,7 @@ class ExampleRun:
         fingerprint: str = "",
         trial: int | None = None,
         judge: Run | None = None,
+        within: Span | None = None,
     ) -> None:
         self.program = program
         self.example = example
@@ -123,6 +126,7 @@ class ExampleRun:
         self._usage: Usage | None = None
         self._run: Run | None = None
         self._started = 0.0
+        self._surrounding = within
 
     def perform(self) -> ExampleResult:
         """Do it on this thread; the deadline ends it at its next model call, tool call or pause."""
@@ -149,6 +153,7 @@ class ExampleRun:
             f"example {self.example.id}",
             inputs=dict(_inputs(self.example)),
             attributes=attributes,
+            within=self._surrounding,
         )
         if self.judge.span is None:
             self.judge.span = observed.span
