@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterator
 
 import attrs
 from _landscapes import Landscape
@@ -11,6 +13,7 @@ from dspex.data import Evaluation, Example, Usage
 from dspex.errors import BudgetExceeded
 from dspex.evaluate.statistics import PairedTest, paired_test
 from dspex.optimizers import Optimizer, Task, Watcher
+from dspex.optimizers.paying import Portion
 from dspex.proposers import Proposer
 from dspex.proposers.base import Workbench
 from dspex.storage import InMemoryStorage
@@ -75,8 +78,8 @@ class Course:
 class Unlimited:
     """A reserve that keeps nothing back: what may be paid is counted by the task."""
 
-    def allow(self, wanted: int, *_: object) -> int:
-        return wanted
+    def portions(self, new: Portion, again: Portion, *_: object, **__: object) -> Iterator[Portion]:
+        yield [*new, *again]
 
 
 class SimulatedTask(Task):
@@ -101,25 +104,25 @@ class SimulatedTask(Task):
             watcher=Watcher(),
         )
 
-    def _run(self, program: object, state: VariableState, trial: object, examples: object) -> None:
-        rows = []
-        price = self.landscape.price(state)
-        for example in examples:  # type: ignore[attr-defined]
-            score = float(self.landscape.solves(state, example.id))
-            self.paid += price * 1000
-            rows.append(
+    def _run(self, portion: Portion) -> None:
+        for order, together in itertools.groupby(portion, key=lambda one: one[0]):
+            price = self.landscape.price(order.state)
+            rows = [
                 Evaluation(
                     example_id=example.id,
                     status="ok",
-                    scores={"score": score},
+                    scores={"score": float(self.landscape.solves(order.state, example.id))},
                     usage=Usage(calls=1, cost=price),
-                    fingerprint=state.fingerprint,
+                    fingerprint=order.state.fingerprint,
                 )
-            )
-        self.study.record_many(trial.number, rows)  # type: ignore[attr-defined]
-        self.note()
-        if self.paid >= self.limit:
-            raise BudgetExceeded("as much as was to be simulated")
+                for _, example in together
+            ]
+            self.paid += price * 1000 * len(rows)
+            self.study.record_many(order.trial, rows)
+            order.left -= len(rows)
+            self.note()
+            if self.paid >= self.limit:
+                raise BudgetExceeded("as much as was to be simulated")
 
     def note(self) -> None:
         best = self.best_state

@@ -89,7 +89,7 @@ class Halving(Allocator):
         rungs = self.rungs(len(order))
         task.watcher.phase(f"bracket {bracket + 1}: {len(states)} configurations on {rungs[0]} examples")
         for rung, size in enumerate(rungs):
-            scored = [task.evaluate(state, order[:size]) for state in states]
+            scored = task.evaluate_many([(state, order[:size]) for state in states])
             if size == len(order):
                 break
             ranked = _ranked(task, scored)

@@ -69,11 +69,13 @@ class Race:
         """Whether there is a bar."""
         return self._bar is not None
 
-    def run(self, runner: Runner, step: int) -> None:
-        """Run a configuration on ``step`` more examples."""
-        count = min(runner.shares.shape[1] + step, len(self.examples))
-        runner.scores = self._task.evaluate(runner.state, self.examples[:count])
-        runner.shares = self._shares(runner.scores)[:, :count]
+    def run(self, runners: Sequence[Runner], step: int) -> None:
+        """Run configurations on ``step`` more examples each, all at once."""
+        counts = [min(runner.shares.shape[1] + step, len(self.examples)) for runner in runners]
+        jobs = [(runner.state, self.examples[:count]) for runner, count in zip(runners, counts, strict=True)]
+        for runner, count, scores in zip(runners, counts, self._task.evaluate_many(jobs), strict=True):
+            runner.scores = scores
+            runner.shares = self._shares(scores)[:, :count]
 
     def complete(self, runner: Runner) -> bool:
         """Whether a configuration has been run on everything."""

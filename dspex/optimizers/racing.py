@@ -113,22 +113,22 @@ class Racing(Allocator):
 
     def _run(self, task: Task, race: Race, optimism: float) -> list[VariableState]:
         """Run a race until nobody may become the best any more; those that are neither out nor complete."""
-        for runner in race.runners:
-            self._step(task, race, runner)
+        self._step(task, race, race.runners)
         while worth := self._worth(race, optimism):
-            self._step(task, race, worth[0])
+            self._step(task, race, worth[:1])
         left = [runner for runner in race.runners if not runner.out and not race.complete(runner)]
         for runner in left:
             assert runner.scores is not None
             task.finish(runner.state, runner.scores)
         return [runner.state for runner in left]
 
-    def _step(self, task: Task, race: Race, runner: Runner) -> None:
-        race.run(runner, self.step)
-        assert runner.scores is not None
-        if not race.complete(runner) and race.doubt(runner) >= _RACES / self.alpha:
-            runner.out = True
-            task.finish(runner.state, runner.scores)
+    def _step(self, task: Task, race: Race, runners: Sequence[Runner]) -> None:
+        race.run(runners, self.step)
+        for runner in runners:
+            assert runner.scores is not None
+            if not race.complete(runner) and race.doubt(runner) >= _RACES / self.alpha:
+                runner.out = True
+                task.finish(runner.state, runner.scores)
 
     def _worth(self, race: Race, optimism: float) -> list[Runner]:
         """Who may be better, in some objective, than each that is known on everything; the most promising first."""

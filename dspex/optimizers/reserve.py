@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from dspex.data import Evaluation, Usage
 from dspex.errors import BudgetExceeded
@@ -21,6 +22,8 @@ _MARGIN = 1.1  # examples differ in what they take, and the held-out ones may be
 _ENDED = "ended"
 _PORTIONS = "portions"
 _LIMITS = ("calls", "tokens", "usd", "seconds")
+
+T = TypeVar("T")
 
 
 class Reserve:
@@ -78,15 +81,15 @@ class Reserve:
                 },
             )
 
-    def allow(self, wanted: int, state: VariableState, start: VariableState, best: VariableState) -> int:
-        """How many of ``wanted`` further runs of ``state`` may be begun; at least one.
+    def allow(self, states: Sequence[VariableState], start: VariableState, best: VariableState) -> int:
+        """How many further runs may be begun, of those of ``states`` in this order; at least one.
 
         Raises:
             BudgetExceeded: none may; what is left is kept for the held-out comparison.
         """
         budget = self._budget
         if budget is None:
-            return wanted
+            return len(states)
         if self._ended is not None:
             raise BudgetExceeded(self._ended)
         budget.check()
@@ -94,22 +97,58 @@ class Reserve:
         for_start, for_winner = self._heldout.missing(start), float(self._heldout.missing(best))
         if best.fingerprint == start.fingerprint:
             for_winner = len(self._heldout.examples) / 2
-        allowed = wanted
+        allowed = len(states)
         for name in _LIMITS:
             limit, remaining = getattr(limits, name), getattr(left, name)
-            each = self._each(name, state.fingerprint)
-            if limit is None or not each:
+            if limit is None:
                 continue
-            of_winner = max(self._each(name, one.fingerprint) for one in (best, state))  # who may be the winner next
-            needed = _MARGIN * (for_start * self._each(name, start.fingerprint) + for_winner * of_winner)
-            fitting = math.floor((remaining - min(needed, HELDOUT_SHARE * limit)) / each + 1e-9)
-            if fitting < 1:
+            of_start, of_winner = (self._each(name, one.fingerprint) for one in (start, best))
+            total = 0.0
+            for fitting, state in enumerate(states):
+                each = self._each(name, state.fingerprint)
+                of_winner = max(of_winner, each)  # it may be the winner next
+                total += each
+                needed = _MARGIN * (for_start * of_start + for_winner * of_winner)
+                if total > remaining - min(needed, HELDOUT_SHARE * limit) + 1e-9 * each and each:
+                    allowed = min(allowed, fitting)
+                    break
+            if not allowed:
                 raise BudgetExceeded(
                     f"the search's share of {budget!r} is used: the {name} that are left are kept for the "
                     "held-out comparison"
                 )
-            allowed = min(allowed, fitting)
         return allowed
+
+    def portions(
+        self,
+        new: Sequence[T],
+        again: Sequence[T],
+        state_of: Callable[[T], VariableState],
+        start: VariableState,
+        best: VariableState,
+        *,
+        concurrency: int,
+    ) -> Iterator[Sequence[T]]:
+        """Runs in portions, so that between them it can be seen what is still allowed; without a budget, all at once.
+
+        Those to be tried ``again`` have failed before and come last. A search can do without them, so where the
+        budget does not allow them, they stay failed.
+
+        Raises:
+            BudgetExceeded: not all ``new`` ones were allowed.
+        """
+        wanted = [*new, *again]
+        done = 0
+        while done < len(wanted):
+            portion = wanted[done:] if self._budget is None else wanted[done : done + 2 * concurrency]
+            try:
+                count = self.allow(list(map(state_of, portion)), start, best)
+            except BudgetExceeded:
+                if done < len(new):
+                    raise
+                return
+            yield portion[:count]
+            done += count
 
     def end(self, reason: str) -> None:
         """Note with the study that the budget has ended the search, so that it ends here when it is run again."""

@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
-from dspex.callbacks.observed import Observed
 from dspex.data import Evaluation, Example, Usage
-from dspex.errors import BudgetExceeded, DataError, DefinitionError, MetricError, StateError, StudyError
-from dspex.evaluate import Evaluate, Scorer
-from dspex.execution import Budget, Run, current
+from dspex.errors import BudgetExceeded, DataError, StateError
+from dspex.evaluate import Scorer
+from dspex.execution import Budget, Run
 from dspex.modules import Module
 from dspex.optimizers.account import Account
 from dspex.optimizers.configurations import Configurations
 from dspex.optimizers.demonstrations import Shown, demonstrate, demonstration
+from dspex.optimizers.first_look import check_first
+from dspex.optimizers.leaders import Leaders
+from dspex.optimizers.paying import Order, Portion, run_portion
 from dspex.optimizers.reserve import Reserve
-from dspex.optimizers.scores import Scores, is_ahead, objective_of
+from dspex.optimizers.scores import Scores, objective_of
 from dspex.optimizers.watching import Watcher
 from dspex.proposers import Demonstration
-from dspex.study import Study, StudyPool, Trial
-from dspex.trials import FrozenTrial, TrialState
+from dspex.study import Study, StudyPool
+from dspex.trials import TrialState
 from dspex.variables import Space, VariableState
 
 __all__ = ["MAX_FAILED", "Task"]
@@ -38,7 +42,10 @@ MAX_FAILED = 0.1
 """The share of failed examples with which a configuration may still be ranked, by the others."""
 
 _REMEMBERED = "remembered:"
-_ANSWERS = ("ParseError", "ToolError")  # what another prompt may mend, unlike a bug in the program
+
+T = TypeVar("T")
+
+_Asked = tuple[VariableState, Sequence[Example]]
 
 
 class Task:
@@ -80,9 +87,8 @@ class Task:
         self._concurrency: int = self._terms.pop("concurrency")
         self._account = account
         self._reserve = reserve
-        self._best: Scores | None = None
-        self._preferred: VariableState | None = None
-        self._furthest: Scores | None = None
+        self._leaders = Leaders(self.state, self.objectives)
+        self._recording = threading.Lock()
         self._trusted = False  # whether anything has worked yet
         self._memory: dict[str, Any] = {
             key.removeprefix(_REMEMBERED): deepcopy(value)
@@ -137,25 +143,55 @@ class Task:
             StateError: a value is outside its domain, or differs where the variable is not searched.
             DataError: an example is not of the valset.
         """
-        state = self._as_state(state)
-        asked = self.valset if examples is None else self._known_examples(examples)
-        trial = self._configurations.trial_of(state)
-        if missing := self._missing(state, asked):
-            attributes = {"trial": trial.number, "study": self.study.study_name}
-            inputs = state.to_dict()
-            with Observed(
-                current().callbacks, "trial", f"trial {trial.number}", inputs=inputs, attributes=attributes
-            ) as span:
-                self._pay(state, trial, missing)
-                span.outputs = scores = self._scores(state, asked)
-        else:
-            scores = self._scores(state, asked)
+        return self.evaluate_many([(state, examples)])[0]
+
+    def evaluate_many(
+        self, jobs: Sequence[tuple[VariableState | Mapping[str, Any] | None, Sequence[Example] | None]]
+    ) -> list[Scores]:
+        """Score configurations, each on examples of its own: as `evaluate` of each in this order, but all run at once.
+
+        The search's concurrency is one over all of them, so that many configurations on few examples take no longer
+        than few on many. As long as nothing has worked yet, the first one is run by itself.
+
+        Args:
+            jobs: what `evaluate` takes, of each; a configuration may be there more than once.
+
+        Raises:
+            BudgetExceeded, MetricError, StateError, DataError: as `evaluate`; no state or example that is wrong lets
+                anything be paid for. Those before the first one that was not finished are as if they had been evaluated
+                by themselves.
+        """
+        return self._evaluate(
+            [
+                (self._as_state(state), self.valset if examples is None else self._known_examples(examples))
+                for state, examples in jobs
+            ]
+        )
+
+    def _evaluate(self, asked: Sequence[_Asked]) -> list[Scores]:
+        if not self._trusted and len(asked) > 1:
+            return [*self._evaluate(asked[:1]), *self._evaluate(asked[1:])]
+        orders = self._orders(asked)
+        try:
+            self._pay(list(orders.values()))
+        except (BudgetExceeded, KeyboardInterrupt):
+            # There will be a result, and it goes by all that `evaluate` of each by itself would have known.
+            for state, examples in asked:
+                if (order := orders.get(state.fingerprint)) is not None and order.left:
+                    break
+                self._judge(state, examples)
+            raise
+        return [self._judge(state, examples) for state, examples in asked]
+
+    def _judge(self, state: VariableState, examples: Sequence[Example]) -> Scores:
+        scores = self._scores(state, examples)
         if not self._trusted:
-            self._check_first(scores)
+            check_first(scores.rows, self.program, self.valset[0], list(self.objectives))
+            self._trusted = True
         if len(self.objectives) == 1 and scores.known:
             self._configurations.report(state, scores.score, len(scores.rows))
-        self._compare(scores)
-        if len(asked) == len(self.valset):
+        self._leaders.compare(scores)
+        if len(examples) == len(self.valset):
             self.finish(state, scores)
         return scores
 
@@ -168,7 +204,8 @@ class Task:
         elif not whole:
             self._configurations.give_up(state, TrialState.PRUNED)
         else:
-            self._consider(scores)
+            if self._leaders.consider(scores):
+                self.watcher.improved(scores.score, self.state.diff(scores.state))
             self._configurations.complete(state, list(scores.values.values()))
 
     @property
@@ -177,7 +214,7 @@ class Task:
 
         Of equal ones it is the one that is better in the second objective, and so on.
         """
-        return self._best
+        return self._leaders.best
 
     @property
     def best_state(self) -> VariableState:
@@ -186,15 +223,11 @@ class Task:
         As long as none has been scored on the whole valset, it is the best of those that have got furthest; what the
         search itself says by `prefer` goes before both.
         """
-        if self._preferred is not None:
-            return self._preferred
-        if self._best is not None:
-            return self._best.state
-        return self.state if self._furthest is None else self._furthest.state
+        return self._leaders.state
 
     def prefer(self, state: VariableState) -> None:
         """Have ``state`` as `best_state` from now on: for a search that knows more than the means."""
-        self._preferred = state
+        self._leaders.preferred = state
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value of the first objective is better than another; NaN is never better."""
@@ -222,7 +255,7 @@ class Task:
         again = [example for example in examples if self._memory.get(prefix + example.id, ...) is None]
         program = self.program.bind(state)
         scorer = Scorer(self.metric, with_trace=True, ranked_by=self.objectives)
-        for portion in self._portions(state, new, again):
+        for portion in self._portions(new, again, lambda _: state):
             demonstrate(program, portion, scorer, self._terms, concurrency=self._concurrency, on_result=keep)
         for example in examples:
             shown = self._memory.get(prefix + example.id)
@@ -234,7 +267,7 @@ class Task:
 
     def call(self, module: Module, **inputs: Any) -> Any:
         """Call a module with the search's model, counted against its budget."""
-        self._reserve.allow(1, self.state, self.state, self.best_state)
+        self._reserve.allow([self.state], self.state, self.best_state)
         run = Run(budget=self.budget)
         try:
             return module.execute(inputs, run=run)
@@ -264,63 +297,66 @@ class Task:
 
     # -- paying --------------------------------------------------------------------------------------------
 
-    def _missing(self, state: VariableState, asked: Sequence[Example]) -> list[Example]:
+    def _orders(self, asked: Sequence[_Asked]) -> dict[str, Order]:
+        """What is not known, by the fingerprints of the configurations that it is missing of."""
+        wanted: dict[str, tuple[VariableState, dict[str, Example]]] = {}
+        for state, examples in asked:
+            _, mine = wanted.setdefault(state.fingerprint, (state, {}))
+            mine.update({example.id: example for example in examples})
+        orders = {}
         ledger = self.study.ledger
-        return [example for example in asked if ledger.lookup(state.fingerprint, example.id) is None]
+        for key, (state, mine) in wanted.items():
+            trial = self._configurations.trial_of(state)
+            missing = [example for example in mine.values() if ledger.lookup(key, example.id) is None]
+            failed = self._failed(state) if missing else {}
+            new = [example for example in missing if example.id not in failed]
+            # What a closed trial was judged by stands, or the same search run again would not take the same steps.
+            again = [] if self._configurations.is_judged(state) else [one for one in missing if one.id in failed]
+            if new or again:
+                program, study = self.program.bind(state), self.study.study_name
+                orders[key] = Order(state, program, trial.number, study, list(mine.values()), new, again)
+        return orders
 
-    def _pay(self, state: VariableState, trial: Trial | FrozenTrial, missing: Sequence[Example]) -> None:
-        failed = self._failed(state)
-        new = [e for e in missing if e.id not in failed]
-        # What a closed trial was judged by stands, or the same search run again would not take the same steps.
-        again = [] if self._configurations.is_judged(state) else [e for e in missing if e.id in failed]
-        program = self.program.bind(state)
-        for portion in self._portions(state, new, again):
-            self._run(program, state, trial, portion)
+    def _pay(self, orders: Sequence[Order]) -> None:
+        new = [(order, example) for order in orders for example in order.new]
+        again = [(order, example) for order in orders for example in order.again]
+        with ExitStack() as spans:
+            for order in orders:
+                spans.enter_context(order)
+            try:
+                for portion in self._portions(new, again, lambda one: one[0].state):
+                    self._run(portion)
+            finally:
+                for order in orders:
+                    order.span.outputs = self._scores(order.state, order.examples)
 
     def _portions(
-        self, state: VariableState, new: Sequence[Example], again: Sequence[Example]
-    ) -> Iterator[Sequence[Example]]:
-        """The examples in portions, so that between them it can be seen what the budget still allows.
+        self, new: Sequence[T], again: Sequence[T], state_of: Callable[[T], VariableState]
+    ) -> Iterator[Sequence[T]]:
+        return self._reserve.portions(new, again, state_of, self.state, self.best_state, concurrency=self._concurrency)
 
-        Those to be tried ``again`` have failed before and come last. A search can do without them, so where the
-        budget does not allow them, they stay failed.
-        """
-        examples = [*new, *again]
-        done = 0
-        while done < len(examples):
-            wanted = min(2 * self._concurrency, len(examples) - done)
-            try:
-                count = self._reserve.allow(wanted, state, self.state, self.best_state)
-            except BudgetExceeded:
-                if done < len(new):
-                    raise
-                return
-            yield examples[done : done + count]
-            done += count
+    def _run(self, portion: Portion) -> None:
+        began = time.perf_counter()
+        judged, stopped = run_portion(
+            portion,
+            Scorer(self.metric, ranked_by=self.objectives),
+            self._terms,
+            concurrency=self._concurrency,
+            on_result=self._record,
+            on_usage=self._account.add,
+        )
+        self._reserve.note_portion(judged, time.perf_counter() - began, len(portion))
+        if stopped.startswith(BudgetExceeded.__name__):
+            raise BudgetExceeded(stopped.partition(": ")[2])
+        if stopped:
+            raise KeyboardInterrupt
 
-    def _run(
-        self, program: Module, state: VariableState, trial: Trial | FrozenTrial, examples: Sequence[Example]
-    ) -> None:
-        def record(row: Evaluation) -> None:
-            self.study.record(trial.number, row)
+    def _record(self, order: Order, row: Evaluation) -> None:
+        with self._recording:
+            self.study.record(order.trial, row)
+            order.left -= 1
             self._reserve.note(row)
             self.watcher.evaluated(row)
-
-        began = time.perf_counter()
-        scorer = Scorer(self.metric, ranked_by=self.objectives)
-        evaluate = Evaluate(examples, scorer, concurrency=self._concurrency, progress=False, **self._terms)
-        result = evaluate(
-            program,
-            on_result=record,
-            on_usage=self._account.add,
-            fingerprint=state.fingerprint,
-            trial=trial.number,
-        )
-        self._reserve.note_portion(result.metric_usage, time.perf_counter() - began, len(examples))
-        if result.stopped.startswith(BudgetExceeded.__name__):
-            raise BudgetExceeded(result.stopped.partition(": ")[2])
-        if result.stopped:
-            raise KeyboardInterrupt
 
     # -- scores ----------------------------------------------------------------------------------------------
 
@@ -341,34 +377,6 @@ class Task:
                 )
         return tuple({example.id: example for example in examples}.values())
 
-    def _check_first(self, scores: Scores) -> None:
-        """Raise when nothing of the first evaluation worked, for a reason that no configuration would mend."""
-        rows = scores.rows
-        if rows and all(not row.ok for row in rows):
-            raise StudyError(
-                f"all of the first {len(rows)} examples failed, so nothing can be searched; the last with "
-                f"{rows[-1].error}"
-            )
-        if rows and all(row.error and not row.error.startswith(_ANSWERS) for row in rows):
-            raise DefinitionError(
-                f"{type(self.program).__name__} raised on all of the first {len(rows)} examples, the last time "
-                f"{rows[-1].error}. Its inputs are {sorted(self.valset[0].inputs().to_dict())}; try it by hand first: "
-                "program(**trainset[0].inputs())"
-            )
-        for row in rows:
-            if row.ok and not row.error:
-                self._check_objectives(row)
-        self._trusted = True
-
-    def _check_objectives(self, row: Evaluation) -> None:
-        for name in self.objectives:
-            if math.isnan(objective_of(row, name)):
-                had = ", ".join(map(repr, {**row.scores, **row.measured}))
-                raise MetricError(
-                    f"there is no value for the objective {name!r}; the metric and the run gave {had}. Return it from "
-                    f'the metric, {{"score": ..., {name!r}: ...}}, or take it out of objectives='
-                )
-
     def _scores(self, state: VariableState, asked: Sequence[Example]) -> Scores:
         ledger = self.study.ledger
         found = {example.id: ledger.lookup(state.fingerprint, example.id) for example in asked}
@@ -381,18 +389,3 @@ class Task:
     def _failed(self, state: VariableState) -> dict[str, Evaluation]:
         """The rows that the world failed, by example, whichever trial of the configuration they are of."""
         return {row.example_id: row for row in self.study.ledger.rows(fingerprint=state.fingerprint) if not row.ok}
-
-    def _compare(self, scores: Scores) -> None:
-        """Keep the best of the configurations that have been run on the most examples, until one has been on all."""
-        if self._best is not None:
-            return
-        old = self._furthest
-        count = sum(row.ok for row in scores.rows)
-        most = 0 if old is None else sum(row.ok for row in old.rows)
-        if count > most or (old is not None and count == most and is_ahead(scores, old, self.objectives)):
-            self._furthest = scores
-
-    def _consider(self, scores: Scores) -> None:
-        if self._best is None or is_ahead(scores, self._best, self.objectives):
-            self._best = scores
-            self.watcher.improved(scores.score, self.state.diff(scores.state))

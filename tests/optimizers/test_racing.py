@@ -55,6 +55,9 @@ class Table:
             rows.append(self.paid.setdefault((state.fingerprint, example.id), row))
         return Scores(state, tuple(rows), ("score",))
 
+    def evaluate_many(self, jobs: Sequence[tuple[Any, Sequence[Example]]]) -> list[Scores]:
+        return [self.evaluate(state, examples) for state, examples in jobs]
+
     def finish(self, state: Any, scores: Scores) -> None:
         self.finished.append(state.fingerprint)
 
@@ -104,7 +107,7 @@ def test_that_hard_examples_come_sooner_is_no_evidence() -> None:
             table.evaluate(state)
         race = Race(table, "1", [table.states[1]], lambda row, name: row.scores[name], margin=0.0)  # type: ignore[arg-type]
         for _ in range(23):
-            race.run(race.runners[0], 1)
+            race.run(race.runners, 1)
             if race.doubt(race.runners[0]) >= 1 / alpha:
                 wrong += 1
                 break
