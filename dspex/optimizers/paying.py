@@ -28,7 +28,8 @@ class Order:
     """What is to be paid for of one configuration; a context manager, for the span of its trial.
 
     Of its ``examples`` those that are ``new``, and those to be run ``again`` that have failed before; ``left`` is how
-    many of both are not in the ledger yet. Its span may be open beside those of others; what ends all of them is no error of those that are done.
+    many of both are not in the ledger yet. Its span may be open beside those of others; what ends all of them is no
+    error of those that are done.
     """
 
     state: VariableState
