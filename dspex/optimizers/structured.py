@@ -27,26 +27,21 @@ CAUTION = 0.25
 INFORMATIVE = 0.3
 """The share of the unseen examples from which those to be run are drawn: the ones that may go either way."""
 
-TELLING = 3.0
-"""Nats by which variables have to predict configurations for new ones to be worth more than known ones."""
-
 
 class StructuredSearch(Optimizer):
     """Each configuration is run on a few examples only, and a model puts together what they say of its parts.
 
-    At first as many random configurations as ``startup`` are run on one example each. From then on each step pays for
-    ``step`` examples: of a new configuration that `StructuredSampler` proposes, or, every ``revisit``-th time, of one
-    that is known already: the present leader, until it has been run on about half the square root of all evaluations,
-    and then one by a draw from the model. The result is the configuration with the largest mean, less a part of its
-    deviation, among those run on about as many examples. Whether it is really better is told, as by every optimizer,
-    by held-out examples alone.
+    At first ``startup`` random configurations are run on one example each. From then on each round pays for ``step``
+    new configurations that `StructuredSampler` proposes, on one example each, and for ``step`` examples of one that is
+    known already: the present leader, until it has been run on about half the square root of all evaluations, and then
+    one by a draw from the model. What a round pays for runs at once. The result is the configuration with the largest
+    mean, less a part of its deviation, among those run on about as many examples. Whether it is really better is told,
+    as by every optimizer, by held-out examples alone.
 
     Args:
         evaluations: how many (configuration, example) pairs to pay for in all.
-        step: examples per step.
+        step: new configurations in a round, and examples of one that is known.
         startup: random configurations at first.
-        revisit: every so many-th step goes to a configuration that is known; every second one while variables predict
-            nothing.
         refresh: evaluations after which the proposers are asked again, now that there is more to learn from.
         proposers: what fills the pools; None is labelled demos, bootstrapped demos and grounded instructions.
         options: those of `Optimizer`.
@@ -57,34 +52,26 @@ class StructuredSearch(Optimizer):
         >>> import dspex
         >>> optimizer = dspex.optimizers.StructuredSearch(evaluations=200, proposers=[dspex.proposers.LabeledDemos()])
         >>> optimizer.step, optimizer.startup
-        (3, 40)
+        (4, 40)
     """
 
     def __init__(
         self,
         *,
         evaluations: int = 600,
-        step: int = 3,
+        step: int = 4,
         startup: int = 40,
-        revisit: int = 4,
         refresh: int = 150,
         proposers: Sequence[Proposer] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, value, least in (
-            ("evaluations", evaluations, 1),
-            ("step", step, 1),
-            ("startup", startup, 1),
-            ("revisit", revisit, 2),
-            ("refresh", refresh, 1),
-        ):
-            check_whole(name, value, least)
+        for name, value in (("evaluations", evaluations), ("step", step), ("startup", startup), ("refresh", refresh)):
+            check_whole(name, value, 1)
         check_proposers(proposers)
         self.evaluations = evaluations
         self.step = step
         self.startup = startup
-        self.revisit = revisit
         self.refresh = refresh
         self.proposers: tuple[Proposer, ...] = (
             (LabeledDemos(), BootstrappedDemos(), GroundedInstructions()) if proposers is None else tuple(proposers)
@@ -99,9 +86,9 @@ class StructuredSearch(Optimizer):
         return {**super().to_json(), "proposers": [proposer.to_json() for proposer in self.proposers]}
 
     def search(self, task: Task) -> VariableState | None:
-        """Steps until as many evaluations are paid for, or nothing is left to be run.
+        """Rounds until as many evaluations are paid for, or nothing is left to be run.
 
-        What each step was to do is kept with the study, so that a search that is taken up again does the same.
+        What each round was to do is kept with the study, so that a search that is taken up again does the same.
         """
         sampler = task.study.sampler
         if not isinstance(sampler, StructuredSampler):
@@ -120,19 +107,16 @@ class StructuredSearch(Optimizer):
                     proposer.propose(task, round=rounds)
                 task.watcher.phase(f"{spent} evaluations")
                 rounds += 1
-            key = f"structured:{number}"
             beliefs = sampler.beliefs(task.study.view, task.space)
-            plan = task.remember(key, partial(self._plan, task, beliefs, number, spent))
-            if number == 0:
-                state = task.state
-            elif plan["trial"] is None:
-                state = task.ask()
-            else:
-                state = task.study.state(task.study.trials[plan["trial"]])
-            _, known = seen.setdefault(state.fingerprint, (state, {}))
-            known.update({one: examples[one] for one in plan["examples"]})
-            task.evaluate(state, [examples[one] for one in plan["examples"]])
-            spent += len(plan["examples"])
+            plan = task.remember(f"structured:{number}", partial(self._plan, task, beliefs, number, spent))
+            states = [task.state if number == 0 else task.ask() for _ in plan["new"]]
+            jobs = list(zip(states, plan["new"], strict=True))
+            if plan["known"] is not None:
+                jobs.append((task.study.state(task.study.trials[plan["known"]]), plan["more"]))
+            for state, ids in jobs:
+                seen.setdefault(state.fingerprint, (state, {}))[1].update({one: examples[one] for one in ids})
+            task.evaluate_many([(state, [examples[one] for one in ids]) for state, ids in jobs])
+            spent += sum(len(ids) for _, ids in jobs)
             number += 1
             self._prefer(task, sampler.beliefs(task.study.view, task.space), spent)
         best = task.best_state
@@ -141,26 +125,33 @@ class StructuredSearch(Optimizer):
         return best
 
     def _plan(self, task: Task, beliefs: Beliefs | None, number: int, spent: int) -> dict[str, Any]:
-        """The trial to go on with, or None for a new one, and the ids of the examples to run it on."""
+        """What a round pays for: ids of the examples of each ``new`` configuration, and how many ``more`` (their ids)
+        of a ``known`` trial."""
         ids = [example.id for example in task.valset]
         rng = task.random("structured", number)
-        if beliefs is None or spent < self.startup:
+        left = self.evaluations - spent
+        plan: dict[str, Any] = {"new": [], "known": None, "more": []}
+        if number == 0:
             # The program as it is first, before anything is spent on others: a wrong metric or key shows here.
-            return {
-                "trial": None,
-                "examples": rng.sample(ids, min(self.step, self.evaluations, len(ids)) if number == 0 else 1),
-            }
-        place = None
-        every = self.revisit if beliefs.advantage > TELLING else 2
-        if number % every == 0:
+            plan["new"] = [rng.sample(ids, min(self.step, left, len(ids)))]
+        elif beliefs is None or spent < self.startup:
+            plan["new"] = [[one] for one in rng.choices(ids, k=min(2 * self.step, left, max(self.startup - spent, 1)))]
+        else:
             place = self._revisited(beliefs, len(ids), spent, np.random.default_rng(rng.randrange(2**32)))
-        trial = None if place is None else beliefs.trials[place]
-        seen = set() if trial is None else {row.example_id for row in task.study.ledger.rows(trial=trial)}
-        level = float(beliefs.mean[0 if place is None else place])
-        unseen = [one for one in ids if one not in seen]
-        unseen.sort(key=lambda one: abs(level + beliefs.examples.get(one, 0.0)))
-        either = unseen[: max(self.step, math.ceil(INFORMATIVE * len(unseen)))]
-        return {"trial": trial, "examples": rng.sample(either, min(self.step, self.evaluations - spent, len(either)))}
+            if place is not None:
+                trial = plan["known"] = beliefs.trials[place]
+                run = {row.example_id for row in task.study.ledger.rows(trial=trial)}
+                telling = self._telling(beliefs, place, [one for one in ids if one not in run])
+                plan["more"] = rng.sample(telling, min(self.step, left, len(telling)))
+            count = min(self.step, left - len(plan["more"]))
+            plan["new"] = [[one] for one in rng.choices(self._telling(beliefs, 0, ids), k=count)]
+        return plan
+
+    def _telling(self, beliefs: Beliefs, place: int, ids: Sequence[str]) -> list[str]:
+        """Those of the examples that may go either way with a configuration at this place."""
+        level = float(beliefs.mean[place])
+        ordered = sorted(ids, key=lambda one: abs(level + beliefs.examples.get(one, 0.0)))
+        return ordered[: max(self.step, math.ceil(INFORMATIVE * len(ordered)))]
 
     def _revisited(self, beliefs: Beliefs, most: int, spent: int, rng: np.random.Generator) -> int | None:
         leader = int((beliefs.mean - CAUTION * beliefs.deviation).argmax())

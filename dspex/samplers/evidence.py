@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from statistics import NormalDist
@@ -50,9 +51,8 @@ class Evidence:
         self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
         self._examples: dict[str, int] = {}
         self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
-        self._together: list[tuple[Evaluation, list[float]]] = []  # the last ones, all of one trial
-        self._new: list[str] = []  # examples that only they are of
-        self._before = 0  # rows that there were before them
+        # Trial, example, rollout and scores of each row, and its place: rows that were run at once come in any order.
+        self._order: list[tuple[int, str, int, list[float], int]] = []
         self._finished: _Table | None = None  # trial, violation, values of which more is better
         self._told: set[int] = set()
         self._crashed: list[int] = []
@@ -69,7 +69,6 @@ class Evidence:
         self._read += len(rows)
         for row in rows:
             self._measure(row)
-        self._settle()
 
     def _take(self, trial: FrozenTrial, view: StudyView) -> None:
         if trial.state is TrialState.WAITING or not trial.params:
@@ -109,25 +108,10 @@ class Evidence:
         scores = [_score(row, name) for name in self.objectives]
         if any(map(math.isnan, scores)):
             return
-        if self._together and self._together[-1][0].trial != row.trial:
-            self._settle()
-            self._together, self._new = [], []
-            self._before = self._rows.count
-        self._together.append((row, scores))
-
-    def _settle(self) -> None:
-        """Write down the last ones, in an order that does not depend on which of them ended first."""
-        self._rows.count = self._before
-        for name in self._new:
-            del self._examples[name]
-        self._new = []
-        for row, scores in sorted(self._together, key=lambda one: (one[0].example_id, one[0].rollout, one[1])):
-            if row.example_id not in self._examples:
-                self._examples[row.example_id] = len(self._examples)
-                self._new.append(row.example_id)
-            example = self._examples[row.example_id]
-            cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
-            self._rows.add([float(row.trial or 0), example, math.log(cost) if cost > 0 else math.nan, *scores])
+        example = self._examples.setdefault(row.example_id, len(self._examples))
+        insort(self._order, (row.trial, row.example_id, row.rollout, scores, self._rows.count))
+        cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
+        self._rows.add([float(row.trial), example, math.log(cost) if cost > 0 else math.nan, *scores])
 
     @property
     def from_rows(self) -> bool:
@@ -165,10 +149,11 @@ class Evidence:
         """The measurements: positions of the configurations measured (by first trial), `Rows` for each objective,
         whose ``configs`` count from 0 in that order, and the log cost of each row (NaN where unknown).
 
-        ``signs`` say which way each objective goes; in `Rows` more is better. ``limit`` takes the first so many.
+        They are in the order of the trials and of the examples' ids, whichever came first. ``signs`` say which way each
+        objective goes; in `Rows` more is better. ``limit`` takes the first so many.
         """
         if self.from_rows:
-            table = self._rows.filled[:limit]
+            table = self._rows.filled[[place for *_, place in self._order[:limit]]]
             trials, examples, costs = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
             columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
             crashed = np.array([number for number in self._crashed if limit is None or number < trials.max()], np.int64)

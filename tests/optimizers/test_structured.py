@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -31,6 +33,28 @@ def test_it_finds_the_demos_with_fewer_evaluations_than_configurations_times_exa
     assert {trial.state for trial in result.study.trials} <= {TrialState.PRUNED, TrialState.COMPLETE}
     tried = {row.fingerprint for row in result.study.ledger}
     assert len(tried) * 21 > 3 * len(result.study.ledger)
+
+
+class Meeting(MockLM):
+    """Answers none of the calls of the second round before all eight have come."""
+
+    def __init__(self) -> None:
+        super().__init__(model)
+        self.numbers = itertools.count()
+        self.barrier = threading.Barrier(8)
+        self.met = 0
+
+    def _send(self, request: Any, timeout: float | None) -> Any:
+        if 4 <= next(self.numbers) < 12:
+            self.barrier.wait(60)
+            self.met += 1
+        return super()._send(request, timeout)
+
+
+def test_what_a_round_pays_for_runs_at_once() -> None:
+    used = Meeting()
+    search(evaluations=60, step=4, concurrency=8).optimize(Capitals(), trainset(), metric, lm=used, storage=None)
+    assert used.met == 8
 
 
 def test_it_stays_within_its_evaluations_and_never_pays_twice() -> None:
@@ -115,7 +139,7 @@ def test_a_study_of_ones_own_has_to_have_the_sampler() -> None:
     ("options", "message"),
     [
         ({"evaluations": 0}, "evaluations must be a whole number from 1 on, got 0"),
-        ({"revisit": 1}, "revisit must be a whole number from 2 on"),
+        ({"step": 0}, "step must be a whole number from 1 on, got 0"),
         ({"proposers": "demos"}, "proposers must be a list of proposers, got 'demos'"),
     ],
 )
