@@ -466,7 +466,7 @@ class TestEvaluate:
         assert len(server.jobs) == 1
 
     def test_threads_are_bounded(self, server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dspex.evaluate.evaluate._MOST_THREADS", 10)
+        monkeypatch.setattr("dspex.evaluate.batch._MOST_THREADS", 10)
         server.answer = say
         result = Evaluate(DEVSET, exact)(Blocking(), lm=batched(server, fast=CREW))
         assert result.score == 1.0
