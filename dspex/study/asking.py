@@ -36,7 +36,9 @@ def ask(
     study._heartbeat.start()
     study._mirror.sync()
     user, system = as_plain(dict(user_attrs)), as_plain(dict(system_attrs))
-    trial = Trial(study, _next(study, fixed, user, system), space)
+    begun = _next(study, fixed, user, system)
+    study._mirror.begin(begun)
+    trial = Trial(study, begun, space)
     if not (user.keys() <= trial.frozen.user_attrs.keys() and system.keys() <= trial.frozen.system_attrs.keys()):
         trial._change(  # it was queued
             lambda frozen: attrs.evolve(

@@ -31,6 +31,7 @@ class Mirror:
         self.domains: dict[str, tuple[Domain[Any], str]] = {}  # path -> its domain, and where that was said
         self.waiting: set[int] = set()
         self.running: set[int] = set()
+        self._begun: set[int] = set()  # by this process, and not read as finished
         self.planned: dict[int, dict[str, Any]] = {}
         self.view = StudyView(
             directions=record.directions,
@@ -70,9 +71,13 @@ class Mirror:
                 self.ledger.append(*rows)
             cursors[1] = rows_end
 
+    def begin(self, trial: FrozenTrial) -> None:
+        """Notes a trial that this process begins, so that its others look for it before they choose."""
+        self._begun.add(trial.number)
+
     def sync_others(self, number: int) -> None:
-        """Reads what is new if there are running trials beside one."""
-        if self.running - {number}:
+        """Reads what is new if there are running trials beside one, those included that were never read as running."""
+        if (self.running | self._begun) - {number}:
             self.sync()
 
     def sync_ledger(self) -> None:
@@ -95,6 +100,7 @@ class Mirror:
             self.running.add(trial.number)
         else:
             self.running.discard(trial.number)
+            self._begun.discard(trial.number)
             self.planned.pop(trial.number, None)
         for path, domain in trial.distributions.items():
             if path not in self.domains:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from dspex.data import Evaluation
 from dspex.errors import StorageError
+from dspex.samplers import BruteForceSampler
 from dspex.storage import InMemoryStorage
 from dspex.study import Study, create_study, load_study
+from dspex.variables import Int, Space
 
 READS = ["read_pool", "read_trials", "read_evaluations"]
 
@@ -67,3 +71,21 @@ def test_a_read_that_failed_loses_nothing(read: str, monkeypatch: pytest.MonkeyP
     (trial,) = here.trials
     assert here.values(trial) == {"p": "one"}
     assert [row.example_id for row in here.ledger] == ["e"]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "define-by-run"])
+def test_trials_that_begin_together_know_of_each_other(declared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = create_study(sampler=BruteForceSampler(seed=0), space=Space.of(k=Int(1, 4)) if declared else None)
+    append, together = study.storage.append_trials, threading.Barrier(4)
+
+    def begin(*args: Any) -> Any:
+        together.wait(timeout=60)  # all have read that nobody runs
+        begun = append(*args)
+        together.wait(timeout=60)
+        return begun
+
+    monkeypatch.setattr(study.storage, "append_trials", begin)
+    with ThreadPoolExecutor(4) as threads:
+        trials = list(threads.map(lambda _: study.ask(), range(4)))
+        chosen = list(threads.map(lambda trial: trial.suggest_int("k", 1, 4), trials))
+    assert sorted(chosen) == [1, 2, 3, 4]
