@@ -362,7 +362,7 @@ def test_the_cap_holds_at_concurrency_64(side: str, limits: dict[str, Any], fail
 
     def answer(messages: list[dict[str, Any]], **params: Any) -> str:
         number = int(messages[-1]["content"])
-        held, used = budget.in_flight, budget.spent
+        used, held = budget.spent, budget.in_flight  # in this order: a call that ends in between is in neither
         for name, limit in limits.items():
             if getattr(held, name) + getattr(used, name) > limit + 1e-12:
                 over.append((name, held, used))
