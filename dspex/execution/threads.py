@@ -18,6 +18,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL = 0.05
+_WRITING = 10.0
+"""Seconds, at most, that the end of a batch waits for outcomes that are being written down."""
 
 
 class _Job(Generic[T]):
@@ -74,8 +76,10 @@ class Threads(Generic[T, R]):
         self._drawing = threading.Lock()  # guards the iterator, which may be slow
         self._next = 0
         self._drained = False
-        self._lock = threading.Lock()  # guards what is in flight
+        self._lock = threading.Lock()  # guards what is in flight, and what is told
         self._in_flight: dict[int, _Job[T]] = {}
+        self._telling = 0  # workers that are with ``on_result``
+        self._told = threading.Condition(self._lock)
         self._workers = 0
 
     def outcomes(self) -> Iterator[Outcome[T, R]]:
@@ -168,6 +172,9 @@ class Threads(Generic[T, R]):
         if self._cancel is not None:
             for job in jobs:
                 self._cancel(job.item, reason)
+        with self._told:
+            # What is being written down is written when the batch has ended, not some time after it.
+            self._told.wait_for(lambda: not self._telling, _WRITING)
 
     # In the workers.
 
@@ -178,9 +185,16 @@ class Threads(Generic[T, R]):
                 with self._lock:
                     if self._in_flight.pop(job.index, None) is None:
                         return  # taken away: its outcome is known, and another worker is in this one's place
-                if self._on_result is not None:
-                    self._on_result(outcome)
-                self._queue.put(outcome)
+                    self._telling += 1
+                try:
+                    if self._on_result is not None:
+                        self._on_result(outcome)
+                    self._queue.put(outcome)
+                finally:
+                    with self._told:
+                        self._telling -= 1
+                        if self._drained:
+                            self._told.notify_all()
                 # Not kept alive, nor what it holds, while the next item is waited for.
                 del outcome, job
         except BaseException as error:

@@ -258,6 +258,23 @@ def test_the_cancel_event_ends_it_from_another_thread() -> None:
     assert settled()
 
 
+def test_what_is_being_written_down_is_written_when_the_batch_has_ended() -> None:
+    writing = threading.Event()
+    written = []
+
+    def keep(outcome: Outcome[int, int]) -> None:
+        if outcome.index == 1:
+            assert writing.wait(60)
+            raise OSError("disk full")
+        writing.set()
+        time.sleep(0.2)
+        written.append(outcome.index)
+
+    with pytest.raises(OSError, match="disk full"):
+        run_many(abs, [0, 1], concurrency=2, on_result=keep)
+    assert written == [0]
+
+
 def test_workers_see_the_callers_context_and_change_only_their_own() -> None:
     variable = contextvars.ContextVar("variable", default="outside")
     variable.set("caller")
