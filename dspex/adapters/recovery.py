@@ -67,9 +67,14 @@ def recovered(layout: Layout, text: str, adapter: Format) -> dict[str, Any]:
     missing = [name for name in layout.names if not any(name in found for found in finds)]
     if missing:
         finds += _last_resorts(layout, text, missing, objects, texts)
+    # Of what is well-formed, an empty text is one, and not a gap that something like JSON in another output might fill.
+    settled = in_sections if finds[0] is in_sections and layout.names <= in_sections.keys() else {}
     values: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for output in layout.outputs:
+        if settled.get(output.name) == [""] and _may_be_empty(output):
+            values[output.name] = ""
+            continue
         candidates = [one for found in finds for one in found.get(output.name, ())]
         try:
             values[output.name] = _first_readable(output, candidates, adapter.field_form)
@@ -242,6 +247,13 @@ def _looks_structured(text: str) -> bool:
     if elements(text) or has_bullets(text) or key_value_lines(text) or next(json_values(text), None) is not None:
         return True
     return all(len(item.split()) <= 4 for item in item_lines(text))
+
+
+def _may_be_empty(output: Output) -> bool:
+    try:
+        return bool(_read(output, _Text()) == "")
+    except Unreadable:
+        return False
 
 
 def _nullable(output: Output) -> bool:

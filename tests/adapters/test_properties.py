@@ -144,9 +144,10 @@ def test_what_is_rendered_is_read_back(
 
 
 @each
-@pytest.mark.parametrize("thoughts", ["{**Out:**", "{OUT:", "**Out:** 4", '{"out": "4"}', "out: 4"])
-def test_an_empty_text_is_not_looked_for_elsewhere(adapter: Adapter, thoughts: str) -> None:
-    signature = Signature("text -> reasoning, out")
+@pytest.mark.parametrize("out", ["str", "int | str"])
+@pytest.mark.parametrize("thoughts", ["{**Out:**", "{OUT:", "{\nout:", "**Out:** 4", '{"out": "4"}', "out: 4"])
+def test_an_empty_text_is_not_looked_for_elsewhere(adapter: Adapter, thoughts: str, out: str) -> None:
+    signature = Signature(f"text -> reasoning, out: {out}")
     values = {"reasoning": thoughts, "out": ""}
     assert adapter.parse(signature, adapter.render_answer(signature, values)) == values
 
