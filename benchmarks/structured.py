@@ -6,7 +6,7 @@ looked at after each evaluation is the true accuracy of the configuration that w
 differ in price, thousandths of a dollar stand for evaluations. A false claim is a paired test on held-out examples
 that finds a gain where there is none.
 
-    python benchmarks/structured.py [--quick] [--seeds=5] [--limit=600] [--development] [family ...]
+    python benchmarks/structured.py [--quick] [--seeds=5] [--limit=600] [--first=4000] [--development] [family ...]
 
 Seeds below 4000 were looked at while the sampler was made (--development runs some of them); the others were not.
 """
@@ -89,7 +89,7 @@ def main() -> int:
     options = dict(one[2:].split("=") for one in sys.argv[1:] if "=" in one)
     seeds = int(options.get("seeds", 1 if QUICK else 5))
     limit = float(options.get("limit", 150 if QUICK else 600))
-    first = 0 if QUICK or "--development" in sys.argv else 4000
+    first = 0 if QUICK or "--development" in sys.argv else int(options.get("first", 4000))
     if QUICK:
         families = families[:2]
     found: dict[tuple[str, str], list[Result]] = {}

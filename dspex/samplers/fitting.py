@@ -78,7 +78,8 @@ class Fitting:
         return Fitted(self.factors, places[kept], columns, known, fits, cost, advantage)
 
     def _initial(self, rows: Rows) -> Sizes:
-        return initial_sizes([factor.is_number for factor in self.factors], counted=rows.counted)
+        numbers = [factor.is_number for factor in self.factors]
+        return initial_sizes(numbers, link=rows.link, counted=rows.counted)
 
     def _estimated(self, evidence: Evidence, count: int, all_rows: Sequence[Rows]) -> tuple[Sequence[Sizes], float]:
         if count < FIRST:

@@ -110,11 +110,19 @@ class Sizes:
         return float(self.single.sum()) + self.pairs + self.joint + self.own
 
 
-def initial_sizes(numbers: Sequence[bool], *, counted: bool) -> Sizes:
-    """What is expected before there are data; ``numbers`` says which factors are numeric."""
+def initial_sizes(numbers: Sequence[bool], *, link: bool, counted: bool) -> Sizes:
+    """What is expected before there are data; ``numbers`` says which factors are numeric.
+
+    Behind a link examples differ much: with most of them a program is nearly always right, or nearly always wrong.
+    """
     single = np.where(np.asarray(numbers, dtype=bool), 1.5, 1.0)
     return Sizes(
-        single=0.5 * single / single.sum(), pairs=0.1, joint=0.1, own=0.05, noise=1.0 if counted else 0.3, examples=0.7
+        single=0.5 * single / single.sum(),
+        pairs=0.1,
+        joint=0.1,
+        own=0.05,
+        noise=1.0 if counted else 0.3,
+        examples=4.0 if link else 0.7,
     )
 
 

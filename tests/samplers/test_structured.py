@@ -112,7 +112,7 @@ def test_without_a_link_the_posterior_is_that_of_a_gaussian_process() -> None:
     configs[:30] = np.arange(30)
     scores = rng.normal(size=80)
     rows = Rows(configs, np.full(80, -1), scores, link=False, counted=False)
-    sizes = initial_sizes([False, True, False], counted=False)
+    sizes = initial_sizes([False, True, False], link=False, counted=False)
     found = fit(prior, rows, sizes)
     covariance = _covariance(prior, sizes)
     design = np.eye(30)[configs]
@@ -124,7 +124,7 @@ def test_without_a_link_the_posterior_is_that_of_a_gaussian_process() -> None:
 def test_what_is_left_out_is_predicted_from_the_others() -> None:
     prior, rng = _prior(20), np.random.default_rng(1)
     scores = rng.normal(size=20)
-    sizes = initial_sizes([False, True, False], counted=False)
+    sizes = initial_sizes([False, True, False], link=False, counted=False)
     found = fit(prior, Rows(np.arange(20), np.full(20, -1), scores, link=False, counted=False), sizes)
     covariance = _covariance(prior, sizes) + sizes.noise * np.eye(20)
     for out in range(20):
@@ -145,10 +145,23 @@ def test_the_difficulty_of_examples_is_told_from_that_of_configurations() -> Non
     rows = [(config, example) for config in range(12) for example in rng.choice(30, size=8, replace=False)]
     configs, examples = (np.array(column) for column in zip(*rows, strict=True))
     chance = 1 / (1 + np.exp(-(skill[configs] + ease[examples])))
-    found = fit(prior, Rows(configs, examples, chance, link=True, counted=True), initial_sizes([False], counted=True))
+    found = fit(
+        prior, Rows(configs, examples, chance, link=True, counted=True), initial_sizes([False], link=True, counted=True)
+    )
     means = [chance[configs == config].mean() for config in range(12)]
     assert np.corrcoef(found.examples, ease)[0, 1] > 0.9
     assert np.corrcoef(found.mean, skill)[0, 1] > np.corrcoef(means, skill)[0, 1] + 0.2
+
+
+def test_few_looks_are_enough_to_see_that_examples_are_all_or_nothing() -> None:
+    prior = _prior(60, seed=1)
+    configs, examples = np.arange(60), np.tile(np.arange(20), 3)
+    rows = Rows(configs, examples, (examples % 2).astype(float), link=True, counted=True)
+    initial = initial_sizes([False, True, False], link=True, counted=True)
+    sizes = estimated(prior, rows, initial)
+    found = fit(prior, rows, sizes)
+    assert sizes.examples > 3 * sizes.total  # each example was looked at three times, each configuration once
+    assert found.examples[1::2].min() - found.examples[::2].max() > 3  # odds of twenty to one
 
 
 @pytest.mark.parametrize("kind", ["single", "own", "nothing"])
@@ -163,7 +176,7 @@ def test_the_sizes_go_where_the_variance_is(kind: str) -> None:
     configs = np.repeat(np.arange(150), 6)
     scores = (rng.random(900) < 1 / (1 + np.exp(-worth[configs]))).astype(float)
     rows = Rows(configs, np.full(900, -1), scores, link=True, counted=True)
-    sizes = estimated(prior, rows, initial_sizes([False, True, False], counted=True))
+    sizes = estimated(prior, rows, initial_sizes([False, True, False], link=True, counted=True))
     if kind == "single":
         assert sizes.single[0] > 1.5 * max(sizes.single[1:])
         assert sizes.single.sum() > sizes.own
@@ -181,7 +194,7 @@ def test_the_advantage_tells_whether_variables_predict_anything() -> None:
         (rng.normal(size=80), False),
     ):
         rows = Rows(np.arange(80), np.full(80, -1), worth + 0.3 * rng.normal(size=80), link=False, counted=False)
-        sizes = estimated(prior, rows, initial_sizes([False, True, False], counted=False))
+        sizes = estimated(prior, rows, initial_sizes([False, True, False], link=False, counted=False))
         assert (fit(prior, rows, sizes).advantage() > 10) is better
 
 
@@ -214,7 +227,7 @@ def _fitted_grid() -> tuple[Any, Grid]:
     prior = Prior(features, ~off)
     rng = np.random.default_rng(0)
     scores = rng.normal(size=len(prior.active))
-    sizes = initial_sizes([False, False, True], counted=False)
+    sizes = initial_sizes([False, False, True], link=False, counted=False)
     rows = Rows(np.arange(prior.size), np.full(prior.size, -1), scores, link=False, counted=False)
     return fit(prior, rows, sizes), grid
 
