@@ -150,7 +150,8 @@ class StructuredSearch(Optimizer):
     def _telling(self, beliefs: Beliefs, place: int, ids: Sequence[str]) -> list[str]:
         """Those of the examples that may go either way with a configuration at this place."""
         level = float(beliefs.mean[place])
-        ordered = sorted(ids, key=lambda one: abs(level + beliefs.examples.get(one, 0.0)))
+        # Examples about which as much is known are alike up to rounding; which of them comes first must not hang on it.
+        ordered = sorted(ids, key=lambda one: round(abs(level + beliefs.examples.get(one, 0.0)), 9))
         return ordered[: max(self.step, math.ceil(INFORMATIVE * len(ordered)))]
 
     def _revisited(self, beliefs: Beliefs, most: int, spent: int, rng: np.random.Generator) -> int | None:

@@ -49,7 +49,8 @@ class Evidence:
         self.trials: dict[int, FrozenTrial] = {}
         self._index: dict[str, int] = {}  # text of the values -> position in configurations
         self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
-        self._examples: dict[str, int] = {}
+        self._examples: dict[str, int] = {}  # in the order of their first rows
+        self._numbers: dict[str, int] = {}  # in the order of the ids
         self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
         # Trial, example, rollout and scores of each row, and its place: rows that were run at once come in any order.
         self._order: list[tuple[int, str, int, list[float], int]] = []
@@ -120,8 +121,16 @@ class Evidence:
 
     @property
     def examples(self) -> Mapping[str, int]:
-        """Example ids → the numbers they have in `Rows`."""
-        return self._examples
+        """Example ids → the numbers they have in `Rows`: by the order of the ids, because sums over the examples are
+        rounded by their order, and examples that are alike stay alike only if it is the same however rows came in."""
+        if len(self._numbers) < len(self._examples):
+            self._numbers = {name: number for number, name in enumerate(sorted(self._examples))}
+        return self._numbers
+
+    def _numbered(self, met: Array) -> Whole:
+        numbers = self.examples
+        order = np.array([numbers[name] for name in self._examples], dtype=np.int64)
+        return order[met.astype(np.int64)]
 
     @property
     def stamp(self) -> tuple[bool, int]:
@@ -154,9 +163,9 @@ class Evidence:
         """
         if self.from_rows:
             table = self._rows.filled[[place for *_, place in self._order[:limit]]]
-            trials, examples, costs = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
+            trials, examples, costs = table[:, 0].astype(np.int64), self._numbered(table[:, 1]), table[:, 2]
             columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
-            crashed = np.array([number for number in self._crashed if limit is None or number < trials.max()], np.int64)
+            crashed = np.array(sorted(n for n in self._crashed if limit is None or n < trials.max()), np.int64)
             if len(crashed):
                 trials = np.append(trials, crashed)
                 examples = np.append(examples, np.full(len(crashed), _UNKNOWN))

@@ -484,6 +484,31 @@ def test_beliefs_are_of_the_configurations_measured_and_best_first() -> None:
     assert np.allclose(draws.std(axis=0), beliefs.deviation, rtol=0.2)
 
 
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_beliefs_are_the_same_to_the_last_bit_in_whatever_order_rows_come(seed: int) -> None:
+    rng = random.Random(seed)
+    looks = [(place, f"e{rng.randrange(30)}", float(rng.random() < 0.6)) for place in range(24)]
+    found = []
+    for _ in range(2):
+        sampler = StructuredSampler(seed=0)
+        study = create_study(space=SPACE, sampler=sampler, direction="maximize")
+        trials = [study.ask(fixed={"a": place % 6, "b": place % 4, "x": place / 24}) for place in range(24)]
+        for place, example, score in looks:
+            study.record(trials[place], Evaluation(example_id=example, status="ok", scores={"score": score}))
+        for trial in rng.sample(trials, len(trials)):
+            study.tell(trial, state=TrialState.PRUNED)
+        found.append(sampler.beliefs(study.view, SPACE))
+        rng.shuffle(looks)
+    one, other = found
+    assert one is not None
+    assert other is not None
+    assert one.trials == other.trials
+    assert one.mean.tolist() == other.mean.tolist()
+    assert one.covariance.tolist() == other.covariance.tolist()
+    assert one.examples == other.examples
+
+
 def test_many_options_and_deep_conditions_are_within_reach() -> None:
     space = Space(
         [
