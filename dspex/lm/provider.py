@@ -55,6 +55,7 @@ def load() -> Any:
                 litellm.telemetry = False  # of older versions
                 _without_gateway()
                 _without_second_requests()
+                _without_complaints()
                 _loaded = litellm
     return _loaded
 
@@ -108,6 +109,28 @@ def _without_second_requests() -> None:
         raise lost
 
     AsyncHTTPHandler.single_connection_post_request = only_once  # type: ignore[method-assign]  # on purpose
+
+
+def _without_complaints() -> None:
+    """Keep asyncio from complaining of a task of litellm's that nobody ends.
+
+    Its log of calls has a task on the event loop of the last call. At a call on another loop, as when blocking and
+    awaited calls take turns, it begins another, and the first is "destroyed but pending" when the process exits.
+    """
+    try:
+        from litellm.litellm_core_utils.logging_worker import LoggingWorker
+
+        usual = LoggingWorker._ensure_queue
+    except (ImportError, AttributeError):  # another litellm than those we know, which may do better
+        return
+
+    def ensure_queue(self: Any) -> None:
+        before = getattr(self, "_worker_task", None)
+        usual(self)
+        if before is not None and before is not getattr(self, "_worker_task", None):
+            before._log_destroy_pending = False
+
+    LoggingWorker._ensure_queue = ensure_queue  # type: ignore[method-assign]  # on purpose
 
 
 def stream_end(stream: Any) -> tuple[bool, Any]:
