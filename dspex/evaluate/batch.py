@@ -60,7 +60,7 @@ class Batch:
             if self._natively_async():
                 await self._tasks()
             else:
-                await in_thread(self._threads)
+                await in_thread(self._threads, stop=self._cancelled.set)
         finally:
             self._end()
 

@@ -14,6 +14,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LONGEST_GRACE = 0.1
+LONGEST_ENDING = 10.0
+"""Seconds, at most, that the end of a batch waits for outcomes that are being written down."""
 
 
 class Outcome(Generic[T, R]):

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
 from dspex.execution.kept_threads import call_on_thread
-from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
+from dspex.execution.outcome import LONGEST_ENDING, LONGEST_GRACE, Outcome, grace
 
 __all__ = ["Tasks", "aproduced", "block_on", "thread_call"]
 
@@ -221,7 +221,7 @@ def block_on(main: Coroutine[Any, Any, R]) -> R:
     return results[0]
 
 
-async def thread_call(fn: Callable[..., R], *args: Any) -> R:
+async def thread_call(stop: Callable[[], None] | None, fn: Callable[..., R], *args: Any) -> R:
     """Await a blocking function on a thread; `dspex.execution.in_thread` says more."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -242,7 +242,14 @@ async def thread_call(fn: Callable[..., R], *args: Any) -> R:
             loop.call_soon_threadsafe(settle, value, error)
 
     call_on_thread(tell, fn, *args)
-    return await future
+    if stop is None:
+        return await future
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait([future], timeout=LONGEST_ENDING)
+        raise
 
 
 def aproduced(

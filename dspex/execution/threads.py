@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
-from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
+from dspex.execution.outcome import LONGEST_ENDING, LONGEST_GRACE, Outcome, grace
 
 __all__ = ["Threads", "produced"]
 
@@ -18,8 +18,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL = 0.05
-_WRITING = 10.0
-"""Seconds, at most, that the end of a batch waits for outcomes that are being written down."""
 
 
 class _Job(Generic[T]):
@@ -174,7 +172,7 @@ class Threads(Generic[T, R]):
                 self._cancel(job.item, reason)
         with self._told:
             # What is being written down is written when the batch has ended, not some time after it.
-            self._told.wait_for(lambda: not self._telling, _WRITING)
+            self._told.wait_for(lambda: not self._telling, LONGEST_ENDING)
 
     # In the workers.
 

@@ -7,6 +7,7 @@ import functools
 import re
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -277,6 +278,31 @@ def test_cancelling_acall_cancels_what_is_in_flight(natively_async: bool) -> Non
 
     asyncio.run(main())
     assert program.calls <= 4
+
+
+def test_nothing_is_written_down_any_more_when_acall_was_cancelled(natively_async: bool) -> None:
+    writing = threading.Event()
+    written = []
+
+    def write(row: Evaluation) -> None:
+        writing.set()
+        time.sleep(0.1)
+        written.append(row.example_id)
+
+    async def main() -> list[str]:
+        program = Fake(natively_async=natively_async)
+        task = asyncio.create_task(Evaluate(examples(6), right, concurrency=6).acall(program, on_result=write))
+        while not writing.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return list(written)
+
+    known = asyncio.run(main())
+    time.sleep(0.3)
+    assert known
+    assert written == known
 
 
 def test_lm_replaces_the_configured_one(natively_async: bool) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -340,6 +341,31 @@ def test_a_blocking_function_is_left_to_itself_when_its_task_is_cancelled() -> N
     assert not done.is_set()
     released.set()
     assert done.wait(30)
+
+
+def test_a_blocking_function_that_can_be_stopped_is_waited_for_when_its_task_is_cancelled() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+    written = []
+
+    def work() -> None:
+        begun.set()
+        assert stopped.wait(60)
+        time.sleep(0.1)
+        written.append(1)
+        raise OSError("nobody is there to be told")
+
+    async def main() -> None:
+        task = asyncio.create_task(in_thread(work, stop=stopped.set))
+        await in_thread(begun.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert written == [1]
+    assert run_blocking(in_thread(max, 2, 5, stop=stopped.set)) == 5
+    with pytest.raises(ZeroDivisionError):
+        run_blocking(in_thread(divmod, 1, 0, stop=stopped.set))
 
 
 @pytest.mark.parametrize("number", [0, True, 2.0])
