@@ -8,7 +8,8 @@ that finds a gain where there is none.
 
     python benchmarks/structured.py [--quick] [--seeds=5] [--limit=600] [--first=4000] [--development] [family ...]
 
-Seeds below 4000 were looked at while the sampler was made (--development runs some of them); the others were not.
+Seeds below 4000 were looked at while the sampler was made (--development runs some of them); the others were not looked
+at before a result was told.
 """
 
 from __future__ import annotations
