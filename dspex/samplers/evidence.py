@@ -49,9 +49,8 @@ class Evidence:
         self.trials: dict[int, FrozenTrial] = {}
         self._index: dict[str, int] = {}  # text of the values -> position in configurations
         self._place_of = np.full(256, _UNKNOWN)  # trial -> position in configurations
-        self._examples: dict[str, int] = {}  # in the order of their first rows
-        self._numbers: dict[str, int] = {}  # in the order of the ids
-        self._rows = _Table(3 + len(self.objectives))  # trial, example, log cost, scores
+        self._examples: set[str] = set()
+        self._rows = _Table(2 + len(self.objectives))  # trial, log cost, scores
         # Trial, example, rollout and scores of each row, and its place: rows that were run at once come in any order.
         self._order: list[tuple[int, str, int, list[float], int]] = []
         self._finished: _Table | None = None  # trial, violation, values of which more is better
@@ -109,10 +108,10 @@ class Evidence:
         scores = [_score(row, name) for name in self.objectives]
         if any(map(math.isnan, scores)):
             return
-        example = self._examples.setdefault(row.example_id, len(self._examples))
+        self._examples.add(row.example_id)
         insort(self._order, (row.trial, row.example_id, row.rollout, scores, self._rows.count))
         cost = row.usage.known_cost + (row.usage.saved_cost or 0.0)
-        self._rows.add([float(row.trial), example, math.log(cost) if cost > 0 else math.nan, *scores])
+        self._rows.add([float(row.trial), math.log(cost) if cost > 0 else math.nan, *scores])
 
     @property
     def from_rows(self) -> bool:
@@ -123,14 +122,7 @@ class Evidence:
     def examples(self) -> Mapping[str, int]:
         """Example ids → the numbers they have in `Rows`: by the order of the ids, because sums over the examples are
         rounded by their order, and examples that are alike stay alike only if it is the same however rows came in."""
-        if len(self._numbers) < len(self._examples):
-            self._numbers = {name: number for number, name in enumerate(sorted(self._examples))}
-        return self._numbers
-
-    def _numbered(self, met: Array) -> Whole:
-        numbers = self.examples
-        order = np.array([numbers[name] for name in self._examples], dtype=np.int64)
-        return order[met.astype(np.int64)]
+        return {name: number for number, name in enumerate(sorted(self._examples))}
 
     @property
     def stamp(self) -> tuple[bool, int]:
@@ -162,9 +154,11 @@ class Evidence:
         objective goes; in `Rows` more is better. ``limit`` takes the first so many.
         """
         if self.from_rows:
-            table = self._rows.filled[[place for *_, place in self._order[:limit]]]
-            trials, examples, costs = table[:, 0].astype(np.int64), self._numbered(table[:, 1]), table[:, 2]
-            columns = [_oriented(table[:, 3 + index], sign) for index, sign in enumerate(signs)]
+            looks, numbers = self._order[:limit], self.examples
+            table = self._rows.filled[[place for *_, place in looks]]
+            trials, costs = table[:, 0].astype(np.int64), table[:, 1]
+            examples = np.array([numbers[example] for _, example, *_ in looks], dtype=np.int64)
+            columns = [_oriented(table[:, 2 + index], sign) for index, sign in enumerate(signs)]
             crashed = np.array(sorted(n for n in self._crashed if limit is None or n < trials.max()), np.int64)
             if len(crashed):
                 trials = np.append(trials, crashed)
