@@ -278,8 +278,10 @@ class BatchStore:
             return self._connection
         import sqlite3
 
+        from dspex.lm.sqlite_files import WAIT, use_write_ahead_log
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
         try:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -289,7 +291,7 @@ class BatchStore:
                     f"{self.path} is no record of batch jobs that this dspex can read: name another folder, "
                     "dspex.BatchLM(lm, folder=...)"
                 )
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(connection)
             if version < _SCHEMA_VERSION:
                 connection.executescript(_SCHEMA % (_APPLICATION_ID, _SCHEMA_VERSION))
         except BaseException:

@@ -23,13 +23,14 @@ from pydantic_core import from_json, to_json
 
 from dspex.errors import StorageError
 from dspex.lm.cache_journal import Journal
+from dspex.lm.sqlite_files import WAIT, use_write_ahead_log
 from dspex.lm.types import LMResponse
 
 __all__ = ["CacheFile"]
 
 _SCHEMA_VERSION = 1
+_WAIT_MILLISECONDS = int(WAIT * 1000)
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
-_BUSY_MILLISECONDS = 30_000
 _BLOCK = 64
 """Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
 _TRUST = 2048
@@ -172,7 +173,7 @@ class CacheFile:
             connection = self._open()
         self._unmoved = 0
         self._move_from *= 2  # when it cannot be done it is not tried again at once
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS if wait else 0}")
+        connection.execute(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS if wait else 0}")
         try:
             if _move_part(connection, journal) and wait:
                 _move_part(connection, journal)
@@ -180,7 +181,7 @@ class CacheFile:
             if wait or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+            connection.execute(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
         self._move_from = _JOURNAL_BYTES
 
     def _try_to_move(self) -> None:
@@ -291,9 +292,7 @@ class CacheFile:
         connection = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
             self._prepare(connection)
         except (OSError, sqlite3.Error) as error:
             if connection is not None:
@@ -309,7 +308,6 @@ class CacheFile:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         # The tables first: another process may be making them now, and they come together with the rest.
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
@@ -323,7 +321,7 @@ class CacheFile:
                 f"the cache {self.path} was written by a newer dspex (format {version}, this one reads "
                 f"{_SCHEMA_VERSION}): update dspex, or name another file"
             )
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(connection)
         # Safe against a killed process; only a crash of the machine may lose the newest answers.
         connection.execute("PRAGMA synchronous = NORMAL")
         # 16 MB: what waits for the disk is the move out of the log, which costs more the more often it is done.
