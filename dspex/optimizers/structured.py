@@ -115,10 +115,12 @@ class StructuredSearch(Optimizer):
                 jobs.append((task.study.state(task.study.trials[plan["known"]]), plan["more"]))
             for state, ids in jobs:
                 seen.setdefault(state.fingerprint, (state, {}))[1].update({one: examples[one] for one in ids})
-            task.evaluate_many([(state, [examples[one] for one in ids]) for state, ids in jobs])
             spent += sum(len(ids) for _, ids in jobs)
             number += 1
-            self._prefer(task, sampler.beliefs(task.study.view, task.space), spent)
+            try:
+                task.evaluate_many([(state, [examples[one] for one in ids]) for state, ids in jobs])
+            finally:  # when the budget ends it, or somebody does, there is a result too, by all that was paid for
+                self._prefer(task, sampler.beliefs(task.study.view, task.space), spent)
         best = task.best_state
         for state, known in seen.values():
             task.finish(state, task.evaluate(state, list(known.values())))

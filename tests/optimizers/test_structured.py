@@ -95,6 +95,31 @@ def test_when_the_budget_ends_the_best_so_far_comes_back(calls: int) -> None:
         assert result.state.changes(), "what the model thinks best comes back, though nothing was run on all examples"
 
 
+@pytest.mark.parametrize("cut", [None, 31, 46, 47])
+def test_the_result_goes_by_all_that_was_paid_for_even_when_a_round_is_cut_off(cut: int | None) -> None:
+    considered = []
+
+    class Noting(StructuredSearch):
+        def _prefer(self, task: Any, beliefs: Any, spent: int) -> None:
+            super()._prefer(task, beliefs, spent)
+            considered.append((int(beliefs.counts.sum()), task.best_state.fingerprint))
+
+    calls = 0
+
+    def answer(messages: list[dict[str, str]], **params: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == cut:
+            raise KeyboardInterrupt
+        return model(messages, **params)
+
+    result = Noting(evaluations=120, startup=20, proposers=[LabeledDemos()], concurrency=1).optimize(
+        Capitals(), trainset(), metric, lm=MockLM(answer), storage=None, budget=Budget(calls=110)
+    )
+    assert result.stopped == "interrupted" if cut else "budget" in result.stopped.lower()
+    assert considered[-1] == (len(result.study.ledger), result.state.fingerprint)
+
+
 def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened() -> None:
     whole = search().optimize(Capitals(), trainset(), metric, lm=lm(), storage=None)
     storage, calls = InMemoryStorage(), 0
