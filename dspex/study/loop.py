@@ -65,6 +65,11 @@ async def aoptimize(study: Study, objective: Objective, *, n_jobs: int, **option
         await map_async(lambda _: search.arun_one(), search.tickets(), concurrency=search.n_jobs)
 
 
+def ends_by_itself() -> None:
+    """What makes a thread end that is telling of a trial: nothing. A task that is cancelled waits for it, because what
+    the trial has cost would be lost if the process ended before it is written down."""
+
+
 async def aask(study: Study, ask: Callable[[], AskedT]) -> AskedT:
     """What ``ask`` gives, asked for on a thread; a trial that nobody waits for any more is put in the queue."""
     lock = threading.Lock()
@@ -199,7 +204,7 @@ class _Search:
                     judge.value = self.objective(trial)
                     if inspect.isawaitable(judge.value):
                         judge.value = await judge.value
-                await in_thread(self._finish, trial, judge, span)
+                await in_thread(self._finish, trial, judge, span, stop=ends_by_itself)
 
     @contextmanager
     def _ending_all(self) -> Iterator[None]:

@@ -316,7 +316,7 @@ class Study:
         *,
         infrastructure: bool = False,
     ) -> FrozenTrial:
-        """`tell`, without blocking the event loop."""
+        """`tell`, without blocking the event loop; when it is cancelled, it waits until the trial is written down."""
         return await in_thread(
             partial(
                 self.tell,
@@ -325,7 +325,8 @@ class Study:
                 state=state,
                 skip_if_finished=skip_if_finished,
                 infrastructure=infrastructure,
-            )
+            ),
+            stop=loop.ends_by_itself,
         )
 
     def record(self, trial: Trial | FrozenTrial | int | None, evaluation: Evaluation) -> Evaluation:

@@ -138,6 +138,35 @@ def test_cancelling_puts_the_running_trials_back(study: Study) -> None:
     assert dict(again.params) == dict(waiting.params)
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["aoptimize", "atell"])
+def test_what_is_being_told_is_written_down_before_a_cancelled_task_ends(
+    study: Study, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling, cancelled = threading.Event(), threading.Event()
+    tell = study.tell
+
+    def slow(*args: Any, **keywords: Any) -> Any:
+        telling.set()
+        cancelled.wait()
+        return tell(*args, **keywords)
+
+    monkeypatch.setattr(study, "tell", slow)
+
+    async def main() -> list[str]:
+        work = study.atell(study.ask(), 1.0) if alone else study.aoptimize(lambda trial: 1.0, n_trials=3)
+        task = asyncio.create_task(work)
+        while not telling.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)  # it has heard of it, and is waiting
+        asyncio.get_running_loop().call_later(0.01, cancelled.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return states(study)
+
+    assert asyncio.run(main()) == ["COMPLETE"]
+
+
 def test_a_budget_holds_for_async_objectives(study: Study) -> None:
     lm = MockLM(["yes"], repeat=True)
 
