@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["Pause", "Turn", "Wait"]
 
 
-class Wait:
+class Wait(ABC):
     """A step of a call: wait for something, then go on; raises when the run is over in the meantime."""
 
     __slots__ = ()
 
+    @abstractmethod
     def block(self, run: Run | None) -> None:
         """Wait on this thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait(self, run: Run | None) -> None:
         """Wait in this task."""
-        raise NotImplementedError
 
 
 class Pause(Wait):

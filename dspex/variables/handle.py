@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 __all__ = ["Handle"]
 
 
-class Handle:
+class Handle(ABC):
     """The handle of a declaration, as read on its class; one object, compared by identity, never copied.
 
     ``name`` and ``owner`` are set when it is the attribute of a class; a *free* handle has the name ``""``
@@ -39,9 +40,9 @@ class Handle:
         """How errors call it: ``Support.depth``, or ``a free variable``."""
         return f"{self.owner.__name__}.{self.name}" if self.owner is not None else "a free variable"
 
+    @abstractmethod
     def default_value(self) -> Any:
         """Return the value that it has where nothing says otherwise."""
-        raise NotImplementedError
 
     def __copy__(self) -> Handle:
         return self
@@ -55,5 +56,6 @@ class Handle:
             return (getattr, (self.owner, self.name))
         return self._rebuild()
 
+    @abstractmethod
     def _rebuild(self) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """What `__reduce__` gives for one that is no class's attribute."""
