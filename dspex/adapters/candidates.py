@@ -155,9 +155,30 @@ def _attempt(annotation: Any, value: Any, effort: _Effort) -> tuple[bool, Any]:
     return False, value
 
 
+class _Piece(str):
+    """A piece of free text, of lines or markup: it may stand for anything. A string in JSON is text already."""
+
+    __slots__ = ()
+
+
+def _pieces(fields: Mapping[str, str | list[str]]) -> dict[str, _Piece | list[_Piece]]:
+    return {
+        name: [_Piece(one) for one in held] if isinstance(held, list) else _Piece(held) for name, held in fields.items()
+    }
+
+
 def _fit(annotation: Any, value: Any, effort: _Effort) -> Any:
     """The best candidate for an element of a container."""
+    if type(value) is str and _may_be_text(annotation):
+        return value  # JSON's "5" and "null" are words
     return _attempt(annotation, value, effort)[1]
+
+
+def _may_be_text(annotation: Any) -> bool:
+    """Whether a text may be a value just as it is, beside other types."""
+    annotation = bare_type(annotation)
+    arms = get_args(annotation) if is_union(annotation) else ()
+    return _kind(annotation) is _anything or any(_kind(arm) in (_text, _anything) for arm in arms)
 
 
 def _text(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
@@ -173,7 +194,13 @@ def _anything(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
     if isinstance(value, str):
         with contextlib.suppress(ValueError, RecursionError):
             yield read_json(value)
-    yield value
+    yield _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, _Piece) else value
 
 
 def _null(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
@@ -277,6 +304,8 @@ def _union(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
     if len(arms) == 1:
         yield from _candidates(arms[0], value, effort)
         return
+    if parsed is NOTHING and not texts:
+        yield from json_values(value)  # which of the types an object is pydantic knows best
     if parsed is not NOTHING:
         yield parsed
         for arm in arms:
@@ -361,11 +390,11 @@ def _item_lists(value: Any, item: Any) -> Iterator[list[Any]]:
         for parsed in _lists_in(value):
             yield from _item_lists(parsed, item)
         if nested := _nested(value):
-            yield [content for _, content in nested]
+            yield [_Piece(content) for _, content in nested]
         if is_null(value):
             yield []
         else:
-            yield item_lines(value, numeric=_kind(item) is _number)
+            yield [_Piece(line) for line in item_lines(value, numeric=_kind(item) is _number)]
 
 
 def _mapping(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
@@ -386,13 +415,13 @@ def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
         yield value[0]
     elif isinstance(value, str):
         if nested := _nested(value):
-            yield _grouped(nested)
+            yield _pieces(_grouped(nested))
         call = _CALL.match(value)  # what Python prints for a record
         for parsed in _parsed(value if call is None else f"{{{call[1]}}}"):
             yield from _field_maps(parsed)
         found = key_value_lines(value)
         if found or is_null(value):
-            yield found
+            yield _pieces(found)
 
 
 def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
@@ -408,7 +437,8 @@ def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
                 continue
             known = True
             fitted = {
-                key: _fit(expected[key][0], one, effort) if key in expected else one for key, one in renamed.items()
+                key: _fit(expected[key][0], one, effort) if key in expected else _plain(one)
+                for key, one in renamed.items()
             }
             yield fitted
             absent = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from dspex.adapters.candidates import is_structured
 from dspex.adapters.fitting import Unreadable, read_value
 from dspex.adapters.lines import has_bullets, item_lines, key_value_lines, normal_key
-from dspex.adapters.repair import json_values
+from dspex.adapters.repair import json_values, outside_json
 from dspex.adapters.tags import elements, from_markup
 from dspex.errors import ParseError
 
@@ -204,8 +204,9 @@ def _named(layout: Layout, fields: dict[Any, Any]) -> dict[str, Any]:
 def _objects(text: str, placeholders: Iterable[str]) -> list[dict[Any, Any]]:
     if "{" not in text and '"' not in text and "“" not in text:
         return []
-    for placeholder in placeholders:
-        text = text.replace(placeholder, "")
+    unfilled = [placeholder for placeholder in placeholders if placeholder in text]
+    if unfilled:  # left as the prompt has them, unless they are words of the answer
+        text = outside_json(text, lambda part: _without(part, unfilled))
     plain = text.strip().strip('"')
     if plain.startswith('{\\"'):  # an object inside a string
         with contextlib.suppress(ValueError):
@@ -214,6 +215,12 @@ def _objects(text: str, placeholders: Iterable[str]) -> list[dict[Any, Any]]:
     for value in json_values(text):
         found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
     return found
+
+
+def _without(text: str, words: Iterable[str]) -> str:
+    for word in words:
+        text = text.replace(word, "")
+    return text
 
 
 def _last_resorts(

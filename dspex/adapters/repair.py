@@ -13,7 +13,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 __all__ = ["json_values", "read_json"]
@@ -98,9 +98,11 @@ def read_json(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     stripped = text.strip()
-    if stripped.startswith("```"):
-        fenced = _FENCE.match(stripped)
-        stripped = fenced.group(1).strip() if fenced else stripped
+    fenced = _FENCE.match(stripped)
+    return _forgiven(stripped) if fenced is None else _fenced_json(stripped, fenced)
+
+
+def _forgiven(stripped: str) -> Any:
     if _BARE_OBJECT.match(stripped):
         stripped = "{" + stripped.lstrip("(")
     if stripped[:1] == "(" and stripped[-1:] == ")":
@@ -119,7 +121,10 @@ def json_values(text: str) -> Iterator[Any]:
     """
     yielded = 0
     if "```" in text:
+        spans = list(_well_formed(text))
         for fenced in _FENCE.finditer(text):
+            if any(begin < fenced.start() < end for begin, end in spans):
+                continue  # a word of a string
             try:
                 yield _fenced_json(text, fenced)
             except (ValueError, RecursionError):
@@ -158,7 +163,35 @@ def _fenced_json(text: str, fenced: re.Match[str]) -> Any:
     try:
         return _decoder.raw_decode(text, begin.end() if begin else fenced.start(1))[0]
     except (ValueError, RecursionError):
-        return read_json(fenced.group(1))
+        return _forgiven(fenced.group(1).strip())
+
+
+def _well_formed(text: str) -> Iterator[tuple[int, int]]:
+    """Where objects and lists in ``text`` begin and end that are JSON as they stand."""
+    position = 0
+    for _ in range(_MAX_ATTEMPTS):
+        opening = _OPENING.search(text, position)
+        if opening is None:
+            return
+        try:
+            _, position = _decoder.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            position = opening.end()
+        else:
+            yield opening.start(), position
+
+
+def outside_json(text: str, change: Callable[[str], str]) -> str:
+    """``text`` with what is not inside a well-formed JSON object or list changed.
+
+    >>> outside_json('a {"a": "a"} a', str.upper)
+    'A {"a": "a"} A'
+    """
+    parts, done = [], 0
+    for begin, end in _well_formed(text):
+        parts += [change(text[done:begin]), text[begin:end]]
+        done = end
+    return "".join([*parts, change(text[done:])])
 
 
 class _Reader:
@@ -246,7 +279,8 @@ class _Reader:
         for pattern in (_QUOTED_KEY, _ANY_KEY, _KEY_WITHOUT_COLON):
             match = pattern.match(text, position)
             if match is not None:
-                return match[1].strip(), self._skip(match.end())
+                key = _unescaped(match[1]) if pattern is _QUOTED_KEY else match[1].strip()
+                return key, self._skip(match.end())
         return None, position
 
     def _resume(self, position: int, fields: dict[str, Any]) -> int:
@@ -378,6 +412,13 @@ class _Reader:
             except ValueError:  # more digits than Python turns into an int
                 return word, end
         return word, end
+
+
+def _unescaped(key: str) -> str:
+    if "\\" in key:
+        with contextlib.suppress(ValueError):
+            return str(json.loads(f'"{key}"', strict=False))
+    return key
 
 
 def _leading_zero(word: str) -> bool:

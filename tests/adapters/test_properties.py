@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,6 +142,35 @@ def test_what_is_rendered_is_read_back(
     read = adapter.parse(signature, answer)
     assert read == given_values
     assert type(read["out"]) is type(given_values["out"])
+
+
+IN_JSON: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    *(
+        (kind, values)
+        for kind, values in TYPED
+        if kind in (list[str], dict[str, int], Part, list[Part], Tree, Part | Point)
+    ),
+    (dict[str, Any], st.dictionaries(anything, texts | st.integers() | st.lists(texts, max_size=2), max_size=3)),
+    (dict[str, int | str], st.dictionaries(anything, st.integers() | texts, max_size=3)),
+    (list[str | None], st.lists(st.none() | texts, max_size=3)),
+    (list[dict[str, bool | str]], st.lists(st.dictionaries(anything, st.booleans() | texts, max_size=2), max_size=2)),
+]
+
+
+@pytest.mark.parametrize("around", ["```json\n{}\n```", "```\n{}\n```", "Here it is:\n{}"])
+@pytest.mark.parametrize(
+    ("signature", "values"), [pytest.param(typed_signature(kind), values, id=str(kind)) for kind, values in IN_JSON]
+)
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_well_formed_json_means_the_same_wherever_it_stands(
+    around: str, signature: type[Signature], values: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    value = data.draw(values)
+    held = json.dumps(signature.output_fields["out"].adapter.dump_python(value, mode="json"))
+    assume("##" not in held)  # what looks like a header is another matter
+    answer = f"[[ ## reasoning ## ]]\nso\n\n[[ ## out ## ]]\n{around.format(held)}\n\n[[ ## completed ## ]]"
+    assert ChatAdapter().parse(signature, answer)["out"] == value
 
 
 @each
