@@ -132,7 +132,8 @@ class BatchSender:
                 # litellm found a way around the client that it was given.
                 self._goes_around = True
                 _log.warning("%s was asked live, at the full price, as its request has no batched form", lm.model)
-            response = read(raw, model=lm.model, price=price if tickets else lm.price, batched=bool(tickets))
+            price = price if tickets else lm.price
+            response = read(raw, model=lm.model, price=price, batched=bool(tickets), secrets=lm._untold(request))
         except BaseException as error:
             for ticket in tickets:
                 if ticket.answered and ticket.place is not None:

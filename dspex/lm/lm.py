@@ -180,7 +180,7 @@ class LM(BaseLM):
         from dspex.lm.reading import read
 
         raw = await self._called(request, timeout)
-        return read(raw, model=self.model, price=self.price)
+        return read(raw, model=self.model, price=self.price, secrets=self._untold(request))
 
     async def _astream(self, request: LMRequest, timeout: float | None) -> AsyncGenerator[Delta | LMResponse, None]:
         from dspex.lm.reading import Assembly
@@ -191,8 +191,9 @@ class LM(BaseLM):
                 async for event in whole:
                     yield event
             return
-        assembly = Assembly(self.model, self.price)
+        assembly = Assembly(self.model, self.price, self._untold(request))
         raw = await self._called(request, timeout, stream=True)
+        assembly.overhear(raw)
         async with aclosing(self._deltas(raw, assembly, request, timeout)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -206,13 +207,13 @@ class LM(BaseLM):
         try:
             while True:
                 try:
-                    chunk = await anext(chunks)
+                    deltas = list(assembly.take(await anext(chunks)))
                 except StopAsyncIteration:
                     return
                 except Exception as error:
                     failed = error
                     break
-                for delta in assembly.take(chunk):
+                for delta in deltas:
                     yield delta
         finally:
             if (close := getattr(raw, "aclose", None)) is not None:

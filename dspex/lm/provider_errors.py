@@ -199,5 +199,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to load
 
-        moment = parsedate_tz(str(given))
-        return None if moment is None else max(0.0, mktime_tz(moment) - time.time())
+        with suppress(ValueError, OverflowError):  # of no year that there is
+            moment = parsedate_tz(given)
+            return None if moment is None else max(0.0, mktime_tz(moment) - time.time())
+        return None

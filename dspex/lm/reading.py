@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from dspex.data.usage import Usage
-from dspex.errors import LMContentFilterError, LMRateLimitError, LMRequestError, LMServerError
+from dspex.errors import LMContentFilterError, LMError, LMRateLimitError, LMRequestError, LMServerError
 from dspex.lm import provider
+from dspex.lm.provider_errors import tells
+from dspex.lm.secrets import scrub
 from dspex.lm.streams import Delta
 from dspex.lm.types import Completion, LMResponse
 
@@ -16,34 +18,63 @@ __all__ = ["Assembly", "read"]
 Price = tuple[float, float] | None
 
 
-def read(raw: Any, *, model: str, price: Price, batched: bool = False) -> LMResponse:
-    """litellm's response as ours; raises an `LMError` when there is no answer in it.
+def read(raw: Any, *, model: str, price: Price, batched: bool = False, secrets: Collection[str] = ()) -> LMResponse:
+    """litellm's response as ours; raises an `LMError` when there is no answer in it, or none that can be read.
 
-    ``batched`` answers cost what litellm knows of batch prices, or half.
+    ``batched`` answers cost what litellm knows of batch prices, or half. ``secrets`` are left out of what errors quote.
     """
-    if whole := getattr(raw, "object", None) == "response":
-        completions = [_completion_of_output(raw)]
-    else:
-        completions = [_completion_of_choice(choice) for choice in getattr(raw, "choices", None) or ()]
-    usage = getattr(raw, "usage", None)
-    if batched:
-        cost = provider.batch_cost_of(model, usage)
-    else:
-        cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
-    account = _account(usage, price, cost)
-    if whole:
-        _check_status(raw, account, model)
-    return _checked(completions, account, model)
+
+    def reading() -> LMResponse:
+        if whole := getattr(raw, "object", None) == "response":
+            completions = [_completion_of_output(raw)]
+        else:
+            completions = [_completion_of_choice(choice) for choice in getattr(raw, "choices", None) or ()]
+        usage = getattr(raw, "usage", None)
+        if batched:
+            cost = provider.batch_cost_of(model, usage)
+        else:
+            cost = (getattr(raw, "_hidden_params", None) or {}).get("response_cost")
+        account = _account(usage, price, cost)
+        if whole:
+            _check_status(raw, account, model, secrets)
+        return _checked(completions, account, model, secrets)
+
+    return _legible(reading, model, secrets)
+
+
+def _legible(reading: Callable[[], LMResponse], model: str, secrets: Collection[str]) -> LMResponse:
+    """What ``reading`` gives; what it cannot make out, as nobody has seen such an answer, is an error of ours too."""
+    try:
+        return reading()
+    except LMError:
+        raise
+    except Exception as error:
+        what = scrub(f"{type(error).__name__}: {error}", secrets)[:200]
+        failed = LMServerError(f"{model} sent an answer that cannot be read ({what})", model=model, billed=True)
+        if not tells(error, secrets):
+            failed.__cause__ = error
+    raise failed
 
 
 class Assembly:
     """A streamed answer: each chunk gives its deltas, and in the end `response` is the whole."""
 
-    def __init__(self, model: str, price: Price) -> None:
+    def __init__(self, model: str, price: Price, secrets: Collection[str] = ()) -> None:
         self._model = model
         self._price = price
+        self._secrets = secrets
         self._parts: dict[int, _Parts] = {}
         self._whole: Any = None
+
+    def overhear(self, raw: Any) -> None:
+        """Take what litellm leaves out of its stream ``raw``, before it does: what a model says to refuse."""
+        if getattr(raw, "completion_stream", None) is not None:
+            raw.completion_stream = _Overheard(raw.completion_stream, self._refused)
+
+    def _refused(self, chunk: Any) -> None:
+        for choice in getattr(chunk, "choices", None) or ():
+            if refusal := getattr(getattr(choice, "delta", None), "refusal", None):
+                self._parts.setdefault(_index(choice), _Parts()).refusal.append(refusal)
 
     def take(self, chunk: Any) -> Iterator[Delta]:
         """What is new in ``chunk``."""
@@ -53,7 +84,7 @@ class Assembly:
             yield from self._take_event(kind, chunk)
             return
         for choice in getattr(chunk, "choices", None) or ():
-            index = int(getattr(choice, "index", 0) or 0)
+            index = _index(choice)
             parts = self._parts.setdefault(index, _Parts())
             delta = getattr(choice, "delta", None)
             if reasoning := getattr(delta, "reasoning_content", None):
@@ -64,8 +95,8 @@ class Assembly:
                 yield Delta(text, "text", index)
             for call in getattr(delta, "tool_calls", None) or ():
                 parts.add_call(call)
-            if refusal := getattr(delta, "refusal", None):
-                parts.refusal.append(refusal)
+            if call := getattr(delta, "function_call", None):
+                parts.add_call(call)
             parts.citations.extend(_cited([_beside(delta).get("citation")]))
             if logprobs := (_plain(getattr(choice, "logprobs", None)) or {}).get("content"):
                 parts.logprobs.extend(logprobs)
@@ -81,11 +112,14 @@ class Assembly:
 
     def response(self, stream: Any) -> LMResponse:
         """The whole answer, once ``stream`` is exhausted; raises `LMServerError` when its end did not come."""
+        return _legible(lambda: self._response(stream), self._model, self._secrets)
+
+    def _response(self, stream: Any) -> LMResponse:
         if self._whole is not None:
             cost = provider.cost_of(self._model, getattr(self._whole, "usage", None))
             account = _account(getattr(self._whole, "usage", None), self._price, cost)
-            _check_status(self._whole, account, self._model)
-            return _checked([_completion_of_output(self._whole)], account, self._model)
+            _check_status(self._whole, account, self._model, self._secrets)
+            return _checked([_completion_of_output(self._whole)], account, self._model, self._secrets)
         ended, usage = provider.stream_end(stream)
         if not ended:
             raise LMServerError(
@@ -93,7 +127,29 @@ class Assembly:
             )
         completions = [parts.completion() for _, parts in sorted(self._parts.items())]
         account = _account(usage, self._price, provider.cost_of(self._model, usage))
-        return _checked(completions, account, self._model)
+        return _checked(completions, account, self._model, self._secrets)
+
+
+class _Overheard:
+    """A stream whose chunks are shown to somebody before they go on."""
+
+    def __init__(self, stream: Any, show: Callable[[Any], None]) -> None:
+        self._stream = stream
+        self._show = show
+        self._chunks: AsyncIterator[Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._chunks is None:
+            self._chunks = aiter(self._stream)
+        chunk = await anext(self._chunks)
+        self._show(chunk)
+        return chunk
 
 
 class _Parts:
@@ -110,16 +166,16 @@ class _Parts:
         self.finish_reason: str | None = None
 
     def add_call(self, piece: Any) -> None:
-        index = int(piece.index or 0)
-        call = self._latest.get(index)
+        index = int(getattr(piece, "index", 0) or 0)
+        known, said = self._latest.get(index), _call(piece)
         # Some servers count no calls and tell them apart by their ids alone; some say id and name with each piece.
-        if call is None or (piece.id and call["id"] and piece.id != call["id"]):
-            call = self._latest[index] = {"id": "", "name": "", "arguments": ""}
-            self.calls.append(call)
-        call["id"] = piece.id or call["id"]
-        if piece.function.name != call["name"]:
-            call["name"] += piece.function.name or ""
-        call["arguments"] += piece.function.arguments or ""
+        if known is None or (said["id"] and known["id"] and said["id"] != known["id"]):
+            known = self._latest[index] = {"id": "", "name": "", "arguments": ""}
+            self.calls.append(known)
+        known["id"] = said["id"] or known["id"]
+        if said["name"] != known["name"]:
+            known["name"] += said["name"]
+        known["arguments"] += said["arguments"]
 
     def completion(self) -> Completion:
         text, ended = _or_refusal("".join(self.texts), "".join(self.refusal), self.finish_reason)
@@ -133,12 +189,28 @@ class _Parts:
         )
 
 
-def _checked(completions: list[Completion], account: Usage, model: str) -> LMResponse:
+def _index(choice: Any) -> int:
+    return int(getattr(choice, "index", 0) or 0)
+
+
+def _call(piece: Any) -> dict[str, str]:
+    """A call of a tool, or a piece of one: of a function, of a custom tool, or as it was written before there were
+    others than functions."""
+    held = getattr(piece, "function", None) or getattr(piece, "custom", None) or piece
+    arguments = getattr(held, "arguments", None) or getattr(held, "input", None)
+    return {
+        "id": getattr(piece, "id", None) or "",
+        "name": getattr(held, "name", None) or "",
+        "arguments": arguments or "",
+    }
+
+
+def _checked(completions: list[Completion], account: Usage, model: str, secrets: Collection[str]) -> LMResponse:
     if not completions:
         raise LMServerError(f"{model} sent a response without any answer in it", model=model, billed=True)
     ends = {one.finish_reason for one in completions}
     if ends <= {"content_filter", _REFUSED}:  # what came of it is cut off, or is no answer
-        said = next((f": {one.text[:200]}" for one in completions if one.finish_reason == _REFUSED), "")
+        said = next((f": {scrub(one.text, secrets)[:200]}" for one in completions if one.finish_reason == _REFUSED), "")
         what = f"{model} refused to answer{said}" if said else f"the content filter of {model} stopped the answer"
         raise LMContentFilterError(what, model=model, billed=True, usage=account)
     return LMResponse(tuple(completions), account, model)
@@ -152,7 +224,7 @@ def _or_refusal(text: str, refusal: str | None, ended: str | None) -> tuple[str,
     return (text, ended) if text or not refusal else (refusal, _REFUSED)
 
 
-def _check_status(raw: Any, account: Usage, model: str) -> None:
+def _check_status(raw: Any, account: Usage, model: str, secrets: Collection[str]) -> None:
     """Raise what a response of the responses API that is no answer says."""
     status = getattr(raw, "status", None) or "completed"
     if status in ("completed", "incomplete"):
@@ -168,7 +240,7 @@ def _check_status(raw: Any, account: Usage, model: str) -> None:
         )
     kind = LMRateLimitError if why.get("code") == "rate_limit_exceeded" else LMServerError
     raise kind(
-        f"{model} ended its response as {status!r}: {str(why.get('message', ''))[:200]}",
+        f"{model} ended its response as {status!r}: {scrub(str(why.get('message') or ''), secrets)[:200]}",
         model=model,
         billed=True,
         usage=told,
@@ -178,14 +250,9 @@ def _check_status(raw: Any, account: Usage, model: str) -> None:
 def _completion_of_choice(choice: Any) -> Completion:
     message = getattr(choice, "message", None)
     text = getattr(message, "content", None) if message is not None else getattr(choice, "text", None)
-    calls = tuple(
-        {
-            "id": call.id or "",
-            "name": call.function.name or "",
-            "arguments": call.function.arguments or "",
-        }
-        for call in getattr(message, "tool_calls", None) or ()
-    )
+    calls = [_call(call) for call in getattr(message, "tool_calls", None) or ()]
+    if call := getattr(message, "function_call", None):
+        calls.append(_call(call))
     refusal = getattr(message, "refusal", None) or _beside(message).get("refusal")
     text, ended = _or_refusal(text if isinstance(text, str) else "", refusal, choice.finish_reason)
     return Completion(
@@ -193,7 +260,7 @@ def _completion_of_choice(choice: Any) -> Completion:
         ended,
         _plain(getattr(choice, "logprobs", None)),
         getattr(message, "reasoning_content", None) or None,
-        calls,
+        tuple(calls),
         tuple(_cited(_beside(message).get("citations"))),
     )
 
@@ -225,12 +292,14 @@ def _completion_of_output(raw: Any) -> Completion:
         if kind == "message":
             for part in item.get("content") or ():
                 if part.get("type") == "output_text":
-                    texts.append(part["text"])
+                    texts.append(part.get("text") or "")
                     logprobs.extend(part.get("logprobs") or ())
                 elif part.get("type") == "refusal":
-                    refusal += part["refusal"]
+                    refusal += part.get("refusal") or ""
         elif kind == "reasoning":
-            reasoning += [part["text"] for part in [*(item.get("summary") or ()), *(item.get("content") or ())]]
+            reasoning += [
+                part.get("text") or "" for part in [*(item.get("summary") or ()), *(item.get("content") or ())]
+            ]
         elif kind == "function_call":
             calls.append({"id": item["call_id"], "name": item["name"], "arguments": item["arguments"]})
     why = _plain(getattr(raw, "incomplete_details", None)) or {}

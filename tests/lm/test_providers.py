@@ -7,7 +7,9 @@ import datetime
 import socket
 import threading
 import time
+import traceback
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -26,7 +28,7 @@ from dspex.errors import (
     LMTimeoutError,
 )
 from dspex.execution import Run, track_usage
-from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, Restart
+from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, Restart, reading
 from tests.lm.books import NumberedLM, ask_all, discrepancies
 from tests.lm.callers import ASK, Streamer, astreaming, awhole, streaming, whole
 from tests.lm.faults import FINAL, MIX, FaultServer
@@ -327,7 +329,8 @@ def test_a_refusal_is_no_empty_answer(way: Streamer, interface: Literal["chat", 
         done = {"type": "response.completed", "sequence_number": 1, "response": refused}
         reply = sse([done], ends=False) if streamed else send(200, refused)
     elif streamed:
-        reply = sse([chunk({"role": "assistant", "refusal": "I cannot."}), chunk({}, "stop"), STREAMED[-1]])
+        said = [{"role": "assistant", "content": "", "refusal": None}, {"refusal": "I can"}, {"refusal": "not."}]
+        reply = sse([*map(chunk, said), chunk({}, "stop"), STREAMED[-1]])
     else:
         message = {"role": "assistant", "content": None, "refusal": "I cannot."}
         reply = answer(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
@@ -340,6 +343,69 @@ def test_a_refusal_is_no_empty_answer(way: Streamer, interface: Literal["chat", 
     assert cache.get(lm.key(ASK)) is None
     assert (run.usage.failed_calls, run.usage.prompt_tokens, run.usage.completion_tokens) == (1, 12, 3)
     assert run.usage.cost == pytest.approx(18e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+@pytest.mark.parametrize("what", ["failure", "refusal"])
+def test_what_a_provider_says_in_an_answer_has_no_secret_in_an_error_or_in_the_cache(
+    way: Streamer, what: str, tmp_path: Path
+) -> None:
+    secret = "sk-very-secret-key-123456"
+    said = "x" * 180 + f" with the key {secret}"  # cut off first, half of it would not be found
+    if what == "failure":
+        ended = {**RESPONSE, "status": "failed", "error": {"code": "server_error", "message": said}, "output": []}
+    else:
+        ended = {**RESPONSE, "output": [{**RESPONSE["output"][1], "content": [{"type": "refusal", "refusal": said}]}]}
+    done = {"type": f"response.{ended['status']}", "sequence_number": 1, "response": ended}
+    reply = sse([done], ends=False) if way in (streaming, astreaming) else send(200, ended)
+    with Server(otherwise=reply) as server:
+        cache = Cache(tmp_path / "answers.db")
+        lm = served(server, "gpt-5-mini", model_type="responses", cache=cache, api_key=secret)
+        with pytest.raises(LMError, match="x" * 180) as raised:
+            way(lm)
+    cache.close()
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "sk-very" not in shown
+    assert not any(b"sk-very" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def _choice(index: int, message: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "message": {"role": "assistant", "content": None, **message}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "look_up", "input": "Paris"}}]},
+        {"tool_calls": [{"id": "c", "type": "function", "function": {"name": "look_up", "arguments": "Paris"}}]},
+        {"function_call": {"name": "look_up", "arguments": "Paris"}},
+    ],
+    ids=["custom", "function", "as it was once written"],
+)
+def test_calls_of_tools_of_each_kind(message: dict[str, Any]) -> None:
+    with Server(otherwise=answer(choices=[_choice(0, message)])) as server:
+        (call,) = served(server).generate(ASK).completions[0].tool_calls
+    assert (call["name"], call["arguments"]) == ("look_up", "Paris")
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+def test_a_part_without_text_is_none() -> None:
+    output = [{**RESPONSE["output"][1], "content": [{"type": "output_text", "text": None, "annotations": []}]}]
+    with Server(otherwise=send(200, {**RESPONSE, "output": output})) as server:
+        assert served(server, "gpt-5-mini", model_type="responses").generate(ASK).text == ""
+
+
+def test_what_is_in_an_answer_of_no_known_form_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise AttributeError("no such thing, sk-not-a-secret")
+
+    monkeypatch.setattr(reading, "_completion_of_choice", broken)
+    with Server() as server:
+        run = Run()
+        with pytest.raises(LMServerError, match=r"cannot be read \(AttributeError: no such thing, \*\*\*") as raised:
+            served(server).generate(ASK, run)
+    assert raised.value.billed
+    assert (run.usage.failed_calls, run.usage.cost) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -500,6 +566,12 @@ def test_errors_are_typed_on_every_way(way: Streamer, reply: Any, kind: type[LME
     assert (run.usage.failed_calls, run.usage.cost) == (1, None if billed else 0.0)
     if kind is LMRateLimitError:
         assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize("wish", ["Wed, 21 Oct 99999999999 07:28:00 GMT", "9" * 400, "soon", "-1", "nan", ""])
+def test_no_wish_for_a_later_retry_is_trouble(way: Streamer, wish: str) -> None:
+    with Server(otherwise=refuse(429, headers={"Retry-After": wish})) as server, pytest.raises(LMRateLimitError):
+        way(served(server))
 
 
 @pytest.mark.parametrize(
