@@ -98,9 +98,6 @@ class LM(BaseLM):
         # DSPy's and OpenAI's spellings of the same.
         retries = params.pop("num_retries", retries)
         api_base = params.pop("base_url", api_base)
-        for name, right in _NOT_PARAMS.items():
-            if name in params:
-                raise DefinitionError(f"LM takes no {name}={params[name]!r}: {right}")
         if model_type not in _MODEL_TYPES:
             raise DefinitionError(
                 f"model_type must be one of {', '.join(map(repr, _MODEL_TYPES))}, not {model_type!r} "
@@ -367,12 +364,6 @@ class LM(BaseLM):
             )
         more = {name: data[name] for name in ("model_type", "prompt_caching") if name in data}
         return cls(data["model"], **{**saved_options(data), **more, **given})
-
-
-_NOT_PARAMS = {
-    "messages": "messages go into each call, lm(messages=[...])",
-    "stream": "stream a call with lm.stream(request) or lm.astream(request)",
-}
 
 
 def _check_name(model: Any) -> None:

@@ -44,6 +44,8 @@ def check_params(params: Mapping[str, Any]) -> None:
                     "block are told of all, with span.name and span.path; write dspex.configure(callbacks=[...]) or "
                     "with dspex.context(callbacks=[...]):"
                 )
+            if name in _NOT_PARAMS:
+                raise DefinitionError(f"{name}= is no parameter that goes with a request: {_NOT_PARAMS[name]}")
             meant = _meant(name)
             if meant is not None:
                 raise DefinitionError(
@@ -106,6 +108,20 @@ _CHECKS: Mapping[str, Check] = {
     "top_p": _number(0, 1, "0.9"),
     "typical_p": _number(0, 1, "0.9"),
 }
+
+
+_MADE_WITH = "it is said when a model is made, dspex.LM(..., {}=...), and several models may be made of one name"
+_NOT_PARAMS: Mapping[str, str] = {
+    "messages": "messages go into each call, lm(messages=[...])",
+    "stream": "stream a call with lm.stream(request) or lm.astream(request), a program with program.stream(...)",
+    **dict.fromkeys(("max_retries", "num_retries"), _MADE_WITH.format("retries")),
+    "base_url": _MADE_WITH.format("api_base"),
+    **{
+        name: _MADE_WITH.format(name)
+        for name in ("api_base", "breaker", "deadline", "fallbacks", "max_concurrency", "price", "retries", "timeout")
+    },
+}
+"""What is often written among them, and would do nothing or something else there, and what to write instead."""
 
 
 def warn_truncated(who: str, params: Mapping[str, Any], instead: str) -> None:

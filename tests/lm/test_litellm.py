@@ -393,7 +393,14 @@ def test_the_key_may_be_in_the_environment(call: Caller, monkeypatch: pytest.Mon
     [
         ({"api_base": "localhost:8000"}, "api_base must be a URL, not 'localhost:8000' (str)"),
         ({"api_base": 8000}, 'write for example api_base="http://localhost:8000/v1"'),
-        ({"stream": True}, "LM takes no stream=True: stream a call with lm.stream(request) or lm.astream(request)"),
+        (
+            {"max_retries": 2},
+            "max_retries= is no parameter that goes with a request: it is said when a model is made, ",
+        ),
+        (
+            {"stream": True},
+            "stream= is no parameter that goes with a request: stream a call with lm.stream(request) or lm.astr",
+        ),
         ({"model_type": "image"}, "model_type must be one of 'chat', 'text', 'responses', not 'image' (str)"),
         ({"messages": []}, "lm(messages=[...])"),
         ({"retries": -1}, "retries must be a whole number, 0 or more, not -1 (int)"),

@@ -66,6 +66,32 @@ def test_callbacks_are_not_of_one_model_or_predictor() -> None:
             given()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("timeout", 0.3, "timeout"),
+        ("num_retries", 1, "retries"),
+        ("max_retries", 1, "retries"),
+        ("api_base", "http://elsewhere.example", "api_base"),
+        ("base_url", "http://elsewhere.example", "api_base"),
+        ("deadline", 3, "deadline"),
+        ("fallbacks", ["openai/b"], "fallbacks"),
+    ],
+)
+def test_what_a_model_is_made_with_goes_with_no_request(name: str, value: Any, instead: str) -> None:
+    lm = MockLM(["a"], repeat=True)
+    for given in (
+        lambda: lm("q", **{name: value}),
+        lambda: lm.copy(**{name: value}),
+        lambda: lm.generate(LMRequest.of("q", **{name: value})),
+        lambda: Predict("q -> a", **{name: value}),
+        lambda: Predict("q -> a", lm=lm)(q="?", config={name: value}),
+    ):
+        with pytest.raises(DefinitionError, match=rf"{name}= is no parameter .* dspex\.LM\(\.\.\., {instead}=\.\.\.\)"):
+            given()
+    assert not lm.calls
+
+
 @pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=repr)
 def test_a_parameter_that_no_provider_takes_is_refused_before_anything_is_sent(
     name: str, value: Any, said: str
