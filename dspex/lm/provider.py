@@ -20,6 +20,7 @@ __all__ = [
     "batch_price_bound",
     "capabilities_of",
     "cost_of",
+    "finish_reason",
     "load",
     "missing_keys",
     "ours",
@@ -141,6 +142,15 @@ def stream_end(stream: Any) -> tuple[bool, Any]:
     ended = bool(getattr(stream, "received_finish_reason", None) or getattr(stream, "intermittent_finish_reason", None))
     told = [usage for chunk in getattr(stream, "chunks", ()) if (usage := getattr(chunk, "usage", None)) is not None]
     return ended, told[-1] if told else None
+
+
+def finish_reason(said: str | None) -> str | None:
+    """Why an answer has ended, in the words that litellm has for what all providers say."""
+    if said is None:
+        return None
+    from litellm.litellm_core_utils.core_helpers import map_finish_reason
+
+    return str(map_finish_reason(said))
 
 
 def _provider_of(model: str) -> str:

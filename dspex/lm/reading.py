@@ -67,12 +67,15 @@ class Assembly:
         self._whole: Any = None
 
     def overhear(self, raw: Any) -> None:
-        """Take what litellm leaves out of its stream ``raw``, before it does: what a model says to refuse."""
+        """Take what litellm leaves out of its stream ``raw``, before it does: what a model says to refuse, and why the
+        second of several answers has ended."""
         if getattr(raw, "completion_stream", None) is not None:
-            raw.completion_stream = _Overheard(raw.completion_stream, self._refused)
+            raw.completion_stream = _Overheard(raw.completion_stream, self._overheard)
 
-    def _refused(self, chunk: Any) -> None:
+    def _overheard(self, chunk: Any) -> None:
         for choice in getattr(chunk, "choices", None) or ():
+            if isinstance(ended := getattr(choice, "finish_reason", None), str):
+                self._parts.setdefault(_index(choice), _Parts()).ended = ended
             if refusal := getattr(getattr(choice, "delta", None), "refusal", None):
                 self._parts.setdefault(_index(choice), _Parts()).refusal.append(refusal)
 
@@ -125,6 +128,9 @@ class Assembly:
             raise LMServerError(
                 f"{self._model} ended its stream before the answer was complete", model=self._model, billed=True
             )
+        if len(self._parts) > 1:  # litellm has one reason for all
+            for parts in self._parts.values():
+                parts.finish_reason = provider.finish_reason(parts.ended) or parts.finish_reason
         completions = [parts.completion() for _, parts in sorted(self._parts.items())]
         account = _account(usage, self._price, provider.cost_of(self._model, usage))
         return _checked(completions, account, self._model, self._secrets)
@@ -164,6 +170,7 @@ class _Parts:
         self._latest: dict[int, dict[str, str]] = {}
         self.citations: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
+        self.ended: str | None = None  # in the provider's words
 
     def add_call(self, piece: Any) -> None:
         index = int(getattr(piece, "index", 0) or 0)

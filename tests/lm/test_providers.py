@@ -388,6 +388,19 @@ def test_calls_of_tools_of_each_kind(message: dict[str, Any]) -> None:
     assert (call["name"], call["arguments"]) == ("look_up", "Paris")
 
 
+def test_why_each_of_several_streamed_answers_has_ended() -> None:
+    def piece(index: int, text: str | None, ended: str | None = None) -> dict[str, Any]:
+        delta = {} if text is None else {"content": text}
+        return chunk(choices=[{"index": index, "delta": delta, "finish_reason": ended}])
+
+    events = [piece(0, "one"), piece(1, "two"), piece(1, None, "length"), piece(0, None, "stop"), STREAMED[-1]]
+    with Server(otherwise=sse(events)) as server:
+        lm = served(server, capabilities=["n"])
+        *_, response = lm.stream(LMRequest.of("?", n=2))
+    assert [(one.text, one.finish_reason) for one in response.completions] == [("one", "stop"), ("two", "length")]
+    assert response.truncated
+
+
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
 def test_a_part_without_text_is_none() -> None:
     output = [{**RESPONSE["output"][1], "content": [{"type": "output_text", "text": None, "annotations": []}]}]
