@@ -112,6 +112,7 @@ _CHECKS: Mapping[str, Check] = {
 
 _MADE_WITH = "it is said when a model is made, dspex.LM(..., {}=...), and several models may be made of one name"
 _NOT_PARAMS: Mapping[str, str] = {
+    "model": "it is the model that is called, dspex.LM(...)(...)",
     "messages": "messages go into each call, lm(messages=[...])",
     "stream": "stream a call with lm.stream(request) or lm.astream(request), a program with program.stream(...)",
     **dict.fromkeys(("max_retries", "num_retries"), _MADE_WITH.format("retries")),

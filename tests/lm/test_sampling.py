@@ -89,6 +89,8 @@ def test_what_a_model_is_made_with_goes_with_no_request(name: str, value: Any, i
     ):
         with pytest.raises(DefinitionError, match=rf"{name}= is no parameter .* dspex\.LM\(\.\.\., {instead}=\.\.\.\)"):
             given()
+    with pytest.raises(DefinitionError, match="model= is no parameter that goes with a request: it is the model that"):
+        lm.generate(LMRequest.of("q", model="openai/other"))
     assert not lm.calls
 
 
