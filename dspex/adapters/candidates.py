@@ -31,7 +31,7 @@ from dspex.adapters.scalars import (
     unquoted,
 )
 from dspex.adapters.tags import elements
-from dspex.adapters.types import bare_type, is_union, record_fields, type_adapter
+from dspex.adapters.types import bare_type, is_union, record_fields, record_names, type_adapter
 
 __all__ = ["candidates", "is_numeric", "is_structured"]
 
@@ -427,7 +427,7 @@ def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
 def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
     origin = get_origin(annotation) or annotation
     expected = record_fields(origin) or {}
-    names = {normal_key(name): name for name in expected}
+    names = _spellings(origin)
     known = False
     for fields in _field_maps(value):
         for found in (fields, *_wrapped(fields, names)):
@@ -449,6 +449,14 @@ def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
             yield {**absent, **{key: one for key, one in fitted.items() if key in expected}}
     if isinstance(value, str) or not known:
         yield value
+
+
+@functools.lru_cache(maxsize=512)
+def _spellings(cls: type) -> Mapping[str, str]:
+    """The keys that pydantic expects, by what a model may write for them, which is a field's own name too."""
+    known = record_names(cls)
+    others = {normal_key(other): names.key for names in known for other in (*names.others, names.name, names.dumped)}
+    return {**others, **{normal_key(names.key): names.key for names in known}}
 
 
 def _wrapped(fields: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:

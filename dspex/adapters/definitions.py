@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from dspex.adapters.candidates import is_structured
-from dspex.adapters.types import bare_type, is_union, record_fields
+from dspex.adapters.types import bare_type, is_union, record_fields, record_names
 
 if TYPE_CHECKING:
     from dspex.signatures import Field
@@ -120,7 +120,7 @@ class _Definitions:
     def _record(self, name: str, cls: type, fields: Mapping[str, tuple[Any, bool]]) -> str:
         notes: dict[str, str] = {}
         if issubclass(cls, BaseModel):
-            notes = {info.alias or key: info.description or "" for key, info in cls.model_fields.items()}
+            notes = {names.key: cls.model_fields[names.name].description or "" for names in record_names(cls)}
         return _block(
             name, [(key, self.text(kind), notes.get(key, ""), required) for key, (kind, required) in fields.items()]
         )

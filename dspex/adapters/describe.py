@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from dspex.adapters.candidates import is_structured
-from dspex.adapters.types import bare_type, record_fields
+from dspex.adapters.types import bare_type, record_fields, record_names
 from dspex.types import Code
 
 __all__ = ["json_shape", "value_hint"]
@@ -108,7 +108,7 @@ def _record(cls: type, fields: Mapping[str, tuple[Any, bool]], depth: int) -> st
         return "{...}"
     notes: dict[str, str] = {}
     if issubclass(cls, BaseModel):
-        notes = {info.alias or name: info.description or "" for name, info in cls.model_fields.items()}
+        notes = {names.key: cls.model_fields[names.name].description or "" for names in record_names(cls)}
     parts = []
     for name, (kind, _) in fields.items():
         note = f" ({notes[name]})" if notes.get(name) else ""

@@ -11,7 +11,7 @@ from dspex.adapters.layout import Layout, Output, joined
 from dspex.adapters.lru import LRU
 from dspex.adapters.native import segments
 from dspex.adapters.templating import Template, TemplateField, shipped_template, user_template
-from dspex.adapters.values import input_text, output_text
+from dspex.adapters.values import input_text, output_data, output_text
 from dspex.data.example import Example
 from dspex.errors import DataError, DefinitionError
 from dspex.lm.types import MessageBlock
@@ -249,9 +249,18 @@ def _check_demo(layout: Layout, demo: Mapping[str, Any], index: int, checks: Seq
         )
     for name, check in checks:
         problem = check(demo[name]) if name in demo else None
-        if problem is not None:
+        if problem is not None and not _is_read(layout, demo, name, check):
             value = demo[name]
             raise DefinitionError(
                 f"demos[{index}].{name} = {shown(value)} does not fit `{spec}`: {problem}.\n"
                 f"  right:  a value of its type, or an Example without {name!r}"
             )
+
+
+def _is_read(layout: Layout, demo: Mapping[str, Any], name: str, check: InputCheck) -> bool:
+    # A record that was saved, or a TypedDict, has its fields under their names; it is shown under the keys to write.
+    field = layout.signature.output_fields.get(name)
+    try:
+        return field is not None and check(output_data(field, demo[name])) is None
+    except DataError:
+        return False

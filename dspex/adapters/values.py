@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from dspex.adapters.candidates import is_structured
 from dspex.adapters.fitting import read_value
+from dspex.adapters.keys import as_read
 from dspex.adapters.types import bare_type
 from dspex.data.plain import plain_data
 from dspex.types import Code, Part
@@ -61,9 +62,12 @@ def output_data(field: Field, value: Any) -> Any:
     if type(value) is str:
         return value
     try:
-        data = field.adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
+        # Round trip: what pydantic would read again, without what it computes.
+        data = field.adapter.dump_python(value, mode="json", by_alias=True, warnings=False, round_trip=True)
     except Exception:  # a value of another type, such as a label of a demo; pydantic's errors have no base
         data = plain_data(value, name=f"the output {field.name!r}")
+    if isinstance(data, dict | list):
+        data = as_read(field.annotation, value, data)
     if isinstance(value, Set) and isinstance(data, list):
         data.sort(key=repr)  # sets have no order: one that does not depend on the hash seed
     return data
