@@ -408,17 +408,21 @@ def _key(annotation: Any, key: Any, effort: _Effort) -> Any:
     return _fit(annotation, key, effort) if bare_type(annotation) is not str else key
 
 
-def _field_maps(value: Any) -> Iterator[Mapping[str, Any]]:
+def _field_maps(value: Any, order: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
+    """Mappings in ``value``; a list has the fields in their ``order``."""
     if isinstance(value, Mapping):
         yield value
-    elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
-        yield value[0]
+    elif isinstance(value, list | tuple):
+        if len(value) == 1 and isinstance(value[0], Mapping):
+            yield value[0]
+        if 0 < len(value) <= len(order):
+            yield dict(zip(order, value, strict=False))
     elif isinstance(value, str):
         if nested := _nested(value):
             yield _pieces(_grouped(nested))
         call = _CALL.match(value)  # what Python prints for a record
         for parsed in _parsed(value if call is None else f"{{{call[1]}}}"):
-            yield from _field_maps(parsed)
+            yield from _field_maps(parsed, order)
         found = key_value_lines(value)
         if found or is_null(value):
             yield _pieces(found)
@@ -428,8 +432,10 @@ def _record(annotation: type, value: Any, effort: _Effort) -> Iterator[Any]:
     origin = get_origin(annotation) or annotation
     expected = record_fields(origin) or {}
     names = _spellings(origin)
+    # A NamedTuple is a tuple too, and some write it as one.
+    order = tuple(expected) if issubclass(origin, tuple) else ()
     known = False
-    for fields in _field_maps(value):
+    for fields in _field_maps(value, order):
         for found in (fields, *_wrapped(fields, names)):
             renamed = {names.get(normal_key(str(key)), key): one for key, one in found.items()}
             renamed.update({key: one for key, one in found.items() if key in expected})

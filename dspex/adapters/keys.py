@@ -14,7 +14,8 @@ __all__ = ["as_read"]
 
 
 def as_read(annotation: Any, value: Any, data: Any) -> Any:
-    """``data``, which is ``value`` in JSON, with the keys under which a value of the type is read.
+    """``data``, which is ``value`` in JSON, with the keys under which a value of the type is read; a NamedTuple
+    is an object, as a prompt asks for it.
 
     ``value`` may be plain data itself, such as the label of a demo that was saved.
 
@@ -71,7 +72,10 @@ def _strangers(annotation: Any, data: Any) -> int:
 def _record(cls: Any, names: tuple[FieldNames, ...], value: Any, data: Any) -> Any:
     fields = record_fields(cls) or {}
     if isinstance(data, list):
-        return data
+        if not issubclass(cls, tuple) or len(data) > len(names) or len(data) != len(value):
+            return data
+        items = zip(names, value, data, strict=False)
+        return {name.key: as_read(fields[name.key][0], *pair) for name, *pair in items}
     # Pydantic wrote a record, and a TypedDict; plain data was written as the prompt says, or by any other means.
     dumped = issubclass(cls, dict) or isinstance(value, cls)
     sure = {name.dumped if dumped else name.key: name for name in names}

@@ -12,6 +12,7 @@ from dspex.adapters.describe import json_shape, value_hint
 from dspex.adapters.fitting import read_value
 from dspex.adapters.lines import normal_key
 from dspex.adapters.native import native_of
+from dspex.adapters.schema import OutputSchema
 from dspex.adapters.sections import FieldLines, Headers, header
 from dspex.adapters.tags import FieldTags
 from dspex.adapters.templating import Template, TemplateField, stood_in
@@ -119,7 +120,8 @@ class Layout:
         """The JSON schema of an object that holds the outputs. Not to change."""
         if self._schema is None:
             found, definitions = TypeAdapter.json_schemas(
-                [(output.name, "validation", output.field.adapter) for output in self.outputs]
+                [(output.name, "validation", output.field.adapter) for output in self.outputs],
+                schema_generator=OutputSchema,
             )
             properties = {}
             for output in self.outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NamedTuple, NotRequired
 
 import pydantic.dataclasses
 import pytest
@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from dspex.adapters import Adapter, ChatAdapter, CompactAdapter, JSONAdapter, LinesAdapter, XMLAdapter
 from dspex.adapters.describe import json_shape
 from dspex.data import Example
+from dspex.errors import ParseError
 from dspex.signatures import InputField, OutputField, Signature, make_signature
 
 ADAPTERS = [ChatAdapter(), CompactAdapter(), JSONAdapter(), LinesAdapter(), XMLAdapter()]
@@ -220,3 +221,72 @@ def test_other_names_of_a_field_are_understood(adapter: Adapter, key: str) -> No
 
 def test_a_required_field_of_a_dataclass_is_said_to_be_one() -> None:
     assert "  theCount: int," in CompactAdapter()._layout(asking(Aliased)).definitions
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str
+
+
+class Sized(NamedTuple):
+    size: Annotated[int, Field(alias="Size")]
+    pair: Pair | None = None
+
+
+class Holder(BaseModel):
+    pairs: list[Pair]
+    sized: Sized = Field(serialization_alias="s")
+
+
+pairs = st.builds(Pair, numbers, st.text(max_size=5).map(str.strip))
+sized = st.builds(Sized, numbers, st.none() | pairs)
+TUPLES: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (Pair, pairs),
+    (Sized, sized),
+    (list[Pair], st.lists(pairs, max_size=3)),
+    (dict[str, Sized], st.dictionaries(st.text(max_size=3), sized, max_size=2)),
+    (Pair | None, st.none() | pairs),
+    (tuple[Pair, Sized], st.tuples(pairs, sized)),
+    (Holder, st.builds(Holder, pairs=st.lists(pairs, max_size=2), sized=sized)),
+]
+
+
+@each
+@pytest.mark.parametrize(("kind", "values"), TUPLES, ids=lambda one: getattr(one, "__name__", ""))
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_named_tuples_are_objects_and_read_back(
+    adapter: Adapter, kind: Any, values: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    signature, value = asking(kind), data.draw(values)
+    answer = adapter.render_answer(signature, {"out": value})
+    assert adapter.parse(signature, answer) == {"out": value}
+    saved = json.loads(json.dumps(Example(out=value).to_json()))["out"]
+    assert shown(adapter, signature, value) == shown(adapter, signature, saved) == answer
+
+
+def test_a_named_tuple_is_one_thing_to_prompt_demos_and_schema() -> None:
+    signature = asking(Pair)
+    adapter = JSONAdapter()
+    assert json_shape(Pair) == '{"a": integer, "b": string}'
+    assert adapter.render_answer(signature, {"out": Pair(1, "x")}) == '{"out": {"a": 1, "b": "x"}}'
+    schema = adapter._layout(signature).schema["$defs"]["Pair"]
+    assert (schema["type"], list(schema["properties"]), schema["required"]) == ("object", ["a", "b"], ["a", "b"])
+    nested = adapter._layout(asking(list[Sized])).schema["$defs"]["Sized"]
+    assert (list(nested["properties"]), nested["required"]) == (["Size", "pair"], ["Size"])
+
+
+@each
+@pytest.mark.parametrize("text", ['[1, "x"]', '[1, "x",]', "(1, 'x')", '```json\n[1, "x"]\n```', '["1", "x"]'])
+def test_a_named_tuple_may_be_written_as_a_list(adapter: Adapter, text: str) -> None:
+    if adapter.json_first:
+        text = f'{{"out": {text}}}' if "`" not in text else '```json\n{"out": [1, "x"]}\n```'
+    answers = {"chat": f"[[ ## out ## ]]\n{text}", "lines": f"out: {text}", "xml": f"<out>{text}</out>"}
+    assert adapter.parse(asking(Pair), answers.get(adapter.name, text)) == {"out": Pair(1, "x")}
+
+
+@pytest.mark.parametrize("text", ['[1, "x", 2]', "[]", "[1]"])
+def test_a_list_of_another_length_is_no_named_tuple(text: str) -> None:
+    with pytest.raises(ParseError):
+        ChatAdapter().parse(asking(Pair), f"[[ ## out ## ]]\n```json\n{text}\n```")
+    assert ChatAdapter().parse(asking(Sized), '[[ ## out ## ]]\n["7"]') == {"out": Sized(7)}
