@@ -421,6 +421,8 @@ def _field_maps(value: Any, order: tuple[str, ...] = ()) -> Iterator[Mapping[str
         if nested := _nested(value):
             yield _pieces(_grouped(nested))
         call = _CALL.match(value)  # what Python prints for a record
+        if order and not (_BEGINS_AS_JSON.match(value) or _JSON_LINE.search(value)):
+            order = ()  # brackets of prose
         for parsed in _parsed(value if call is None else f"{{{call[1]}}}"):
             yield from _field_maps(parsed, order)
         found = key_value_lines(value)

@@ -290,3 +290,8 @@ def test_a_list_of_another_length_is_no_named_tuple(text: str) -> None:
     with pytest.raises(ParseError):
         ChatAdapter().parse(asking(Pair), f"[[ ## out ## ]]\n```json\n{text}\n```")
     assert ChatAdapter().parse(asking(Sized), '[[ ## out ## ]]\n["7"]') == {"out": Sized(7)}
+
+
+def test_brackets_of_prose_are_no_named_tuple() -> None:
+    with pytest.raises(ParseError):
+        ChatAdapter().parse(asking(Sized), "[[ ## out ## ]]\nIt is small, as they say in [1].")
