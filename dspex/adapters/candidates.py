@@ -258,19 +258,27 @@ def _literal(annotation: Any, value: Any, effort: _Effort) -> Iterator[Any]:
     yield value
     options = []
     for option in get_args(annotation):
-        plain = option.value if isinstance(option, enum.Enum) else option
-        options.append((plain if isinstance(plain, str) else json.dumps(plain, default=str), option))
+        options.append((_option(option.value if isinstance(option, enum.Enum) else option), option))
     yield from _chosen(options, value)
 
 
 def _enumeration(annotation: type[enum.Enum], value: Any, effort: _Effort) -> Iterator[Any]:
     yield value
     text = value.removeprefix(f"{annotation.__name__}.") if isinstance(value, str) else value
+    # As a prompt shows them, and as Python prints them.
+    yield from _chosen([(_option(member.value), member) for member in annotation], text)
     yield from _chosen([(str(member.value), member) for member in annotation], text)
     yield from _chosen(list(annotation.__members__.items()), text)
 
 
+def _option(plain: Any) -> str:
+    return plain if isinstance(plain, str) else json.dumps(plain, default=str)
+
+
 def _chosen(options: list[tuple[str, Any]], value: Any) -> Iterator[Any]:
+    if isinstance(value, list | dict):
+        same = [option for name, option in options if name == json.dumps(value)]
+        yield from same[:1]
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
     if isinstance(value, str):

@@ -53,6 +53,16 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
+class Grade(enum.Enum):
+    NONE = None
+    PASS = "pass"
+
+
+class Corner(enum.Enum):
+    LEFT = (0, 1)
+    RIGHT = (1, 0)
+
+
 # A section has no outer white space of its own, and what stands in a line of its own is trimmed there too.
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 words = anything.map(str.strip)
@@ -91,6 +101,9 @@ TYPED: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Literal[1, "1 or 2", None, True], st.sampled_from(["1 or 2", None])),
     (Shade, st.sampled_from(Shade)),
     (Level, st.sampled_from(Level)),
+    (Grade, st.sampled_from(Grade)),
+    (Corner, st.sampled_from(Corner)),
+    (list[Corner], st.lists(st.sampled_from(Corner), max_size=3)),
     (Shade | None, st.none() | st.sampled_from(Shade)),
     (str | None, st.none() | texts),
     (int | None, st.none() | st.integers()),
