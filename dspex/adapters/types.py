@@ -89,7 +89,9 @@ def _fields(cls: Any) -> dict[str, tuple[Any, bool]] | None:
             if field.init
         }
     if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
-        return {name: (hint, name in cls.__required_keys__) for name, hint in _hints(cls).items()}
+        hints = _hints(cls)
+        qualified = _hints(cls, include_extras=True)
+        return {name: (hint, _must_be(qualified[name], name in cls.__required_keys__)) for name, hint in hints.items()}
     if issubclass(cls, tuple) and hasattr(cls, "_field_defaults") and hasattr(cls, "_fields"):
         hints = _hints(cls)
         return {name: (hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields}
@@ -135,9 +137,16 @@ def _single(alias: Any) -> list[str]:
     return [path[0] for path in paths if isinstance(path, list) and len(path) == 1 and isinstance(path[0], str)]
 
 
-def _hints(cls: Any) -> dict[str, Any]:
+def _must_be(qualified: Any, usually: bool) -> bool:
+    # Where annotations are texts, Python does not see the qualifiers in time for `__required_keys__`.
+    while (origin := get_origin(qualified)) is Annotated:
+        qualified = get_args(qualified)[0]
+    return {typing.Required: True, typing.NotRequired: False}.get(origin, usually)
+
+
+def _hints(cls: Any, *, include_extras: bool = False) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(cls)
+        return typing.get_type_hints(cls, include_extras=include_extras)
     except Exception:  # names that only pydantic, which saw the class being made, can resolve
         return {}
 

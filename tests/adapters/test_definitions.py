@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, Required, TypeVar
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from dspex.adapters import CompactAdapter, JSONAdapter
 from dspex.adapters.definitions import type_definitions
+from dspex.adapters.types import record_fields
 from dspex.signatures import OutputField, Signature, make_signature
 from dspex.types import ToolCalls
 
@@ -119,3 +121,19 @@ def test_a_model_that_follows_schemas_gets_one_too() -> None:
         capabilities=frozenset({"json_schema"}),
     )
     assert request.schema is not None
+
+
+class Note(TypedDict):
+    text: str
+    author: NotRequired[str]
+
+
+class Reply(Note, total=False):
+    to: Required[Annotated[str, Field(description="whom")]]
+    cc: str
+
+
+def test_keys_that_may_be_left_out_although_annotations_are_texts() -> None:
+    assert {key: required for key, (_, required) in (record_fields(Reply) or {}).items()} == {
+        "text": True, "author": False, "to": True, "cc": False,
+    }  # fmt: skip
