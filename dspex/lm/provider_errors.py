@@ -186,20 +186,31 @@ def headers_of(raw: Any) -> dict[str, str]:
     return {}
 
 
+_LONGEST_WISH = 366 * 86400.0
+"""Seconds. A wish for more than that can not be meant, and taken at its word nobody would ever ask again."""
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    if (milliseconds := headers.get("retry-after-ms")) is not None:
-        try:
-            return max(0.0, float(milliseconds) / 1000)
-        except ValueError:
-            pass
-    if (given := headers.get("retry-after")) is None:
+    wishes = (_milliseconds(headers.get("retry-after-ms")), _seconds_or_moment(headers.get("retry-after")))
+    return next((max(0.0, wish) for wish in wishes if wish is not None and wish <= _LONGEST_WISH), None)
+
+
+def _milliseconds(given: str | None) -> float | None:
+    try:
+        return None if given is None else float(given) / 1000
+    except ValueError:
+        return None
+
+
+def _seconds_or_moment(given: str | None) -> float | None:
+    if given is None:
         return None
     try:
-        return max(0.0, float(given))
+        return float(given)
     except ValueError:
         from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to load
 
         with suppress(ValueError, OverflowError):  # of no year that there is
             moment = parsedate_tz(given)
-            return None if moment is None else max(0.0, mktime_tz(moment) - time.time())
+            return None if moment is None else mktime_tz(moment) - time.time()
         return None

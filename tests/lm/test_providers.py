@@ -30,7 +30,7 @@ from dspex.errors import (
 from dspex.execution import Run, track_usage
 from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, Restart, reading
 from tests.lm.books import NumberedLM, ask_all, discrepancies
-from tests.lm.callers import ASK, Streamer, astreaming, awhole, streaming, whole
+from tests.lm.callers import ASK, Caller, Streamer, astreaming, awhole, streaming, whole
 from tests.lm.faults import FINAL, MIX, FaultServer
 from tests.lm.server import Reply, Server, answer, chunk, drop, refuse, reset, send, slow, sse, trickle
 
@@ -585,6 +585,21 @@ def test_errors_are_typed_on_every_way(way: Streamer, reply: Any, kind: type[LME
 def test_no_wish_for_a_later_retry_is_trouble(way: Streamer, wish: str) -> None:
     with Server(otherwise=refuse(429, headers={"Retry-After": wish})) as server, pytest.raises(LMRateLimitError):
         way(served(server))
+
+
+@pytest.mark.parametrize("wish", ["9" * 400, "inf", "nan", "1e20", "Wed, 21 Oct 9999 07:28:00 GMT"])
+def test_a_wish_for_a_retry_in_centuries_is_none(call: Caller, wish: str) -> None:
+    with Server(refuse(429, headers={"Retry-After": wish})) as server:
+        lm = served(server, retries=1)
+        assert call(lm).text == "Paris"
+        assert call(lm, LMRequest.of("again")).text == "Paris"  # nobody else is kept from asking either
+
+
+def test_a_wish_in_milliseconds_that_is_none_leaves_the_other() -> None:
+    headers = {"retry-after-ms": "nan", "Retry-After": "7"}
+    with Server(otherwise=refuse(429, headers=headers)) as server, pytest.raises(LMRateLimitError) as caught:
+        served(server).generate(ASK)
+    assert caught.value.retry_after == 7
 
 
 @pytest.mark.parametrize(
