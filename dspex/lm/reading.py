@@ -307,8 +307,9 @@ def _completion_of_output(raw: Any) -> Completion:
             reasoning += [
                 part.get("text") or "" for part in [*(item.get("summary") or ()), *(item.get("content") or ())]
             ]
-        elif kind == "function_call":
-            calls.append({"id": item["call_id"], "name": item["name"], "arguments": item["arguments"]})
+        elif kind in ("function_call", "custom_tool_call"):
+            arguments = item.get("arguments") or item.get("input") or ""
+            calls.append({"id": item.get("call_id") or "", "name": item.get("name") or "", "arguments": arguments})
     why = _plain(getattr(raw, "incomplete_details", None)) or {}
     ended = {"max_output_tokens": "length"}.get(str(why.get("reason")), why.get("reason"))
     text, ended = _or_refusal("".join(texts), refusal, ended or ("tool_calls" if calls else "stop"))

@@ -388,6 +388,25 @@ def test_calls_of_tools_of_each_kind(message: dict[str, Any]) -> None:
     assert (call["name"], call["arguments"]) == ("look_up", "Paris")
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+@pytest.mark.parametrize(
+    ("item", "arguments"),
+    [
+        ({"type": "custom_tool_call", "input": "Paris"}, "Paris"),
+        ({"type": "function_call", "status": "completed", "arguments": None}, ""),
+    ],
+    ids=["custom", "without arguments"],
+)
+def test_calls_of_tools_of_each_kind_in_a_response(way: Streamer, item: dict[str, Any], arguments: str) -> None:
+    response = {**RESPONSE, "output": [{"id": "i", "call_id": "c", "name": "look_up", **item}]}
+    done = {"type": "response.completed", "sequence_number": 1, "response": response}
+    reply = sse([done], ends=False) if way in (streaming, astreaming) else send(200, response)
+    with Server(otherwise=reply) as server:
+        (completion,) = way(served(server, "gpt-5-mini", model_type="responses"))[-1].completions
+    assert completion.tool_calls == ({"id": "c", "name": "look_up", "arguments": arguments},)
+    assert completion.finish_reason == "tool_calls"
+
+
 def test_why_each_of_several_streamed_answers_has_ended() -> None:
     def piece(index: int, text: str | None, ended: str | None = None) -> dict[str, Any]:
         delta = {} if text is None else {"content": text}
