@@ -114,12 +114,29 @@ _MADE_WITH = "it is said when a model is made, dspex.LM(..., {}=...), and severa
 _NOT_PARAMS: Mapping[str, str] = {
     "model": "it is the model that is called, dspex.LM(...)(...)",
     "messages": "messages go into each call, lm(messages=[...])",
+    "stream_options": "leave it out; a stream says what it took without being asked",
     "stream": "stream a call with lm.stream(request) or lm.astream(request), a program with program.stream(...)",
-    **dict.fromkeys(("max_retries", "num_retries"), _MADE_WITH.format("retries")),
-    "base_url": _MADE_WITH.format("api_base"),
+    **dict.fromkeys(
+        ("cache", "caching"),
+        "what is done with the cache is said when a model is made, dspex.LM(..., cache=...), to a call, "
+        'lm(..., cache="refresh"), or to a block, with dspex.context(cache=...):',
+    ),
     **{
-        name: _MADE_WITH.format(name)
-        for name in ("api_base", "breaker", "deadline", "fallbacks", "max_concurrency", "price", "retries", "timeout")
+        name: _MADE_WITH.format(right)
+        for right, names in {
+            "api_base": ("api_base", "base_url"),
+            "breaker": ("breaker",),
+            "capabilities": ("capabilities",),
+            "deadline": ("deadline",),
+            "fallbacks": ("context_window_fallback_dict", "fallbacks"),
+            "max_concurrency": ("max_concurrency", "max_parallel_requests"),
+            "model_type": ("model_type",),
+            "price": ("price",),
+            "prompt_caching": ("prompt_caching",),
+            "retries": ("max_retries", "num_retries", "retries", "retry_policy", "retry_strategy"),
+            "timeout": ("force_timeout", "request_timeout", "stream_timeout", "timeout"),
+        }.items()
+        for name in names
     },
 }
 """What is often written among them, and would do nothing or something else there, and what to write instead."""

@@ -76,6 +76,14 @@ def test_callbacks_are_not_of_one_model_or_predictor() -> None:
         ("base_url", "http://elsewhere.example", "api_base"),
         ("deadline", 3, "deadline"),
         ("fallbacks", ["openai/b"], "fallbacks"),
+        ("capabilities", ["json_schema"], "capabilities"),
+        ("model_type", "text", "model_type"),
+        ("prompt_caching", False, "prompt_caching"),
+        # As litellm calls them.
+        ("request_timeout", 3, "timeout"),
+        ("stream_timeout", 3, "timeout"),
+        ("retry_strategy", "constant_retry", "retries"),
+        ("max_parallel_requests", 3, "max_concurrency"),
     ],
 )
 def test_what_a_model_is_made_with_goes_with_no_request(name: str, value: Any, instead: str) -> None:
@@ -89,6 +97,8 @@ def test_what_a_model_is_made_with_goes_with_no_request(name: str, value: Any, i
     ):
         with pytest.raises(DefinitionError, match=rf"{name}= is no parameter .* dspex\.LM\(\.\.\., {instead}=\.\.\.\)"):
             given()
+    with pytest.raises(DefinitionError, match=r'cache= is no parameter .* lm\(\.\.\., cache="refresh"\)'):
+        lm.copy(cache=False)
     with pytest.raises(DefinitionError, match="model= is no parameter that goes with a request: it is the model that"):
         lm.generate(LMRequest.of("q", model="openai/other"))
     assert not lm.calls
