@@ -28,7 +28,8 @@ def read(raw: Any, *, model: str, price: Price, batched: bool = False, secrets: 
         if whole := getattr(raw, "object", None) == "response":
             completions = [_completion_of_output(raw)]
         else:
-            completions = [_completion_of_choice(choice) for choice in getattr(raw, "choices", None) or ()]
+            choices = sorted(getattr(raw, "choices", None) or (), key=_index)
+            completions = [_completion_of_choice(choice) for choice in choices]
         usage = getattr(raw, "usage", None)
         if batched:
             cost = provider.batch_cost_of(model, usage)

@@ -407,6 +407,14 @@ def test_calls_of_tools_of_each_kind_in_a_response(way: Streamer, item: dict[str
     assert completion.finish_reason == "tool_calls"
 
 
+def test_several_texts_are_in_the_order_of_their_numbers(way: Streamer) -> None:
+    choices = [{"index": 1, "text": "two", "finish_reason": "stop"}, {"index": 0, "text": "one", "finish_reason": None}]
+    body = {"id": "c", "object": "text_completion", "created": 1, "model": "served", "choices": choices, "usage": USAGE}
+    with Server(otherwise=send(200, body)) as server:
+        response = way(served(server, model_type="text"), LMRequest.of("?", n=2))[-1]
+    assert [one.text for one in response.completions] == ["one", "two"]
+
+
 def test_why_each_of_several_streamed_answers_has_ended() -> None:
     def piece(index: int, text: str | None, ended: str | None = None) -> dict[str, Any]:
         delta = {} if text is None else {"content": text}
