@@ -194,6 +194,8 @@ class LM(BaseLM):
         async with aclosing(self._deltas(raw, assembly, request, timeout)) as deltas:
             async for delta in deltas:
                 yield delta
+        for delta in assembly.rest():
+            yield delta
         yield assembly.response(raw)
 
     async def _deltas(

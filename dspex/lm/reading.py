@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from dspex.data.usage import Usage
 from dspex.errors import LMContentFilterError, LMError, LMRateLimitError, LMRequestError, LMServerError
@@ -65,6 +66,7 @@ class Assembly:
         self._price = price
         self._secrets = secrets
         self._parts: dict[int, _Parts] = {}
+        self._halves: dict[tuple[Literal["text", "reasoning"], int], str] = {}
         self._whole: Any = None
 
     def overhear(self, raw: Any) -> None:
@@ -93,10 +95,10 @@ class Assembly:
             delta = getattr(choice, "delta", None)
             if reasoning := getattr(delta, "reasoning_content", None):
                 parts.reasoning.append(reasoning)
-                yield Delta(reasoning, "reasoning", index)
+                yield from self._deltas(reasoning, "reasoning", index)
             if text := getattr(delta, "content", None) or getattr(choice, "text", None):
                 parts.texts.append(text)
-                yield Delta(text, "text", index)
+                yield from self._deltas(text, "text", index)
             for call in getattr(delta, "tool_calls", None) or ():
                 parts.add_call(call)
             if call := getattr(delta, "function_call", None):
@@ -108,11 +110,25 @@ class Assembly:
 
     def _take_event(self, kind: str, event: Any) -> Iterator[Delta]:
         if kind == "response.output_text.delta":
-            yield Delta(event.delta)
+            yield from self._deltas(event.delta)
         elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            yield Delta(event.delta, "reasoning")
+            yield from self._deltas(event.delta, "reasoning")
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self._whole = event.response
+
+    def _deltas(self, text: str, kind: Literal["text", "reasoning"] = "text", index: int = 0) -> Iterator[Delta]:
+        """``text`` as a delta; the first half of a character that is not whole waits for the second."""
+        text = _paired(self._halves.pop((kind, index), "") + text)
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[kind, index] = text[-1]
+            text = text[:-1]
+        if text:
+            yield Delta(text, kind, index)
+
+    def rest(self) -> Iterator[Delta]:
+        """What is still waiting when no more chunks come."""
+        for (kind, index), half in self._halves.items():
+            yield Delta(half, kind, index)
 
     def response(self, stream: Any) -> LMResponse:
         """The whole answer, once ``stream`` is exhausted; raises `LMServerError` when its end did not come."""
@@ -186,15 +202,29 @@ class _Parts:
         known["arguments"] += said["arguments"]
 
     def completion(self) -> Completion:
-        text, ended = _or_refusal("".join(self.texts), "".join(self.refusal), self.finish_reason)
+        text, ended = _or_refusal(_paired("".join(self.texts)), _paired("".join(self.refusal)), self.finish_reason)
         return Completion(
             text,
             ended,
             {"content": self.logprobs} if self.logprobs else None,
-            "".join(self.reasoning) or None,
-            tuple(self.calls),
+            _paired("".join(self.reasoning)) or None,
+            tuple({**call, "arguments": _paired(call["arguments"])} for call in self.calls),
             tuple(self.citations),
         )
+
+
+def _paired(text: str) -> str:
+    """``text`` with halves of characters that stand side by side, as they came in two pieces, made one.
+
+    >>> _paired("\\ud83d\\ude00 and \\ud83d") == "\\U0001f600 and \\ud83d"
+    True
+    """
+    if not _HALVES.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def _index(choice: Any) -> int:

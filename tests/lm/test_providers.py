@@ -407,6 +407,38 @@ def test_calls_of_tools_of_each_kind_in_a_response(way: Streamer, item: dict[str
     assert completion.finish_reason == "tool_calls"
 
 
+def test_a_character_in_two_pieces_is_one(stream: Streamer) -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look_up", "arguments": "\ud83d"}}
+    said = [
+        {"reasoning_content": "\ud83d"},
+        {"reasoning_content": "\ude00"},
+        {"content": "a\ud83d"},
+        {"content": "\ude00b\ud83d"},
+        {"tool_calls": [call]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "\ude00"}}]},
+    ]
+    with Server(otherwise=sse([*map(chunk, said), chunk({}, "stop"), STREAMED[-1]])) as server:
+        *deltas, response = stream(served(server))
+    (completion,) = response.completions
+    assert (completion.text, completion.reasoning) == ("a\U0001f600b\ud83d", "\U0001f600")
+    assert completion.tool_calls[0]["arguments"] == "\U0001f600"
+    thought, *texts = (delta.text for delta in deltas)
+    assert (thought, texts) == ("\U0001f600", ["a", "\U0001f600b", "\ud83d"])
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # of litellm with its own classes
+def test_a_character_of_a_response_in_two_pieces_is_one(stream: Streamer) -> None:
+    piece = {"type": "response.output_text.delta", "item_id": "m", "output_index": 1, "content_index": 0}
+    events = [
+        {**piece, "sequence_number": number, "delta": text, "logprobs": []}
+        for number, text in enumerate(("\ud83d", "\ude00"))
+    ]
+    done = {"type": "response.completed", "sequence_number": 2, "response": RESPONSE}
+    with Server(otherwise=sse([*events, done], ends=False)) as server:
+        *deltas, _ = stream(served(server, "gpt-5-mini", model_type="responses"))
+    assert [delta.text for delta in deltas] == ["\U0001f600"]
+
+
 def test_several_texts_are_in_the_order_of_their_numbers(way: Streamer) -> None:
     choices = [{"index": 1, "text": "two", "finish_reason": "stop"}, {"index": 0, "text": "one", "finish_reason": None}]
     body = {"id": "c", "object": "text_completion", "created": 1, "model": "served", "choices": choices, "usage": USAGE}
