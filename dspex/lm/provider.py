@@ -57,6 +57,7 @@ def load() -> Any:
                 _without_gateway()
                 _without_second_requests()
                 _without_complaints()
+                _with_kept_clients()
                 _loaded = litellm
     return _loaded
 
@@ -132,6 +133,30 @@ def _without_complaints() -> None:
             before._log_destroy_pending = False
 
     LoggingWorker._ensure_queue = ensure_queue  # type: ignore[method-assign]  # on purpose
+
+
+def _with_kept_clients() -> None:
+    """Have calls that complete a text use the client that litellm keeps for chat.
+
+    It makes one for each of them and closes none, so that each leaves a connection behind, and a complaint of it.
+    """
+    try:
+        from litellm.llms.openai.completion.handler import OpenAITextCompletion
+        from litellm.main import openai_chat_completions
+
+        usual = OpenAITextCompletion.acompletion
+        kept = openai_chat_completions._get_openai_client
+    except (ImportError, AttributeError):  # another litellm than those we know, which may do better
+        return
+
+    async def with_kept_client(*args: Any, **keywords: Any) -> Any:
+        if ours.get() and keywords.get("client") is None:
+            names = ("api_key", "api_base", "timeout", "max_retries", "organization")
+            given: dict[str, Any] = {name: keywords.get(name) for name in names}
+            keywords["client"] = kept(is_async=True, **given)
+        return await usual(*args, **keywords)
+
+    OpenAITextCompletion.acompletion = with_kept_client  # type: ignore[method-assign]  # on purpose
 
 
 def stream_end(stream: Any) -> tuple[bool, Any]:

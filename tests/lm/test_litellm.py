@@ -35,7 +35,7 @@ from dspex.errors import (
 from dspex.execution import Budget, Run, map_async
 from dspex.lm import LM, BaseLM, LMRequest, MockLM, provider, provider_errors
 from tests.lm.callers import ASK, Caller
-from tests.lm.server import Server, answer, drop, refuse, send, slow
+from tests.lm.server import Reply, Server, answer, drop, refuse, send, slow
 
 KEY = "sk-secret-0123456789"
 
@@ -619,9 +619,24 @@ print(lm("hi"))
     assert _printed(program) == ["['Paris']"] * 3
 
 
-def _printed(program: str) -> list[str]:
+def test_completions_of_texts_leave_no_connections_behind() -> None:
+    program = """
+import asyncio, gc, sys
+from dspex.lm import LM
+lm = LM("openai/served", api_base=sys.argv[1], model_type="text", cache=False)
+for number in range(3):
+    print(lm("hi"), lm("there"))
+    print(asyncio.run(lm.acall("hi")))
+    gc.collect()
+"""
+    text = {"index": 0, "text": "Paris", "finish_reason": "stop"}
+    reply = answer(object="text_completion", choices=[text])
+    assert _printed(program, reply) == ["['Paris'] ['Paris']", "['Paris']"] * 3
+
+
+def _printed(program: str, reply: Reply | None = None) -> list[str]:
     """The lines that ``program`` prints in a process of its own, which has nothing to complain of."""
-    with Server() as server:
+    with Server(otherwise=reply) as server:
         done = subprocess.run(
             [sys.executable, "-c", program, server.url],
             capture_output=True,
