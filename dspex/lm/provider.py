@@ -150,9 +150,9 @@ def _with_kept_clients() -> None:
         return
 
     async def with_kept_client(*args: Any, **keywords: Any) -> Any:
-        if ours.get() and keywords.get("client") is None:
-            names = ("api_key", "api_base", "timeout", "max_retries", "organization")
-            given: dict[str, Any] = {name: keywords.get(name) for name in names}
+        names = ("api_key", "api_base", "timeout", "max_retries", "organization")
+        if ours.get() and keywords.get("client") is None and keywords.keys() >= set(names):
+            given: dict[str, Any] = {name: keywords[name] for name in names}
             keywords["client"] = kept(is_async=True, **given)
         return await usual(*args, **keywords)
 
