@@ -206,9 +206,11 @@ class LM(BaseLM):
         try:
             while True:
                 try:
-                    deltas = list(assembly.take(await anext(chunks)))
+                    deltas = assembly.take(await anext(chunks))
                 except StopAsyncIteration:
                     return
+                except LMError:
+                    raise
                 except Exception as error:
                     failed = error
                     break

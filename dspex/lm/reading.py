@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
 
 from dspex.data.usage import Usage
 from dspex.errors import LMContentFilterError, LMError, LMRateLimitError, LMRequestError, LMServerError
@@ -17,6 +18,7 @@ from dspex.lm.types import Completion, LMResponse
 __all__ = ["Assembly", "read"]
 
 Price = tuple[float, float] | None
+_Read = TypeVar("_Read")
 
 
 def read(raw: Any, *, model: str, price: Price, batched: bool = False, secrets: Collection[str] = ()) -> LMResponse:
@@ -44,7 +46,7 @@ def read(raw: Any, *, model: str, price: Price, batched: bool = False, secrets: 
     return _legible(reading, model, secrets)
 
 
-def _legible(reading: Callable[[], LMResponse], model: str, secrets: Collection[str]) -> LMResponse:
+def _legible(reading: Callable[[], _Read], model: str, secrets: Collection[str]) -> _Read:
     """What ``reading`` gives; what it cannot make out, as nobody has seen such an answer, is an error of ours too."""
     try:
         return reading()
@@ -82,8 +84,11 @@ class Assembly:
             if refusal := getattr(getattr(choice, "delta", None), "refusal", None):
                 self._parts.setdefault(_index(choice), _Parts()).refusal.append(refusal)
 
-    def take(self, chunk: Any) -> Iterator[Delta]:
-        """What is new in ``chunk``."""
+    def take(self, chunk: Any) -> list[Delta]:
+        """What is new in ``chunk``; raises `LMServerError` when it cannot be made out."""
+        return _legible(lambda: list(self._taken(chunk)), self._model, self._secrets)
+
+    def _taken(self, chunk: Any) -> Iterator[Delta]:
         kind = getattr(chunk, "type", None)
         kind = getattr(kind, "value", kind)
         if isinstance(kind, str) and kind.startswith("response."):
@@ -171,7 +176,8 @@ class _Overheard:
         if self._chunks is None:
             self._chunks = aiter(self._stream)
         chunk = await anext(self._chunks)
-        self._show(chunk)
+        with suppress(Exception):  # `take` says that it cannot be made out; here it would be an error of litellm's
+            self._show(chunk)
         return chunk
 
 

@@ -28,7 +28,7 @@ from dspex.errors import (
     LMTimeoutError,
 )
 from dspex.execution import Run, track_usage
-from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, Restart, reading
+from dspex.lm import LM, BaseLM, Cache, Delta, LMRequest, LMResponse, MessageBlock, MockLM, Restart, reading
 from tests.lm.books import NumberedLM, ask_all, discrepancies
 from tests.lm.callers import ASK, Caller, Streamer, astreaming, awhole, streaming, whole
 from tests.lm.faults import FINAL, MIX, FaultServer
@@ -437,6 +437,23 @@ def test_a_character_of_a_response_in_two_pieces_is_one(stream: Streamer) -> Non
     with Server(otherwise=sse([*events, done], ends=False)) as server:
         *deltas, _ = stream(served(server, "gpt-5-mini", model_type="responses"))
     assert [delta.text for delta in deltas] == ["\U0001f600"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"index": "first", "delta": {"content": "is"}, "finish_reason": None},
+        {"index": 0, "delta": {"reasoning_content": ["so"]}, "finish_reason": None},
+    ],
+    ids=["number", "thought"],
+)
+def test_a_piece_of_no_known_form_is_an_error_of_ours(stream: Streamer, choice: dict[str, Any]) -> None:
+    with Server(otherwise=sse([chunk({"content": "Par"}), chunk(choices=[choice]), chunk({}, "stop")])) as server:
+        with pytest.raises(LMServerError, match=r"sent an answer that cannot be read \(") as raised:
+            stream(served(server))
+        assert stream(served(server, fallbacks=[MockLM(["Paris"])]))[-1].text == "Paris"
+    assert raised.value.billed
+    assert raised.value.__cause__ is not None
 
 
 def test_several_texts_are_in_the_order_of_their_numbers(way: Streamer) -> None:
