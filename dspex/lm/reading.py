@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
@@ -74,8 +74,9 @@ class Assembly:
     def overhear(self, raw: Any) -> None:
         """Take what litellm leaves out of its stream ``raw``, before it does: what a model says to refuse, and why the
         second of several answers has ended."""
-        if getattr(raw, "completion_stream", None) is not None:
-            raw.completion_stream = _Overheard(raw.completion_stream, self._overheard)
+        stream = getattr(raw, "completion_stream", None)
+        if isinstance(stream, AsyncIterable):  # some of litellm's providers have others, which it goes through itself
+            raw.completion_stream = _Overheard(stream, self._overheard)
 
     def _overheard(self, chunk: Any) -> None:
         for choice in getattr(chunk, "choices", None) or ():

@@ -8,8 +8,10 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -454,6 +456,17 @@ def test_a_piece_of_no_known_form_is_an_error_of_ours(stream: Streamer, choice: 
         assert stream(served(server, fallbacks=[MockLM(["Paris"])]))[-1].text == "Paris"
     assert raised.value.billed
     assert raised.value.__cause__ is not None
+
+
+def test_a_stream_that_is_not_awaited_is_left_to_litellm() -> None:
+    async def pieces() -> AsyncIterator[None]:
+        yield None
+
+    plain, awaited = SimpleNamespace(completion_stream=iter(STREAMED)), SimpleNamespace(completion_stream=pieces())
+    for raw in (plain, awaited):
+        reading.Assembly("openai/served", None).overhear(raw)
+    assert not isinstance(plain.completion_stream, AsyncIterable)
+    assert isinstance(awaited.completion_stream, AsyncIterable)
 
 
 def test_several_texts_are_in_the_order_of_their_numbers(way: Streamer) -> None:
