@@ -227,7 +227,8 @@ class ExampleRun:
         tries = 0
         while True:
             try:
-                if blocking or not scorer.is_slow:
+                # What blocks may ask a model, and wait for a place or for budget that other tasks of this loop have.
+                if blocking or scorer.is_async:
                     value = scorer.call(self.example, prediction, run.trace, self.judge)
                 else:
                     value = yield Judge(scorer, self.example, prediction, run.trace, self.judge)

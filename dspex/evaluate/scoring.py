@@ -6,7 +6,6 @@ import inspect
 import math
 import numbers
 import os
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -28,11 +27,6 @@ MEASURED = ("cost", "tokens", "calls", "latency")
 """The objectives that need no metric; a metric's own cannot have these names."""
 
 PLAIN_SCORES = (float, int, bool)
-
-# From this many seconds on, a metric's call holds up an event loop noticeably; after so many of them in a row
-# it is called on threads. (One alone may only mean that the machine is busy.)
-_SLOW = 0.005
-_SLOW_CALLS = 3
 
 _ADVICE = (
     "Return a float or bool, dspex.Score(value, feedback), or a dict of named objectives such as "
@@ -56,7 +50,7 @@ class Scorer:
     ({'score': 1.0}, '')
     """
 
-    __slots__ = ("_ranked_by", "_slow_calls", "is_async", "metric", "name", "takes_trace")
+    __slots__ = ("_ranked_by", "is_async", "metric", "name", "takes_trace")
 
     def __init__(self, metric: Metric, *, with_trace: bool = False, ranked_by: Iterable[str] = ()) -> None:
         self.metric = metric
@@ -69,7 +63,6 @@ class Scorer:
                 f"    def metric(example, prediction):\n"
                 f"        return prediction.answer == example.answer"
             )
-        self._slow_calls = 0
         self.takes_trace = _takes_trace(metric, self.name, with_trace)
         self.is_async = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(
             getattr(metric, "__call__", None)  # noqa: B004 - an object whose __call__ is async
@@ -80,27 +73,16 @@ class Scorer:
         """``metric`` itself when it is a scorer already, else a scorer of it."""
         return metric if isinstance(metric, Scorer) else cls(metric)
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether its last calls took so long that they would hold up an event loop."""
-        return self._slow_calls >= _SLOW_CALLS
-
     def call(self, example: Example, prediction: Any, trace: list[TraceEntry], run: Run) -> Any:
         """What the metric returns: a score, or something to await that gives one.
 
         Models that it asks count in ``run``.
         """
-        began = time.perf_counter()
         token = activate(run)
         try:
-            value = self.metric(example, prediction, trace) if self.takes_trace else self.metric(example, prediction)
+            return self.metric(example, prediction, trace) if self.takes_trace else self.metric(example, prediction)
         finally:
             deactivate(token)
-        if time.perf_counter() - began > _SLOW:
-            self._slow_calls += 1
-        else:
-            self._slow_calls = 0
-        return value
 
     def read(self, value: Any, example: Example) -> tuple[dict[str, float], str]:
         """The named objectives, ``score`` first, and the feedback in what the metric returned.

@@ -24,6 +24,8 @@ from dspex.errors import (
 )
 from dspex.evaluate import Evaluate, EvaluationResult, Scorer, aevaluate_one, evaluate_one
 from dspex.execution import Budget, Run, active_run
+from dspex.lm import MockLM
+from dspex.modules import Predict
 from tests.evaluate.fakes import Fake, examples, right
 
 
@@ -330,6 +332,18 @@ def test_a_metric_may_ask_models_and_await(natively_async: bool) -> None:
         assert result.usage.calls == 4
         assert result.metric_usage == Usage(calls=8, cost=2.0)
         assert result.objectives["calls"] == 1.0
+
+
+def test_a_blocking_metric_may_wait_for_what_other_examples_have() -> None:
+    lm = MockLM({"": {"answer": "x", "ok": "yes"}}, latency=0.001, max_concurrency=2)
+    program, judge = Predict("question -> answer", lm=lm), Predict("question, answer -> ok", lm=lm)
+
+    def judged(example: Example, prediction: Prediction) -> bool:
+        return bool(judge(question=example.question, answer=prediction.answer).ok == "yes")
+
+    result = Evaluate(examples(12), judged, concurrency=6)(program)
+    assert result.score == 1.0
+    assert len(lm.calls) == 24
 
 
 def test_a_slow_blocking_metric_does_not_serialise_tasks() -> None:

@@ -200,18 +200,14 @@ def test_the_metrics_own_calls_are_not_the_programs() -> None:
     assert one.judge.usage.calls == 5
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_async_metrics_and_slow_ones(evaluate: Evaluator, slow: bool) -> None:
+def test_async_metrics_and_blocking_ones(evaluate: Evaluator) -> None:
     async def judge(example: Any, prediction: Any) -> bool:
         await asyncio.sleep(0)
         assert active_run() is not None
         return right(example, prediction)
 
     assert evaluate(Fake(), EXAMPLE, judge).score == 1.0
-    scorer = Scorer(right)
-    scorer._slow_calls = 5 if slow else 0
-    assert evaluate(Fake(), EXAMPLE, scorer).score == 1.0
-    assert not scorer.is_slow
+    assert evaluate(Fake(), EXAMPLE, Scorer(right)).score == 1.0
 
 
 def test_the_trace_reaches_the_metric(evaluate: Evaluator) -> None:
