@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from dspex.errors import DspexError
 from dspex.execution.processes import this_process
 from dspex.samplers.branches import domain_of
 from dspex.study import telling
@@ -50,7 +49,7 @@ def ask(
     if space is not None and not trial.frozen.params:
         try:
             _fill(study, trial, space)
-        except DspexError as error:
+        except Exception as error:
             telling.fail(trial, reason=f"{type(error).__name__}: {error}")
             raise
     return trial

@@ -204,3 +204,14 @@ def test_a_trial_that_is_asked_for_while_the_loop_ends_is_put_back() -> None:
     while states(study) != ["WAITING"] and time.monotonic() < until:
         time.sleep(0.01)
     assert states(study) == ["WAITING"]
+
+
+def test_a_sampler_that_raises_leaves_no_trial_running(study: Study) -> None:
+    class Broken(RandomSampler):
+        def sample(self, *args: Any, **keywords: Any) -> dict[str, Any]:
+            raise ZeroDivisionError("odd")
+
+    study.sampler = Broken(seed=0)
+    with pytest.raises(ZeroDivisionError, match="odd"):
+        study.ask({"x": Float(0.0, 1.0)})
+    assert states(study) == ["FAIL"]
