@@ -16,6 +16,7 @@ PACKAGE = ROOT / "dspex"
 # From left to right; rooms in one step do not know each other. Right may import left, never the reverse.
 PROGRAMS = (
     "errors",
+    "forks",
     "callbacks",
     "variables",
     "data",
@@ -27,7 +28,17 @@ PROGRAMS = (
     "modules",
     "evaluate",
 )
-SEARCH = ("errors", "callbacks", "variables", "data", "trials", "storage samplers pruners", "study", "importance")
+SEARCH = (
+    "errors",
+    "forks",
+    "callbacks",
+    "variables",
+    "data",
+    "trials",
+    "storage samplers pruners",
+    "study",
+    "importance",
+)
 BOTH = ("proposers", "optimizers", "visualization bridge", "cli dashboard", "testing")
 
 # Beyond the order of its trunk: a study runs its objectives on the executors and under a budget.

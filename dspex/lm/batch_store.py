@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from dspex.errors import StorageError
+from dspex.forks import held_at_forks
 
 if TYPE_CHECKING:
     import sqlite3
@@ -104,7 +105,7 @@ class BatchStore:
             return store
 
     def _reset(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = held_at_forks(threading.RLock(), order=0)  # as a cache's file is
         self._connection = None
         self._process = os.getpid()
         self.submitting = set()

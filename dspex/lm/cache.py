@@ -304,20 +304,6 @@ def _rebuild(path: str | None, memory_entries: int, max_age: float | None, max_b
     return Cache(path, memory_entries=memory_entries, max_age=max_age, max_bytes=max_bytes)
 
 
-def _before_fork() -> None:
-    Cache._sharing.acquire()
-    for cache in Cache._shared.values():
-        if cache._file is not None:
-            cache._file.hold()
-
-
-def _after_fork_in_parent() -> None:
-    for cache in Cache._shared.values():
-        if cache._file is not None:
-            cache._file.release()
-    Cache._sharing.release()
-
-
 def _after_fork() -> None:
     Cache._sharing = threading.Lock()
     for cache in Cache._shared.values():
@@ -336,4 +322,4 @@ def _close_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from dspex.errors import StorageError
+from dspex.forks import held_at_forks
 from dspex.lm.cache_journal import Journal
 from dspex.lm.sqlite_files import WAIT, use_write_ahead_log
 from dspex.lm.types import LMResponse
@@ -72,22 +73,12 @@ class CacheFile:
         inherited = self._connection
         if self._journal is not None:
             self._journal.leave()
-        self._lock = threading.Lock()
+        # A child that is forked while something is written inherits what SQLite knows of that, and finds the file
+        # locked for ever, by a connection that nobody has.
+        self._lock = held_at_forks(threading.Lock(), order=0)
         self._connection = None
         self._process = os.getpid()
         return inherited
-
-    def hold(self) -> None:
-        """Let nobody use it until `release`, when nobody does: before a fork.
-
-        A child that is forked while something is written inherits what SQLite knows of that, and finds the file locked
-        for ever, by a connection that nobody has.
-        """
-        self._lock.acquire()
-
-    def release(self) -> None:
-        """Let it be used again."""
-        self._lock.release()
 
     def read(self, key: str) -> tuple[LMResponse | Exception, float] | None:
         """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""

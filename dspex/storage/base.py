@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from dspex.data import Evaluation
@@ -96,9 +97,8 @@ class Storage(ABC):
         """Adds trials and returns them with the numbers they got: 0, 1, 2, ... without gaps."""
 
     @abstractmethod
-    def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
-        """Turns the waiting trial with the smallest number into a running one of ``owner``, or gives
-        ``None``.
+    def claim_waiting(self, study_id: int, owner: str, at: datetime) -> FrozenTrial | None:
+        """Turns the waiting trial with the smallest number into one that ``owner`` runs since ``at``; or ``None``.
 
         Two callers never get the same trial.
         """

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import attrs
 
 from dspex.data import Evaluation
+from dspex.forks import held_at_forks
 from dspex.storage.base import Storage, deleted_study, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.trials import (
     AttrRecord,
@@ -28,12 +28,14 @@ __all__ = ["InMemoryStorage"]
 
 
 class _Study:
-    __slots__ = ("attributes", "ledger", "pool", "pool_ids", "record", "revision", "trials", "waiting")
+    # Ctrl-C may come between any two lines. So of two things that belong together the one comes first which alone does
+    # no harm: what is announced and not there is passed over, and what is there unannounced would be lost.
+    __slots__ = ("attr_history", "attributes", "ledger", "pool", "pool_ids", "record", "trials", "waiting")
 
     def __init__(self, record: StudyRecord) -> None:
         self.record = record
-        self.attributes: dict[tuple[str, str], tuple[int, AttrRecord]] = {}  # the one set last is last
-        self.revision = 0
+        self.attributes: dict[tuple[str, str], AttrRecord] = {}
+        self.attr_history: list[tuple[str, str]] = []  # the attribute that each change was of
         self.trials = TrialLog()
         self.ledger = Ledger()
         self.pool: list[PoolRecord] = []
@@ -57,7 +59,7 @@ class InMemoryStorage(Storage):
         self._deleted: dict[int, str] = {}  # their names
         self._beats: dict[str, float] = {}
         self._next_id = 1
-        self._lock = threading.RLock()
+        self._lock = held_at_forks(threading.RLock(), order=2)
 
     def _study(self, study_id: int) -> _Study:
         try:
@@ -108,16 +110,15 @@ class InMemoryStorage(Storage):
     def set_study_attr(self, study_id: int, kind: Literal["user", "system"], key: str, value: Any) -> None:
         with self._lock:
             study = self._study(study_id)
-            study.revision += 1
-            study.attributes.pop((kind, key), None)
-            study.attributes[kind, key] = (study.revision, AttrRecord(kind, key, value))
+            study.attr_history.append((kind, key))
+            study.attributes[kind, key] = AttrRecord(kind, key, value)
 
     def swap_study_attr(
         self, study_id: int, kind: Literal["user", "system"], key: str, value: Any, *, expected: Any
     ) -> bool:
         with self._lock:
             found = self._study(study_id).attributes.get((kind, key))
-            if (None if found is None else found[1].value) != expected:
+            if (None if found is None else found.value) != expected:
                 return False
             self.set_study_attr(study_id, kind, key, value)
             return True
@@ -125,28 +126,32 @@ class InMemoryStorage(Storage):
     def read_study_attrs(self, study_id: int, cursor: int = 0) -> tuple[list[AttrRecord], int]:
         with self._lock:
             study = self._study(study_id)
-            newest_first = itertools.takewhile(lambda item: item[0] > cursor, reversed(study.attributes.values()))
-            return [record for _, record in newest_first][::-1], study.revision
+            newest_first = dict.fromkeys(reversed(study.attr_history[cursor:]))
+            found = [study.attributes[at] for at in reversed(newest_first) if at in study.attributes]
+            return found, len(study.attr_history)
 
     def append_trials(self, study_id: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         with self._lock:
             study = self._study(study_id)
             first = len(study.trials)
             added = [attrs.evolve(trial, number=first + index) for index, trial in enumerate(trials)]
-            study.trials.put(*added)
             for trial in added:
                 if trial.state is TrialState.WAITING:
                     heapq.heappush(study.waiting, trial.number)
+            study.trials.put(*added)
             return added
 
-    def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
+    def claim_waiting(self, study_id: int, owner: str, at: datetime) -> FrozenTrial | None:
         with self._lock:
             study = self._study(study_id)
             while study.waiting:
-                trial = study.trials[heapq.heappop(study.waiting)]
-                if trial.state is TrialState.WAITING:
-                    claimed = claim(trial, owner)
+                number = study.waiting[0]
+                claimed = None
+                if number < len(study.trials) and study.trials[number].state is TrialState.WAITING:
+                    claimed = claim(study.trials[number], owner, at)
                     study.trials.put(claimed)
+                heapq.heappop(study.waiting)
+                if claimed is not None:
                     return claimed
             return None
 
@@ -158,9 +163,9 @@ class InMemoryStorage(Storage):
             found = study.trials[trial.number].state
             if found is not expected:
                 raise not_in_state(trial.number, found, expected)
-            study.trials.put(trial)
             if trial.state is TrialState.WAITING:
                 heapq.heappush(study.waiting, trial.number)
+            study.trials.put(trial)
 
     def read_trials(self, study_id: int, cursor: int = 0) -> tuple[list[FrozenTrial], int]:
         with self._lock:
@@ -180,8 +185,8 @@ class InMemoryStorage(Storage):
             study = self._study(study_id)
             for item in items:
                 if (item.path, item.id) not in study.pool_ids:
-                    study.pool_ids.add((item.path, item.id))
                     study.pool.append(item)
+                    study.pool_ids.add((item.path, item.id))
 
     def read_pool(self, study_id: int, cursor: int = 0) -> tuple[list[PoolRecord], int]:
         with self._lock:
@@ -203,6 +208,6 @@ class InMemoryStorage(Storage):
         return f"<InMemoryStorage: {len(self._studies)} studies>"
 
 
-def claim(trial: FrozenTrial, owner: str) -> FrozenTrial:
+def claim(trial: FrozenTrial, owner: str, at: datetime) -> FrozenTrial:
     """``trial`` as ``owner`` starts running it; shared by the backends."""
-    return attrs.evolve(trial, state=TrialState.RUNNING, owner=owner, datetime_start=datetime.now(UTC))
+    return attrs.evolve(trial, state=TrialState.RUNNING, owner=owner, datetime_start=at)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -14,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dspex.data import Evaluation
 from dspex.errors import StudyError
+from dspex.forks import held_at_forks
 from dspex.storage import rows as codec, sql_statements as sql
 from dspex.storage.base import Storage, deleted_study, name_taken, not_in_state, unknown_study, unknown_trial
 from dspex.storage.memory import claim
@@ -60,8 +62,8 @@ class SQLStorage(Storage):
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._queue: list[_Ticket] = []
-        self._queue_lock = threading.Lock()
-        self._writer = threading.Lock()
+        self._queue_lock = held_at_forks(threading.Lock(), order=3)
+        self._writer = held_at_forks(threading.Lock(), order=2)
         self._opened: dict[int, str] = {}  # the names of studies, for when they are deleted
 
     @property
@@ -183,13 +185,13 @@ class SQLStorage(Storage):
             )
         return added
 
-    def claim_waiting(self, study_id: int, owner: str) -> FrozenTrial | None:
+    def claim_waiting(self, study_id: int, owner: str, at: datetime) -> FrozenTrial | None:
         with self._database.write(durable=False) as connection:
             revision = self._next_revision(connection, study_id)
             row = connection.execute(sql.FIRST_WAITING, {"study": study_id}).first()
             if row is None:
                 return None
-            claimed = claim(codec.trial_from_text(row.number, row.data), owner)
+            claimed = claim(codec.trial_from_text(row.number, row.data), owner, at)
             self._replace(connection, study_id, claimed, TrialState.WAITING, revision)
             return claimed
 

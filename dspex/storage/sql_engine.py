@@ -6,14 +6,15 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from dspex.errors import StorageError
+from dspex.forks import Traffic, held_at_forks
 from dspex.storage.sql_tables import SCHEMA_VERSION, meta, metadata
 
 __all__ = ["Database"]
@@ -29,9 +30,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._parsed = _parse(url)
-        self._engine: Engine | None = None
+        self._engines: Mapping[str, Engine] | None = None  # of one pool of connections, by the kind of transaction
         self._pid = 0
-        self._lock = threading.Lock()
+        self._lock = held_at_forks(threading.Lock(), order=5)
+        # A child that is forked in the middle of a transaction inherits what SQLite knows of it, and finds the file
+        # locked for ever, by a connection that nobody has.
+        self._traffic = held_at_forks(Traffic(longest=_WAIT_FOR_LOCK), order=4)
         self._open()
 
     @property
@@ -53,29 +57,38 @@ class Database:
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[Connection]:
-        with self._explained(), self._open().execution_options(dspex_kind=kind).begin() as connection:
-            yield connection
+        with self._explained(), self._traffic.one(), self._open()[kind].begin() as connection:
+            try:
+                yield connection
+            except Exception:
+                raise
+            except BaseException:  # Ctrl-C: in the middle of a SELECT it is of no use to whoever gets it next
+                connection.invalidate()
+                raise
 
     def close(self) -> None:
         """Closes the connections; the next use opens new ones."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose(close=self._pid == os.getpid())
-                self._engine = None
+            self._let_go()
 
-    def _open(self) -> Engine:
-        if self._engine is not None and self._pid == os.getpid():
-            return self._engine
+    def _open(self) -> Mapping[str, Engine]:
+        if self._engines is not None and self._pid == os.getpid():
+            return self._engines
         with self._lock:
-            if self._engine is not None and self._pid != os.getpid():
-                self._engine.dispose(close=False)  # these connections are the parent's
-                self._engine = None
-            if self._engine is None:
+            if self._pid != os.getpid():
+                self._let_go()
+            if self._engines is None:
                 with self._explained():
                     engine = _connect(self._parsed)
-                    _prepare(engine, self.shown)
-                self._engine, self._pid = engine, os.getpid()
-            return self._engine
+                    engines = {kind: engine.execution_options(dspex_kind=kind) for kind in ("read", *_SYNCHRONOUS)}
+                    _prepare(engines, self.shown)
+                self._engines, self._pid = engines, os.getpid()
+            return self._engines
+
+    def _let_go(self) -> None:
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            engines["read"].dispose(close=self._pid == os.getpid())  # the others' too; a parent's are the parent's
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -101,7 +114,10 @@ class Database:
                     f"{path} cannot be opened ({text}). Does its directory exist, and may it be written?"
                 )
             if "readonly" in text:
-                return StorageError(f"{path} cannot be written ({text}). Check its owner and permissions")
+                return StorageError(
+                    f"{path} cannot be written ({text}). Check the owner and permissions of it and its directory; to "
+                    "read it where nothing may be written, copy it to another directory first"
+                )
             if "locked" in text:
                 return StorageError(
                     f"{path} was locked by another process for {_WAIT_FOR_LOCK:.0f} s ({text}). Many "
@@ -132,7 +148,9 @@ def _connect(url: URL) -> Engine:
     try:
         if url.get_backend_name() != "sqlite":
             return create_engine(url, pool_pre_ping=True)
-        engine = create_engine(url, connect_args={"timeout": _WAIT_FOR_LOCK, "check_same_thread": False})
+        # A connection for each thread, however many: waiting for one would end before waiting for the file does.
+        arguments = {"timeout": _WAIT_FOR_LOCK, "check_same_thread": False, "factory": _Connection}
+        engine = create_engine(url, connect_args=arguments, max_overflow=-1)
     except NoSuchModuleError:
         raise StorageError(
             f"there is no database called {url.drivername!r}; write sqlite:///... or postgresql://..."
@@ -147,12 +165,35 @@ def _connect(url: URL) -> Engine:
     return engine
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+class _Connection(sqlite3.Connection):
+    """One that ends its transaction when it is closed.
+
+    After Ctrl-C SQLAlchemy closes a connection in the middle of what it does, and SQLite keeps one that has an open
+    statement, which a traceback may hold for long: with its transaction, and so with the lock on the file.
+    """
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):  # it may be closed
+            self.rollback()
+        super().close()
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     # The driver's own transactions start too late (at the first write), which lets two writers deadlock.
     connection.isolation_level = None
     # Before the write-ahead log, which is noted in the file: another program's file stays as it is.
     _refuse_foreign(connection)
     connection.execute("PRAGMA journal_mode=WAL")
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    record.info["file"] = path, _identity(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refuse_foreign(connection: sqlite3.Connection) -> None:
@@ -171,22 +212,30 @@ def _begin_sqlite(connection: Connection) -> None:
     if kind == "read":
         connection.exec_driver_sql("BEGIN")
         return
+    path, opened = connection.info["file"]
+    if _identity(path) != opened:
+        raise StorageError(
+            f"{path} was deleted or replaced while this process had it open, and what would be written now would be "
+            "lost, so it was not. Put the file back or open the study anew; what it held can be read here once more: "
+            "copy_study(from_study_name=study.study_name, from_storage=study.storage, to_storage='sqlite:///new.db')"
+        )
     connection.exec_driver_sql(_SYNCHRONOUS[kind])
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _prepare(engine: Engine, shown: str) -> None:
+def _prepare(engines: Mapping[str, Engine], shown: str) -> None:
     """Creates the tables where there are none. Several processes may do so at the same moment."""
     for attempt in range(10):
         try:
-            with engine.begin() as connection:
-                found = None
-                if inspect(connection).has_table(meta.name):
-                    found = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
-                if found is None:
-                    metadata.create_all(connection)
-                    connection.execute(insert(meta), {"key": "schema", "value": str(SCHEMA_VERSION)})
-                    found = str(SCHEMA_VERSION)
+            with engines["read"].begin() as connection:  # first: a file may be read where it may not be written
+                found = _schema(connection)
+            if found is None:
+                with engines["durable"].begin() as connection:
+                    found = _schema(connection)
+                    if found is None:
+                        metadata.create_all(connection)
+                        connection.execute(insert(meta), {"key": "schema", "value": str(SCHEMA_VERSION)})
+                        found = str(SCHEMA_VERSION)
             break
         except DBAPIError as error:
             if attempt == 9 or not _another_was_first(error):
@@ -197,6 +246,12 @@ def _prepare(engine: Engine, shown: str) -> None:
             f"{shown} was written by another version of dspex (its tables are version {found}, this one "
             f"reads version {SCHEMA_VERSION}). Upgrade dspex, or keep this study in another file"
         )
+
+
+def _schema(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(meta.name):
+        return None
+    return connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
 
 
 def _another_was_first(error: DBAPIError) -> bool:

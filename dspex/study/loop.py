@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,7 +18,7 @@ from dspex.callbacks.observed import Observed
 from dspex.errors import BudgetExceeded, StudyError, TrialPruned, is_infrastructure
 from dspex.execution import Budget, context, current, in_thread, map_async, map_threads, run_blocking
 from dspex.execution.processes import this_process
-from dspex.study import telling
+from dspex.study import queue, telling
 from dspex.study.progress import Progress
 from dspex.study.stopping import MaxTrialsCallback
 from dspex.trials import FrozenTrial, TrialState
@@ -127,8 +127,10 @@ class _Search:
         self._progress = Progress(n_trials, timeout) if show_progress_bar else None
         self._ended = False
         self._turn = threading.Lock()
-        self._progress_made = study._mirror.choosing
+        self._choosing = study._mirror.choosing
+        self._progress_made = study._mirror.chosen
         self._running: set[Trial] = set()
+        self._was_put_back: set[Trial] = set()
         self._left: Iterator[Any] = itertools.repeat(None) if n_trials is None else iter(range(n_trials))
         self._until = math.inf
 
@@ -165,7 +167,7 @@ class _Search:
     def end(self, reason: str) -> None:
         """Lets no further trial begin."""
         self.study.stopped = self.study.stopped or reason
-        with self._progress_made:
+        with self._choosing:
             self._ended = True
             self._progress_made.notify_all()
 
@@ -184,23 +186,24 @@ class _Search:
 
     def run_one(self) -> None:
         """Asks for a trial, runs the objective and tells what came of it."""
-        with self._ending_all():
-            trial = self._ask()
+        with self._ending_all(), self._holding() as held:
+            trial = self._ask(held)
             if trial is None:
                 return
-            with self._counted(trial), self._observed(trial) as span:
-                with self._judging(trial) as judge:
+            with self._observed(trial) as span:
+                with self._judging() as judge:
                     judge.value = self.objective(trial)
                 self._finish(trial, judge, span)
 
     async def arun_one(self) -> None:
         """`run_one`, awaiting the objective."""
-        with self._ending_all():
-            trial = await aask(self.study, self._ask)
+        with self._ending_all(), self._holding() as held:
+            trial = await aask(self.study, lambda: self._ask([]))
             if trial is None:
                 return
-            with self._counted(trial), self._observed(trial) as span:
-                with self._judging(trial) as judge:
+            held.append(trial)  # here: one that nobody waited for has been put back
+            with self._observed(trial) as span:
+                with self._judging() as judge:
                     judge.value = self.objective(trial)
                     if inspect.isawaitable(judge.value):
                         judge.value = await judge.value
@@ -214,11 +217,11 @@ class _Search:
             self.end(f"{type(error).__name__}: {error}")
             raise
 
-    def _ask(self) -> Trial | None:
+    def _ask(self, held: list[Trial]) -> Trial | None:
         # One after the other, so that nobody asks between another one's look and ask.
         study = self.study
         with self._turn:
-            with self._progress_made:
+            with self._choosing:
                 while not self._halted() and self._nothing_to_try():
                     if self._running:
                         self._progress_made.wait()  # what runs may come to variables that nobody knew
@@ -228,10 +231,10 @@ class _Search:
                         self.end(f"{type(study.sampler).__name__} has nothing new left to try")
                 if self._halted():
                     return None
-            trial = study.ask()
-            with self._progress_made:
-                self._running.add(trial)
-            return trial
+            held.append(study.ask())
+            with self._choosing:
+                self._running.update(held)
+            return held[0]
 
     def _nothing_to_try(self) -> bool:
         study = self.study
@@ -249,19 +252,26 @@ class _Search:
         return bool(mirror.waiting) or any(mirror.log[number].owner != here for number in mirror.running)
 
     @contextmanager
-    def _counted(self, trial: Trial) -> Iterator[None]:
+    def _holding(self) -> Iterator[list[Trial]]:
+        """The trial that one worker runs, from its asking on."""
+        held: list[Trial] = []
         try:
-            yield
+            yield held
+        except BaseException:
+            # Ctrl-C, a storage that cannot be written, or a callback's error: a trial that is not finished is nobody's.
+            for trial in held:
+                self._put_back(trial)
+            raise
         finally:
-            with self._progress_made:
-                self._running.discard(trial)
+            with self._choosing:
+                self._running.difference_update(held)
                 self._progress_made.notify_all()
 
     def leave(self) -> None:
         """Puts the trials that are still running back in the queue; what their threads come to is dropped."""
         self.end("it was left")
         with self._turn:  # so that none is being asked for
-            with self._progress_made:
+            with self._choosing:
                 left = sorted(self._running, key=lambda trial: trial.number)
                 self._running.clear()
             for trial in left:
@@ -273,16 +283,13 @@ class _Search:
         return Observed(current().callbacks, "trial", name, inputs=trial.params, attributes=attributes)
 
     @contextmanager
-    def _judging(self, trial: Trial) -> Iterator[_Outcome]:
+    def _judging(self) -> Iterator[_Outcome]:
         outcome = _Outcome()
         try:
             with nullcontext() if self.budget is None else context(budget=self.budget):
                 yield outcome
         except Exception as error:
             outcome.error = error
-        except BaseException:
-            self._put_back(trial)  # Ctrl-C, or the interpreter is going down: nobody has judged the trial
-            raise
 
     def _finish(self, trial: Trial, outcome: _Outcome, span: Span) -> None:
         if trial not in self._running:
@@ -316,16 +323,17 @@ class _Search:
             self._progress.advance(finished, self.study.directions)
 
     def _put_back(self, trial: Trial) -> None:
-        with suppress(StudyError):  # the objective has told it
-            self.study.requeue(trial)
+        if trial not in self._was_put_back:  # it may be another's by now
+            self._was_put_back.add(trial)
+            queue.give_back(self.study, trial.frozen)
 
     def _tell(self, trial: Trial, value: Any) -> FrozenTrial:
         try:
             return self.study.tell(trial, value)
         except StudyError as error:
             told = telling.find(self.study, trial.number)
-            if told.state.is_finished:
-                return told  # the objective told it itself
+            if told.state.is_finished or trial not in self._running:
+                return told  # the objective told it itself, or it was put back
             finished = telling.fail(trial, reason=f"the objective returned {value!r} ({type(value).__name__})")
             if isinstance(error, self.catch):
                 return finished

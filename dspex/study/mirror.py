@@ -6,7 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from dspex.data import Evaluation
 from dspex.errors import StudyError
+from dspex.forks import held_at_forks
 from dspex.storage import Storage
 from dspex.trials import FrozenTrial, Ledger, PoolRecord, StudyRecord, StudyView, TrialLog, TrialState, objective_views
 from dspex.variables import Domain, Float, Int, Pool, Space, decode
@@ -32,6 +34,7 @@ class Mirror:
         self.waiting: set[int] = set()
         self.running: set[int] = set()
         self._begun: set[int] = set()  # by this process, and not read as finished
+        self.given_up: set[int] = set()  # trials of this process that nobody in it runs any more
         self.planned: dict[int, dict[str, Any]] = {}
         self.view = StudyView(
             directions=record.directions,
@@ -41,35 +44,37 @@ class Mirror:
             log=self.log,
             planned=self.planned,
         )
-        self.choosing = threading.Condition()
-        """Held from a sampler's choice until it is written, so that whoever chooses next knows of it; and notified
-        then, for those who have to know what others do before they choose."""
+        self.choosing = held_at_forks(threading.RLock(), order=0)
+        """Held from a sampler's choice until it is written, so that whoever chooses next knows of it."""
+        self.chosen = threading.Condition(self.choosing)
+        """Notified then, for those who have to know what others do before they choose. It is `choosing` that is
+        entered: Ctrl-C while a condition is would leave the lock taken for ever, and a lock is entered in one step."""
         self.user_attrs: dict[str, Any] = {}
         self.system_attrs: dict[str, Any] = {}
-        self._cursors = [0, 0, 0, 0]
+        # How far the storage has been read. It is moved when all before it is here, so after Ctrl-C that is read again.
+        self._trials_read = self._pool_read = self._attrs_read = 0
+        self._rows_read = (0, 0)  # and the rows that the ledger had then
         self.objective_views = objective_views(self.view) if len(record.directions) > 1 else (self.view,)
-        self._lock = threading.RLock()
+        self._lock = held_at_forks(threading.RLock(), order=1)
 
     def sync(self) -> None:
         """Reads what is new in the storage."""
         with self._lock:
-            study, cursors = self.record.id, self._cursors
+            study = self.record.id
             # Read what refers to others before these, and put in the others first: so whatever is written meanwhile,
             # no row is here without its trial, and no trial without its candidates.
-            rows, rows_end = self.storage.read_evaluations(study, cursors[1])
-            trials, trials_end = self.storage.read_trials(study, cursors[0])
-            items, items_end = self.storage.read_pool(study, cursors[2])
+            rows, rows_end = self.storage.read_evaluations(study, self._rows_read[0])
+            trials, trials_end = self.storage.read_trials(study, self._trials_read)
+            items, items_end = self.storage.read_pool(study, self._pool_read)
             for item in items:
                 self._add_candidate(item)
-            cursors[2] = items_end
+            self._pool_read = items_end
             if trials:
                 self.log.put(*trials)
                 for trial in trials:
                     self._index(trial)
-            cursors[0] = trials_end
-            if rows:
-                self.ledger.append(*rows)
-            cursors[1] = rows_end
+            self._trials_read = trials_end
+            self._add_rows(rows, rows_end)
 
     def begin(self, trial: FrozenTrial) -> None:
         """Notes a trial that this process begins, so that its others look for it before they choose."""
@@ -83,16 +88,22 @@ class Mirror:
     def sync_ledger(self) -> None:
         """Reads only the new rows."""
         with self._lock:
-            rows, self._cursors[1] = self.storage.read_evaluations(self.record.id, self._cursors[1])
-            if rows:
-                self.ledger.append(*rows)
+            self._add_rows(*self.storage.read_evaluations(self.record.id, self._rows_read[0]))
+
+    def _add_rows(self, rows: Sequence[Evaluation], end: int) -> None:
+        if rows:
+            self.ledger.append(
+                *rows[len(self.ledger) - self._rows_read[1] :]
+            )  # the others are in it, and this is again
+            self._rows_read = (end, len(self.ledger))
 
     def sync_attrs(self) -> None:
         """Reads only the attributes that were set since."""
         with self._lock:
-            found, self._cursors[3] = self.storage.read_study_attrs(self.record.id, self._cursors[3])
+            found, end = self.storage.read_study_attrs(self.record.id, self._attrs_read)
             for item in found:
                 (self.user_attrs if item.kind == "user" else self.system_attrs)[item.key] = read_only(item.value)
+            self._attrs_read = end
 
     def _index(self, trial: FrozenTrial) -> None:
         (self.waiting.add if trial.state is TrialState.WAITING else self.waiting.discard)(trial.number)
@@ -101,6 +112,7 @@ class Mirror:
         else:
             self.running.discard(trial.number)
             self._begun.discard(trial.number)
+            self.given_up.discard(trial.number)
             self.planned.pop(trial.number, None)
         for path, domain in trial.distributions.items():
             if path not in self.domains:
@@ -132,9 +144,10 @@ class Mirror:
         """Stores candidates and reads back what the storage made of them."""
         self.storage.append_pool(self.record.id, records)
         with self._lock:
-            added, self._cursors[2] = self.storage.read_pool(self.record.id, self._cursors[2])
+            added, end = self.storage.read_pool(self.record.id, self._pool_read)
             for record in added:
                 self._add_candidate(record)
+            self._pool_read = end
 
     def check_domain(self, path: str, domain: Domain[Any], where: str) -> Domain[Any]:
         """Notes the domain of a variable, or holds it against what other trials used.

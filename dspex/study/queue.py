@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from dspex.errors import StateError, StudyError
+from dspex.errors import StateError, StorageError, StudyError
+from dspex.execution.processes import this_process
 from dspex.study.owners import is_alive
 from dspex.study.pools import check_given
 from dspex.trials import FrozenTrial, TrialState
@@ -17,7 +19,7 @@ from dspex.variables import encode
 if TYPE_CHECKING:
     from dspex.study.study import Study
 
-__all__ = ["enqueue", "interrupted", "requeue", "requeue_interrupted", "requeued"]
+__all__ = ["enqueue", "give_back", "interrupted", "requeue", "requeue_interrupted", "requeued"]
 
 
 def enqueue(study: Study, params: Mapping[str, Any], *, user_attrs: Mapping[str, Any], skip_if_exists: bool) -> None:
@@ -55,12 +57,24 @@ def interrupted(study: Study) -> list[FrozenTrial]:
     study._mirror.sync()
     running = [study._mirror.log[number] for number in sorted(study._mirror.running)]
     alive = {owner: is_alive(owner, study.storage) for owner in {trial.owner for trial in running}}
-    return [trial for trial in running if not alive[trial.owner]]
+    given_up = {(number, this_process()) for number in study._mirror.given_up}
+    return [trial for trial in running if not alive[trial.owner] or (trial.number, trial.owner) in given_up]
 
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
     """See `Study.requeue`."""
     study.storage.update_trial(study._mirror.record.id, requeued(trial), expected=TrialState.RUNNING)
+
+
+def give_back(study: Study, trial: FrozenTrial) -> None:
+    """Puts a trial of this process back that nobody runs any more.
+
+    Where that cannot be written, as on a full disk, `requeue_interrupted` does so later.
+    """
+    study._mirror.given_up.add(trial.number)
+    with suppress(StorageError, StudyError):  # or it is finished
+        requeue(study, trial)
+        study._mirror.given_up.discard(trial.number)
 
 
 def requeued(trial: FrozenTrial) -> FrozenTrial:

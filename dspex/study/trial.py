@@ -141,7 +141,7 @@ class Trial(Suggestions):
                 known = mirror.check_domain(name, domain, f"trial {self.number}")
                 with mirror.choosing:
                     self._put({name: self._choose(name, known)}, {name: known})
-                    mirror.choosing.notify_all()
+                    mirror.chosen.notify_all()
             value: T = resolved({name: self._frozen.params[name]}, {name: domain}, self.study._mirror.pools)[name]
             return value
 

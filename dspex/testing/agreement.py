@@ -17,7 +17,7 @@ from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.storage import InMemoryStorage, Storage
 from dspex.storage.rows import trial_to_text
-from dspex.testing.records import everything, row, running
+from dspex.testing.records import NOW, everything, row, running
 from dspex.trials import FrozenTrial, PoolRecord, StudyDirection, TrialState
 
 __all__ = ["agreement"]
@@ -95,7 +95,7 @@ def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
         @rule(name=studies, owner=st.sampled_from(["me", "you"]))
         def claim(self, name: str, owner: str) -> None:
             if name in self.ids:
-                self.both(lambda storage, study: storage.claim_waiting(study, owner), name)
+                self.both(lambda storage, study: storage.claim_waiting(study, owner, NOW), name)
 
         @rule(
             name=studies,
@@ -145,7 +145,7 @@ def agreement(make: Callable[[], Storage]) -> type[RuleBasedStateMachine]:
 def _comparable(outcome: Any) -> Any:
     """Without what differs by right: the moment at which a trial was claimed, NaN not being itself."""
     if isinstance(outcome, FrozenTrial):
-        return outcome.number, trial_to_text(attrs.evolve(outcome, datetime_start=None))
+        return outcome.number, trial_to_text(outcome)
     if isinstance(outcome, list):
         return [_comparable(item) for item in outcome]
     if isinstance(outcome, Evaluation):

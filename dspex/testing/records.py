@@ -12,7 +12,9 @@ from dspex.data import Evaluation
 from dspex.trials import FrozenTrial, TrialState
 from dspex.variables import Choice, Float, Int, Prompt, Subset
 
-__all__ = ["everything", "row", "running"]
+__all__ = ["NOW", "everything", "row", "running"]
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
 def running(**changes: Any) -> FrozenTrial:
@@ -45,7 +47,7 @@ def everything() -> FrozenTrial:
         constraints={"cost": -1.0},
         user_attrs={"note": "schön", "pair": (1, 2), "nested": {"a": [1, None]}},
         system_attrs={"fixed_params": {"x": 0.1}},
-        datetime_start=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+        datetime_start=NOW,
         datetime_complete=datetime(2026, 1, 2, 3, 5, tzinfo=UTC),
         fingerprint="0123456789abcdef",
         owner="host/1/2/3",

@@ -24,7 +24,7 @@ from dspex.errors import StudyError
 from dspex.storage import Storage
 from dspex.storage.rows import trial_to_text
 from dspex.testing.agreement import agreement
-from dspex.testing.records import everything, row, running
+from dspex.testing.records import NOW, everything, row, running
 from dspex.trials import AttrRecord, PoolRecord, StudyDirection, StudyRecord, TrialState
 from dspex.variables import Int
 
@@ -203,7 +203,7 @@ class StorageSuite(ABC):
     def test_waiting_trials_are_claimed_once_each_smallest_first(self, storage: Storage, study: StudyRecord) -> None:
         waiting = running(state=TrialState.WAITING, owner="", system_attrs={"fixed_params": {"k": 1}})
         storage.append_trials(study.id, [running(), waiting, waiting])
-        claimed = [storage.claim_waiting(study.id, owner) for owner in ("a", "b", "c")]
+        claimed = [storage.claim_waiting(study.id, owner, NOW) for owner in ("a", "b", "c")]
         assert [None if trial is None else (trial.number, trial.owner) for trial in claimed] == [
             (1, "a"),
             (2, "b"),
@@ -211,13 +211,13 @@ class StorageSuite(ABC):
         ]
         assert claimed[0] is not None
         assert claimed[0].state is TrialState.RUNNING
-        assert claimed[0].datetime_start is not None
+        assert claimed[0].datetime_start == NOW
         assert claimed[0].fixed_params == {"k": 1}
 
     def test_a_trial_that_was_put_back_is_claimed_again(self, storage: Storage, study: StudyRecord) -> None:
         trial = storage.append_trials(study.id, [running(params={"k": 2}, distributions={"k": Int(1, 5)})])[0]
         storage.update_trial(study.id, attrs.evolve(trial, state=TrialState.WAITING), expected=TrialState.RUNNING)
-        claimed = storage.claim_waiting(study.id, "other")
+        claimed = storage.claim_waiting(study.id, "other", NOW)
         assert claimed is not None
         assert (claimed.number, claimed.params, claimed.owner) == (0, {"k": 2}, "other")
         with pytest.raises(StudyError, match="trial 0 is RUNNING, not WAITING"):
@@ -232,7 +232,7 @@ class StorageSuite(ABC):
         def work() -> None:
             for _ in range(4):
                 numbers.extend(trial.number for trial in storage.append_trials(study.id, [running(), running()]))
-                claimed = storage.claim_waiting(study.id, threading.current_thread().name)
+                claimed = storage.claim_waiting(study.id, threading.current_thread().name, NOW)
                 if claimed is not None:
                     claims.append(claimed.number)
 

@@ -11,6 +11,7 @@ import attrs
 
 from dspex.data import Evaluation, Usage
 from dspex.errors import StudyError
+from dspex.forks import held_at_forks
 
 __all__ = ["Ledger", "ScoreMatrix"]
 
@@ -40,12 +41,12 @@ class Ledger(Sequence[Evaluation]):
     """
 
     def __init__(self, rows: Iterable[Evaluation] = ()) -> None:
-        self._rows: list[Evaluation] = []
+        self._rows: list[Evaluation] = []  # the truth; what follows is an index of it, and lags behind after Ctrl-C
         self._paid: dict[tuple[str, str, int], Evaluation] = {}
         self._by_trial: dict[int | None, dict[tuple[str, str, int], Evaluation]] = {}
         self._trials_of: dict[str, dict[int | None, None]] = {}  # fingerprint -> its trials, in order
-        self._usage = Usage()
-        self._lock = threading.Lock()
+        self._indexed = (Usage(), 0)  # what the first rows consumed, and how many they are
+        self._lock = held_at_forks(threading.Lock(), order=4)
         self.append(*rows)
 
     def append(self, *rows: Evaluation) -> None:
@@ -55,6 +56,7 @@ class Ledger(Sequence[Evaluation]):
             StudyError: when (trial, example, rollout) has been measured already; then no row is added.
         """
         with self._lock:
+            self._index()
             seen: set[tuple[int | None, str, str, int]] = set()
             for row in rows:
                 key = (row.fingerprint, row.example_id, row.rollout)
@@ -63,17 +65,23 @@ class Ledger(Sequence[Evaluation]):
                     raise already_recorded(row)
                 if row.ok:
                     seen.add((row.trial, *key))
-            for row in rows:
-                self._add(row)
+            self._rows.extend(rows)
+            self._index()
 
-    def _add(self, row: Evaluation) -> None:
-        key = (row.fingerprint, row.example_id, row.rollout)
-        self._rows.append(row)
-        self._by_trial.setdefault(row.trial, {})[key] = row
-        self._trials_of.setdefault(row.fingerprint, {})[row.trial] = None
-        if row.ok and row.fingerprint:
-            self._paid.setdefault(key, row)
-        self._usage.add(row.usage)
+    def _index(self) -> None:
+        """Brings the index up to date. It may be broken off anywhere, and begins anew then."""
+        usage, count = self._indexed
+        if count == len(self._rows):
+            return
+        usage = usage.copy()
+        for row in self._rows[count:]:
+            key = (row.fingerprint, row.example_id, row.rollout)
+            self._by_trial.setdefault(row.trial, {})[key] = row
+            self._trials_of.setdefault(row.fingerprint, {})[row.trial] = None
+            if row.ok and row.fingerprint:
+                self._paid.setdefault(key, row)
+            usage.add(row.usage)
+        self._indexed = (usage, len(self._rows))
 
     def lookup(self, fingerprint: str, example_id: str, rollout: int = 0) -> Evaluation | None:
         """The measured row of a configuration on an example, whichever trial paid for it, or ``None``."""
@@ -134,7 +142,7 @@ class Ledger(Sequence[Evaluation]):
     def usage(self) -> Usage:
         """What all rows consumed together, the failed ones included."""
         with self._lock:
-            return self._usage.copy()
+            return self._indexed[0].copy()
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from dspex.errors import StorageError
+from dspex.forks import held_at_forks
 from dspex.trials.frozen import FrozenTrial
 
 __all__ = ["TrialLog"]
@@ -28,9 +29,8 @@ class TrialLog(Sequence[FrozenTrial]):
 
     def __init__(self) -> None:
         self._trials: list[FrozenTrial] = []
-        self._changed: dict[int, int] = {}  # number -> revision, in the order of the revisions
-        self._revision = 0
-        self._lock = threading.Lock()
+        self._history: list[int] = []  # the trial that each change was of
+        self._lock = held_at_forks(threading.Lock(), order=4)
 
     def put(self, *trials: FrozenTrial) -> None:
         """Adds trials, or replaces the snapshots with the same numbers.
@@ -40,31 +40,22 @@ class TrialLog(Sequence[FrozenTrial]):
         """
         with self._lock:
             known = len(self._trials)
-            new = [trial for trial in trials if trial.number >= known]
-            if new:
-                self._grow(new)
+            new = sorted((trial for trial in trials if trial.number >= known), key=lambda trial: trial.number)
+            for index, trial in enumerate(new, start=known):
+                if trial.number != index:
+                    raise StorageError(f"trial {index} is missing from the study, though trial {trial.number} is there")
+            # The history first: Ctrl-C may come between any two lines, and no change may be there untold.
+            self._history.extend([trial.number for trial in trials])
+            self._trials.extend(new)
             for trial in trials:
                 self._trials[trial.number] = trial
-                self._revision += 1
-                self._changed.pop(trial.number, None)
-                self._changed[trial.number] = self._revision
-
-    def _grow(self, new: list[FrozenTrial]) -> None:
-        for index, trial in enumerate(sorted(new, key=lambda trial: trial.number), start=len(self._trials)):
-            if trial.number != index:
-                raise StorageError(f"trial {index} is missing from the study, though trial {trial.number} is there")
-            self._trials.append(trial)
 
     def changes(self, cursor: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed after ``cursor`` (0: all), oldest change first, and the next cursor."""
         with self._lock:
-            found = []
-            for number in reversed(self._changed):
-                if self._changed[number] <= cursor:
-                    break
-                found.append(self._trials[number])
-            found.reverse()
-            return found, self._revision
+            newest_first = dict.fromkeys(reversed(self._history[cursor:]))
+            known = len(self._trials)  # Ctrl-C may have kept out one that the history names
+            return [self._trials[number] for number in reversed(newest_first) if number < known], len(self._history)
 
     def snapshot(self) -> list[FrozenTrial]:
         """All trials, by number."""

@@ -84,6 +84,9 @@ class Pool:
             known = self._by_id.get(identity)
             if known is not None:
                 return known
+            if self._items and self._items[-1].id == identity:  # Ctrl-C came between the two lines at the end
+                self._by_id[identity] = self._items[-1]
+                return self._items[-1]
             for parent in ancestors:
                 if parent not in self._by_id:
                     raise StateError(

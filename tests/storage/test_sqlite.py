@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import pickle
 import sqlite3
+import threading
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from dspex.data import Evaluation
 from dspex.errors import StorageError, StudyError
-from dspex.storage import SQLStorage, Storage, get_storage
+from dspex.storage import SQLStorage, Storage, get_storage, sql_statements as sql
 from dspex.testing.storage import StorageSuite, agreement
 from dspex.trials import FrozenTrial, StudyDirection, TrialState
 
@@ -144,6 +146,92 @@ def test_it_survives_a_fork(url: str) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     storage.append_evaluations(study.id, [Evaluation(example_id="parent", status="ok")])
     assert {row.example_id for row in storage.read_evaluations(study.id)[0]} == {"child", "parent"}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_what_other_threads_are_writing(url: str) -> None:
+    storage = SQLStorage(url)
+    study = storage.create_study("one", MINIMIZE)
+    writing, forked = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with storage._database.write(durable=False):
+            writing.set()
+            forked.wait(0.2)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writing.wait()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            storage.append_evaluations(study.id, [Evaluation(example_id="child", status="ok")])
+            status = len(SQLStorage(url).read_evaluations(study.id)[0]) - 1
+        finally:
+            os._exit(status)
+    forked.set()
+    writer.join()
+    assert os.waitpid(pid, 0)[1] == 0
+    storage.append_evaluations(study.id, [Evaluation(example_id="parent", status="ok")])
+
+
+def test_many_transactions_at_once(url: str) -> None:
+    storage = SQLStorage(url)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(storage._database.read()) for _ in range(20)]
+        assert len({id(connection.connection.dbapi_connection) for connection in connections}) == 20
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_an_interrupt_in_the_middle_of_a_query_keeps_nobody_out(url: str, writes: bool) -> None:
+    storage = SQLStorage(url)
+    study = storage.create_study("one", MINIMIZE)
+    storage.append_evaluations(study.id, [Evaluation(example_id=f"e{index}", status="ok") for index in range(3)])
+    database = storage._database
+    results: list[Any] = []  # as a traceback may hold them
+
+    def query() -> None:
+        with database.write(durable=False) if writes else database.read() as connection:
+            if writes:
+                storage._next_revision(connection, study.id)
+            results.append(connection.execute(sql.READ_EVALUATIONS, {"study": study.id, "cursor": 0}))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        query()
+    SQLStorage(url).append_evaluations(study.id, [Evaluation(example_id="another's", status="ok")])
+    storage.append_evaluations(study.id, [Evaluation(example_id="mine", status="ok")])
+    assert len(storage.read_evaluations(study.id)[0]) == 5
+    assert results
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_is_deleted_while_it_is_in_use_is_not_written_to(url: str, tmp_path: Path, replaced: bool) -> None:
+    storage = SQLStorage(url)
+    study = storage.create_study("one", MINIMIZE)
+    storage.append_evaluations(study.id, [Evaluation(example_id="e1", status="ok")])
+    for file in tmp_path.iterdir():
+        file.rename(f"{file}.away")
+    if replaced:
+        SQLStorage(url).create_study("another", MINIMIZE)
+    with pytest.raises(StorageError, match=r"deleted or replaced while this process had it open.*copy_study"):
+        storage.append_evaluations(study.id, [Evaluation(example_id="e2", status="ok")])
+    assert [row.example_id for row in storage.read_evaluations(study.id)[0]] == ["e1"]
+    for file in list(tmp_path.glob("*.away")):
+        file.rename(str(file).removesuffix(".away"))
+    storage.append_evaluations(study.id, [Evaluation(example_id="e2", status="ok")])
+    assert [row.example_id for row in SQLStorage(url).read_evaluations(study.id)[0]] == ["e1", "e2"]
+
+
+def test_a_file_that_may_only_be_read(url: str, tmp_path: Path) -> None:
+    storage = SQLStorage(url)
+    study = storage.create_study("one", MINIMIZE)
+    storage.close()
+    reading = SQLStorage(f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=ro&uri=true")
+    assert [record.name for record in reading.studies()] == ["one"]
+    with pytest.raises(StorageError, match=r"cannot be written.*copy it to another directory"):
+        reading.append_evaluations(study.id, [Evaluation(example_id="e1", status="ok")])
 
 
 def test_it_pickles_as_its_url(url: str) -> None:

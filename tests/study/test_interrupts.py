@@ -1,0 +1,123 @@
+"""Ctrl-C at any line of a search: what is left can be searched on, and nothing is lost or left running."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex.data import Evaluation
+from dspex.errors import StorageError
+from dspex.samplers import RandomSampler, TPESampler
+from dspex.study import Study, Trial, create_study
+from dspex.trials import TrialState
+from dspex.variables import Float, Int, Prompt, Space
+
+ROOMS = tuple(str(Path(dspex.__file__).parent / room) for room in ("study", "storage", "trials", "variables"))
+_numbers = itertools.count()
+SPACE = Space.of(x=Float(0.0, 1.0), k=Int(1, 9), prompt=Prompt())
+
+
+def _is_with(file: str, line: int) -> bool:
+    return linecache.getline(file, line).lstrip().startswith(("with ", "async with "))
+
+
+def interrupted(line: int, run: Callable[[], Any]) -> bool:
+    """Calls ``run`` and interrupts it before this line of those rooms; whether it was as long as that."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(ROOMS):
+            return None
+        # A line with "with" is passed again when it is left, where no signal comes between its block and its end.
+        if event == "line" and not _is_with(frame.f_code.co_filename, frame.f_lineno):
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _study(url: str | None, declared: bool) -> Study:
+    study = create_study(storage=url, space=SPACE if declared else None, sampler=RandomSampler(seed=0))
+    if declared:
+        study.pool("prompt").add("Be brief.")
+    study.enqueue_trial({"x": 0.5})
+    return study
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_an_interrupt_at_any_line_leaves_a_study_that_goes_on(kind: str, declared: bool, tmp_path: Path) -> None:
+    # With a file, which takes longer, at each 29th line.
+    lines = itertools.count(1, 1 if kind == "memory" else 29)
+    for line in lines:
+        study = _study(None if kind == "memory" else f"sqlite:///{tmp_path / str(line)}.db", declared)
+        recorded: list[Evaluation] = []
+
+        def objective(trial: Trial, study: Study = study, recorded: list[Evaluation] = recorded) -> float:
+            x: float = trial.params["x"] if declared else trial.suggest_float("x", 0.0, 1.0)
+            trial.set_user_attr("seen", True)
+            trial.report(x, 1)
+            recorded.append(trial.record(Evaluation(example_id=f"e{next(_numbers)}", status="ok", scores={"score": x})))
+            study.set_user_attr("last", trial.number)
+            return x
+
+        on = interrupted(line, lambda: study.optimize(objective, n_trials=2))  # noqa: B023 - called at once
+        _check(study, recorded)
+        study.optimize(objective, n_trials=2)
+        _check(study, recorded)
+        assert study.get_trials(states=(TrialState.COMPLETE,))[-1].params["x"] == recorded[-1].scores["score"]
+        if not on:
+            break
+    assert line > 500
+
+
+def _check(study: Study, recorded: list[Evaluation]) -> None:
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    stored, _ = study.storage.read_trials(study._mirror.record.id)
+    assert sorted(stored, key=lambda trial: trial.number) == list(study.trials)
+    rows, _ = study.storage.read_evaluations(study._mirror.record.id)
+    assert list(study.ledger) == rows
+    assert study.ledger.usage() == sum((row.usage for row in rows), start=dspex.Usage())
+    assert {row.example_id for row in recorded} <= {row.example_id for row in rows}
+    for row in rows:
+        assert study.ledger.lookup(row.fingerprint, row.example_id) == row
+
+
+def test_a_trial_that_the_disk_refuses_to_finish_is_put_back_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = create_study(sampler=TPESampler(seed=0))
+    usual = study.storage.update_trial
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise StorageError("the disk is full")
+
+    def objective(trial: Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        monkeypatch.setattr(study.storage, "update_trial", refuse)
+        return x
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        study.optimize(objective, n_trials=1)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    monkeypatch.setattr(study.storage, "update_trial", usual)
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=1)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
