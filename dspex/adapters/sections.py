@@ -230,7 +230,7 @@ _LEVELS: Final = (
 """Kinds of headers, the most exact first."""
 
 
-_CLOSING = re.compile(r"(?:<\s*[/\\]|\[\s*/)\s*(?P<name>[^<>\[\]\n]{1,80}?)\s*[>\]]")
+_CLOSING = re.compile(r"(?:<\s*[/\\]\s*(?P<name>\w[\w \t-]{0,79}?)\s*>|\[\s*/\s*(?P<other>\w[\w \t-]{0,79}?)\s*\])")
 _DANGLING = re.compile(r"\s*<\s*[/\\]\s*([\w -]{0,60})>?\s*\Z")
 _GENERIC: Final = frozenset({"field", "output", "parameter", "item", "section"})
 _RULE = re.compile(r"\n[ \t]*(?:-{3,}|\*{3,}|_{3,})\Z")
@@ -273,27 +273,30 @@ def _elements(text: str, marks: list[_Mark]) -> list[_Mark]:
     """``marks`` with the ends of their elements.
 
     Where a field has elements that are closed, its other tags are talk about tags; and a tag that is followed
-    by another of its name before it is closed is not the one that is closed there.
+    by another of its kind and name before it is closed is not the one that is closed there.
     """
     apart: list[_Mark] = []
     for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
         if not apart or mark.start >= apart[-1].end:
             apart.append(mark)
-    closings: dict[str, list[re.Match[str]]] = {}
+    closings: dict[tuple[bool, str], list[re.Match[str]]] = {}
     for closing in _CLOSING.finditer(text):
-        key = normal_key(closing["name"])
-        closings.setdefault("" if key in _GENERIC else key, []).append(closing)
-    following: dict[str | None, int] = {}
+        key = normal_key(closing["name"] or closing["other"])
+        closings.setdefault((closing["name"] is None, "" if key in _GENERIC else key), []).append(closing)
+    following: dict[tuple[str, str | None], int] = {}
     for mark in reversed(apart):
-        ways = [closings.get(normal_key(mark.written), [])]
-        if "name" in text[mark.start : mark.end].partition("=")[0]:
-            ways.append(closings.get("", []))  # <field name="answer"> ends with </field>
+        opening = text[mark.start : mark.end]
+        square = opening[0] == "["
+        kind = ("[" if square else "<" if "<" in opening else ">", mark.name)
+        ways = [closings.get((square, normal_key(mark.written)), [])]
+        if "name" in opening.partition("=")[0]:
+            ways.append(closings.get((square, ""), []))  # <field name="answer"> ends with </field>
         for found in ways:
             at = bisect.bisect_left(found, mark.end, key=lambda closing: closing.start())
-            if at < len(found) and found[at].start() < following.get(mark.name, len(text)):
+            if at < len(found) and found[at].start() < following.get(kind, len(text)):
                 mark.until, mark.stop = found[at].span()
                 break
-        following[mark.name] = mark.start
+        following[kind] = mark.start
     closed = {mark.name for mark in apart if mark.until is not None}
     return [mark for mark in apart if mark.until is not None or mark.name not in closed]
 

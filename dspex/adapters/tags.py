@@ -33,7 +33,7 @@ class FieldTags:
 
     def __init__(self, names: Iterable[str]) -> None:
         spelled = "|".join(sorted(map(flexible_name, names), key=len, reverse=True))
-        self.any = re.compile(rf"<[\s/]*(?:{spelled})(?![\w-])|<!\[CDATA\[", re.IGNORECASE)
+        self.any = re.compile(rf"<[\s/\\]*(?:{spelled})(?![\w-])|<!\[CDATA\[", re.IGNORECASE)
         """Where a tag of a field begins, or what keeps tags from being read."""
 
     def guarded(self, text: str) -> str:

@@ -257,6 +257,27 @@ def test_damaged_answers_are_read_or_refused(adapter: Adapter, data: st.DataObje
 
 
 @each
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<\n\\reasoning: ]]>",
+        "a </ reasoning > b",
+        "a <\\reasoning> b",
+        "<\\\nreasoning>",
+        "a [/reasoning] b",
+        "[reasoning]x[/reasoning]",
+        "a\n[reasoning] b",
+    ],
+)
+def test_what_looks_like_the_end_of_a_field_is_text(adapter: Adapter, text: str) -> None:
+    values = {"reasoning": text, "out": 0}
+    signature = next(one for one, (kind, _) in zip(SIGNATURES, TYPED, strict=True) if kind is int)
+    answer = adapter.render_answer(signature, values)
+    assert adapter.parse(signature, answer) == values
+    assert adapter.parse(signature, f"Sure.\n\n{answer}") == values
+
+
+@each
 @given(data=st.data(), index=st.integers(0, len(TYPED) - 1), before=words)
 @quickly
 def test_prose_before_does_no_harm(adapter: Adapter, data: st.DataObject, index: int, before: str) -> None:
