@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import os
@@ -9,6 +10,7 @@ import re
 import sys
 import threading
 import types
+import weakref
 from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
@@ -114,25 +116,39 @@ def _without_second_requests() -> None:
 
 
 def _without_complaints() -> None:
-    """Keep asyncio from complaining of a task of litellm's that nobody ends.
+    """Give each event loop a log of calls of its own.
 
-    Its log of calls has a task on the event loop of the last call. At a call on another loop, as when blocking and
-    awaited calls take turns, it begins another, and the first is "destroyed but pending" when the process exits.
+    litellm's is one for the process, with a task on the loop of the last call. When two loops run at once, each takes it
+    from the other in the middle of what it does, which is reported as errors; and one that was left behind is "destroyed
+    but pending" when the process exits. A log whose loop is closed serves another.
     """
     try:
-        from litellm.litellm_core_utils.logging_worker import LoggingWorker
+        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
 
-        usual = LoggingWorker._ensure_queue
+        usual = LoggingWorker.ensure_initialized_and_enqueue
+        logs = [GLOBAL_LOGGING_WORKER]
+        _ = (GLOBAL_LOGGING_WORKER._bound_loop, GLOBAL_LOGGING_WORKER._worker_task)
     except (ImportError, AttributeError):  # another litellm than those we know, which may do better
         return
+    of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoggingWorker] = weakref.WeakKeyDictionary()
+    lock = threading.Lock()
 
-    def ensure_queue(self: Any) -> None:
-        before = getattr(self, "_worker_task", None)
-        usual(self)
-        if before is not None and before is not getattr(self, "_worker_task", None):
-            before._log_destroy_pending = False
+    def enqueue(self: Any, async_coroutine: Any) -> None:
+        loop = asyncio.get_running_loop()
+        log = of_loop.get(loop)
+        if log is None:
+            with lock:
+                free = (log for log in logs if log._bound_loop is None or log._bound_loop.is_closed())
+                log = next(free, None)
+                if log is None:
+                    logs.append(log := LoggingWorker())
+                log.start()  # which binds it to this loop
+            of_loop[loop] = log
+        usual(log, async_coroutine)
+        if log._worker_task is not None:
+            log._worker_task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way to say so
 
-    LoggingWorker._ensure_queue = ensure_queue  # type: ignore[method-assign]  # on purpose
+    LoggingWorker.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]  # on purpose
 
 
 def _with_kept_clients() -> None:

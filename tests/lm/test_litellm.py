@@ -634,6 +634,27 @@ for number in range(3):
     assert _printed(program, reply) == ["['Paris'] ['Paris']", "['Paris']"] * 3
 
 
+def test_event_loops_that_run_at_once_do_not_disturb_each_other() -> None:
+    program = """
+import asyncio, gc, sys, threading
+from dspex.lm import LM
+lm = LM("openai/served", api_base=sys.argv[1], cache=False)
+async def some():
+    return [await lm.acall("hi") for _ in range(10)]
+def work():
+    for _ in range(3):
+        asyncio.run(some())
+        lm("hi")
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+gc.collect()
+from litellm.litellm_core_utils.logging_worker import LoggingWorker
+print(sum(isinstance(one, LoggingWorker) for one in gc.get_objects()) <= 5)
+"""
+    assert _printed(program, answer("Paris")) == ["True"]
+
+
 def _printed(program: str, reply: Reply | None = None) -> list[str]:
     """The lines that ``program`` prints in a process of its own, which has nothing to complain of."""
     with Server(otherwise=reply) as server:
