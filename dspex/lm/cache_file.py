@@ -34,6 +34,8 @@ _WAIT_MILLISECONDS = int(WAIT * 1000)
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BLOCK = 64
 """Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
+_PAGE = 1000
+"""Answers that are exported without letting others write in between."""
 _TRUST = 2048
 """How many are read ahead before any of them has to be asked for; then each that was is worth `_WORTH` more."""
 _WORTH = 5
@@ -222,25 +224,23 @@ class CacheFile:
             return connection.execute(query).fetchall()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every entry, oldest first: ``key``, ``model``, ``created`` and the ``response`` as plain data."""
-        query = (
-            "SELECT key, model, created, CAST(response AS BLOB) FROM answers WHERE (created, key) > (?, ?) "
-            "ORDER BY created, key LIMIT 1000"
-        )
-        last: tuple[float, str] = (-math.inf, "")
-        while True:  # in pages, so that nobody who writes has to wait
+        """The entries of this moment, oldest first: ``key``, ``model``, ``created``, the ``response`` as plain data."""
+        query = "SELECT model, created, CAST(response AS BLOB) FROM answers WHERE key = ?"
+        with self._using() as connection:
+            keys = [key for (key,) in connection.execute("SELECT key FROM answers ORDER BY created, key")]
+        for start in range(0, len(keys), _PAGE):  # in pages, so that nobody who writes has to wait
             with self._using() as connection:
-                page = connection.execute(query, last).fetchall()
-            if not page:
-                return
-            for key, model, created, text in page:
+                page = [(key, connection.execute(query, (key,)).fetchone()) for key in keys[start : start + _PAGE]]
+            for key, row in page:
+                if row is None:
+                    continue  # it was cleared meanwhile
+                model, created, text = row
                 try:
                     response = _plain(text)
                 except ValueError as error:
                     warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
                 else:
                     yield {"key": key, "model": model, "created": created, "response": response}
-            last = (page[-1][2], page[-1][0])
 
     def size(self) -> int:
         """Bytes on disk."""

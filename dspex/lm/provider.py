@@ -118,9 +118,9 @@ def _without_second_requests() -> None:
 def _without_complaints() -> None:
     """Give each event loop a log of calls of its own.
 
-    litellm's is one for the process, with a task on the loop of the last call. When two loops run at once, each takes it
-    from the other in the middle of what it does, which is reported as errors; and one that was left behind is "destroyed
-    but pending" when the process exits. A log whose loop is closed serves another.
+    litellm's is one for the process, with a task on the loop of the last call. When two loops run at once, each takes
+    it from the other in the middle of what it does, which is reported as errors; and one that was left behind is
+    "destroyed but pending" when the process exits. A log whose loop is closed serves another.
     """
     try:
         from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker

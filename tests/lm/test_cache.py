@@ -249,6 +249,23 @@ def numbered(**options: Any) -> MockLM:
     return MockLM(lambda messages: str(next(numbers)), **options)
 
 
+def test_what_is_put_or_cleared_while_one_looks_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspex.lm.cache_file._PAGE", 2)
+    cache = Cache(path)
+    for key in "abcd":
+        cache.put(key, response(key))
+    seen = []
+    for row in cache.rows():
+        seen.append(row["key"])
+        cache.put(f"later-{len(seen)}", response("new"))
+    assert seen == list("abcd")
+    seen = []
+    for row in cache.rows():
+        seen.append(row["key"])
+        cache.clear()
+    assert seen == ["a", "b"]
+
+
 def test_policies_of_a_call(path: Path) -> None:
     lm = numbered(cache=Cache(path))
     assert [asked("read", lm), asked("read", lm)] == ["0", "1"]  # looked up, and not kept
