@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from dspex.execution.run import Run
 
 __all__ = ["Pause", "Turn", "Wait"]
+
+
+def _on_event_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Wait(ABC):
@@ -61,6 +72,13 @@ class Turn(Wait):
         self.left = left
 
     def block(self, run: Run | None) -> None:
+        if not self.place.done() and _on_event_loop():
+            warnings.warn(
+                "a blocking call waits for one of its model's places (max_concurrency) on the thread of an event loop, "
+                "whose own calls cannot end meanwhile. In async code await the call: await program.acall(...)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if run is not None:
             run.on_cancel(self.place.cancel)
         try:

@@ -375,6 +375,21 @@ def test_waiting_for_a_place_ends_with_the_time_there_is(call: Caller) -> None:
     assert call(lm).text == "x"
 
 
+def test_a_blocking_call_that_waits_for_its_own_event_loop_says_so() -> None:
+    lm = MockLM(["x"], repeat=True, max_concurrency=1)
+
+    async def main() -> None:
+        assert lm._places is not None
+        lm._places.take()  # as a task of this loop does, which cannot end while this thread is blocked
+        with (
+            pytest.warns(RuntimeWarning, match=r"on the thread of an event loop.*await program\.acall"),
+            pytest.raises(DeadlineExceeded),
+        ):
+            lm.generate(ASK, Run(deadline=0.02))
+
+    asyncio.run(main())
+
+
 def test_cancelling_a_run_ends_its_wait_for_a_place() -> None:
     lm = MockLM(["x"], max_concurrency=1)
     assert lm._places is not None
