@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 import os
@@ -122,6 +121,8 @@ def _without_complaints() -> None:
     it from the other in the middle of what it does, which is reported as errors; and one that was left behind is
     "destroyed but pending" when the process exits. A log whose loop is closed serves another.
     """
+    import asyncio
+
     try:
         from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
 
@@ -130,7 +131,7 @@ def _without_complaints() -> None:
         _ = (GLOBAL_LOGGING_WORKER._bound_loop, GLOBAL_LOGGING_WORKER._worker_task)
     except (ImportError, AttributeError):  # another litellm than those we know, which may do better
         return
-    of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoggingWorker] = weakref.WeakKeyDictionary()
+    of_loop: weakref.WeakKeyDictionary[Any, LoggingWorker] = weakref.WeakKeyDictionary()
     lock = threading.Lock()
 
     def enqueue(self: Any, async_coroutine: Any) -> None:
