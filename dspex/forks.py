@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging  # registered before this: its lock is taken after these, as whoever holds one of them may log  # noqa: F401
+import logging  # noqa: F401 - so that its own lock is taken after these: whoever holds one of them may log
 import os
 import threading
 import weakref
@@ -30,7 +30,9 @@ def held_at_forks(lock: LockT, *, order: int) -> LockT:
     """Has ``lock`` held while this process forks, for as long as it lives, and gives it back.
 
     So the child finds it free, and whole what it guards. A lock that is taken while another is held has a greater
-    ``order``: they are held in this order, so that a fork and a thread never wait for each other.
+    ``order``: they are held in this order, so that a fork and a thread never wait for each other. In use are, from
+    the outermost to the innermost: a study's choice (0) and its image of the storage (1), a storage (2, 3), a
+    transaction, a log, a ledger and a pool (4), a database (5), a record of batch jobs (6), a cache's file (7).
 
     >>> lock = held_at_forks(threading.Lock(), order=0)
     """

@@ -105,7 +105,7 @@ class BatchStore:
             return store
 
     def _reset(self) -> None:
-        self._lock = held_at_forks(threading.RLock(), order=0)  # as a cache's file is
+        self._lock = held_at_forks(threading.RLock(), order=6)  # as a cache's file is
         self._connection = None
         self._process = os.getpid()
         self.submitting = set()

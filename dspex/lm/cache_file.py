@@ -77,7 +77,7 @@ class CacheFile:
             self._journal.leave()
         # A child that is forked while something is written inherits what SQLite knows of that, and finds the file
         # locked for ever, by a connection that nobody has.
-        self._lock = held_at_forks(threading.Lock(), order=0)
+        self._lock = held_at_forks(threading.Lock(), order=7)
         self._connection = None
         self._process = os.getpid()
         return inherited

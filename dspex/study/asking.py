@@ -56,7 +56,10 @@ def ask(
         return trial
     except Exception as error:
         if trial is not None:
-            telling.fail(trial, reason=f"{type(error).__name__}: {error}")
+            try:
+                telling.fail(trial, reason=f"{type(error).__name__}: {error}")
+            except StorageError:
+                queue.give_back(study, trial.frozen)
         raise
     except BaseException:  # Ctrl-C: nobody gets the trial
         _give_back(study, at)

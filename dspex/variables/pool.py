@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from dspex.errors import StateError
+from dspex.forks import held_at_forks
 from dspex.variables.codec import Json, content_id, decode, encode
 from dspex.variables.domain import Domain
 from dspex.variables.messages import counted, did_you_mean, shown
@@ -57,7 +58,7 @@ class Pool:
         self.domain = domain
         self._items: list[PoolItem] = []
         self._by_id: dict[str, PoolItem] = {}
-        self._lock = threading.Lock()
+        self._lock = held_at_forks(threading.Lock(), order=4)
 
     def add(
         self,
@@ -196,4 +197,4 @@ class Pool:
         self.path, self.domain, items = state
         self._items = list(items)
         self._by_id = {item.id: item for item in items}
-        self._lock = threading.Lock()
+        self._lock = held_at_forks(threading.Lock(), order=4)

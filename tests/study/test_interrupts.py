@@ -121,3 +121,19 @@ def test_a_trial_that_the_disk_refuses_to_finish_is_put_back_later(monkeypatch: 
     monkeypatch.setattr(study.storage, "update_trial", usual)
     study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=1)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+
+
+def test_so_is_one_whose_values_cannot_be_chosen_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = create_study(space=Space.of(x=Float(0.0, 1.0)), sampler=TPESampler(seed=0))
+    usual = study.storage.update_trial
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(study.storage, "update_trial", refuse)
+    with pytest.raises(StorageError, match="the disk is full"):
+        study.ask()
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    monkeypatch.setattr(study.storage, "update_trial", usual)
+    study.optimize(lambda trial: trial.params["x"], n_trials=1)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
