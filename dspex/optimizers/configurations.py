@@ -30,13 +30,16 @@ class Configurations:
         self._on_finished = on_finished
         self._trials: dict[str, Trial | FrozenTrial] = {}  # by fingerprint
         self._sampled: deque[Trial | FrozenTrial] = deque()  # of an earlier run, to be asked for again
+        self._asked: list[Trial] = []  # all that are this search's to finish or to put back
         self._take_over()
 
     def _take_over(self) -> None:
         """Take up the trials of an earlier run: finished ones as they are, interrupted ones to be continued."""
         self._study.requeue_interrupted()
         queued = self._study.get_trials(states=[TrialState.WAITING])
-        claimed = {trial.number: trial for trial in (self._study.ask() for _ in queued)}
+        for _ in queued:
+            self._asked.append(self._study.ask())
+        claimed = {trial.number: trial for trial in self._asked}
         for frozen in self._study.trials:
             trial: Trial | FrozenTrial = claimed.get(frozen.number, frozen)
             if frozen.state is TrialState.RUNNING and trial is frozen:
@@ -52,7 +55,11 @@ class Configurations:
 
     def ask(self) -> VariableState:
         """What the study's sampler chooses next; in a resumed search first what it chose then."""
-        trial = self._sampled.popleft() if self._sampled else self._study.ask()
+        if self._sampled:
+            trial = self._sampled.popleft()
+        else:
+            self._asked.append(self._study.ask())
+            trial = self._asked[-1]
         state = self._state_of(trial)
         first = self._trials.setdefault(state.fingerprint, trial)
         if first is not trial and isinstance(trial, Trial):
@@ -86,8 +93,8 @@ class Configurations:
 
     def close(self) -> None:
         """Put back in the queue what was not finished, for a later run to continue."""
-        for trial in self._trials.values():
-            if isinstance(trial, Trial) and trial.frozen.state is TrialState.RUNNING:
+        for trial in self._asked:
+            if trial.frozen.state is TrialState.RUNNING:
                 try:
                     self._study.requeue(trial)
                 except StudyError:
@@ -108,8 +115,8 @@ class Configurations:
         for path in fixed:
             if self._space[path].domain.open_ended:  # type: ignore[union-attr]  # tunable, so not derived
                 fixed[path] = self._study.pool(path).add(fixed[path], source="user").id
-        trial = self._study.ask(fixed=fixed, system_attrs={_GIVEN: True})
-        self._trials[state.fingerprint] = trial
+        self._asked.append(self._study.ask(fixed=fixed, system_attrs={_GIVEN: True}))
+        trial = self._trials[state.fingerprint] = self._asked[-1]
         return trial
 
     def _tell(self, trial: Trial | FrozenTrial, values: Sequence[float] | None, state: TrialState | None) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import linecache
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,41 +15,11 @@ from dspex.samplers import RandomSampler, TPESampler
 from dspex.study import Study, Trial, create_study
 from dspex.trials import TrialState
 from dspex.variables import Float, Int, Prompt, Space
+from tests.interrupts import interrupted
 
-ROOMS = tuple(str(Path(dspex.__file__).parent / room) for room in ("study", "storage", "trials", "variables"))
+ROOMS = ("study", "storage", "trials", "variables")
 _numbers = itertools.count()
 SPACE = Space.of(x=Float(0.0, 1.0), k=Int(1, 9), prompt=Prompt())
-
-
-def _is_with(file: str, line: int) -> bool:
-    return linecache.getline(file, line).lstrip().startswith(("with ", "async with "))
-
-
-def interrupted(line: int, run: Callable[[], Any]) -> bool:
-    """Calls ``run`` and interrupts it before this line of those rooms; whether it was as long as that."""
-    left = line
-
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(ROOMS):
-            return None
-        # A line with "with" is passed again when it is left, where no signal comes between its block and its end.
-        if event == "line" and not _is_with(frame.f_code.co_filename, frame.f_lineno):
-            left -= 1
-            if left == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        run()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def _study(url: str | None, declared: bool) -> Study:
@@ -67,8 +33,8 @@ def _study(url: str | None, declared: bool) -> Study:
 @pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_an_interrupt_at_any_line_leaves_a_study_that_goes_on(kind: str, declared: bool, tmp_path: Path) -> None:
-    # With a file, which takes longer, at each 29th line.
-    lines = itertools.count(1, 1 if kind == "memory" else 29)
+    # With a file, which takes longer, at each 59th line.
+    lines = itertools.count(1, 1 if kind == "memory" else 59)
     for line in lines:
         study = _study(None if kind == "memory" else f"sqlite:///{tmp_path / str(line)}.db", declared)
         recorded: list[Evaluation] = []
@@ -81,7 +47,7 @@ def test_an_interrupt_at_any_line_leaves_a_study_that_goes_on(kind: str, declare
             study.set_user_attr("last", trial.number)
             return x
 
-        on = interrupted(line, lambda: study.optimize(objective, n_trials=2))  # noqa: B023 - called at once
+        on = interrupted(line, lambda: study.optimize(objective, n_trials=2), ROOMS)  # noqa: B023 - called at once
         _check(study, recorded)
         study.optimize(objective, n_trials=2)
         _check(study, recorded)
