@@ -68,6 +68,7 @@ def ask(
 
 def _give_back(study: Study, at: datetime) -> None:
     """Puts the trial that this process began at the moment ``at`` back in the queue, if there is one by now."""
+    study._mirror.forget()
     with suppress(StorageError):
         study._mirror.sync()
         for number in list(study._mirror.running):

@@ -257,7 +257,9 @@ class _Search:
         held: list[Trial] = []
         try:
             yield held
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.study._mirror.forget()
             # Ctrl-C, a storage that cannot be written, or a callback's error: a trial that is not finished is nobody's.
             for trial in held:
                 self._put_back(trial)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
+
 from dspex.data import Evaluation
 from dspex.errors import StudyError
 from dspex.forks import held_at_forks
@@ -54,8 +56,16 @@ class Mirror:
         # How far the storage has been read. It is moved when all before it is here, so after Ctrl-C that is read again.
         self._trials_read = self._pool_read = self._attrs_read = 0
         self._rows_read = (0, 0)  # and the rows that the ledger had then
-        self.objective_views = objective_views(self.view) if len(record.directions) > 1 else (self.view,)
+        self.objective_views = _objective_views(self.view)
         self._lock = held_at_forks(threading.RLock(), order=1)
+
+    def forget(self) -> None:
+        """Drops what samplers, pruners and callbacks keep of the study: after Ctrl-C, which may have left it half done.
+
+        They keep it by view, and read it again for another one.
+        """
+        self.view = attrs.evolve(self.view)
+        self.objective_views = _objective_views(self.view)
 
     def sync(self) -> None:
         """Reads what is new in the storage."""
@@ -168,6 +178,10 @@ class Mirror:
             f"keeps its domain. Give the new variable a name of its own, for example {path + '_2'!r}, or start "
             "another study"
         )
+
+
+def _objective_views(view: StudyView) -> tuple[StudyView, ...]:
+    return objective_views(view) if len(view.directions) > 1 else (view,)
 
 
 def _equal(known: Domain[Any], new: Domain[Any]) -> bool:

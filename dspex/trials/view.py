@@ -25,7 +25,8 @@ class StudyView:
     """A narrow, read-only window on one study.
 
     One object stands for one study as long as the process has it open, so whoever keeps something per study
-    may key a `weakref.WeakKeyDictionary` by it. ``pools`` maps the paths of open-ended variables to their
+    may key a `weakref.WeakKeyDictionary` by it (after Ctrl-C another one does: what is kept may be half done, and is
+    read anew). ``pools`` maps the paths of open-ended variables to their
     candidates, which may have grown since one last looked. ``planned`` maps the numbers of running trials to values
     that were chosen for them, of variables that they have not come to yet; only of trials that this process runs.
     ``objective`` is which of the study's objectives the first of ``directions`` is: 0, unless it is one of the

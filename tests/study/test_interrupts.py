@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 import dspex
 from dspex.data import Evaluation
-from dspex.errors import StorageError
-from dspex.samplers import RandomSampler, TPESampler
+from dspex.errors import StorageError, TrialPruned
+from dspex.pruners import HyperbandPruner, MedianPruner, Pruner
+from dspex.samplers import AutoSampler, CmaEsSampler, NSGAIISampler, QMCSampler, RandomSampler, Sampler, TPESampler
 from dspex.study import Study, Trial, create_study
 from dspex.trials import TrialState
 from dspex.variables import Float, Int, Prompt, Space
@@ -67,6 +69,45 @@ def _check(study: Study, recorded: list[Evaluation]) -> None:
     assert {row.example_id for row in recorded} <= {row.example_id for row in rows}
     for row in rows:
         assert study.ledger.lookup(row.fingerprint, row.example_id) == row
+
+
+SAMPLERS: dict[str, Callable[[], Sampler]] = {
+    "tpe": lambda: TPESampler(seed=1, n_startup_trials=4),
+    "nsga-ii": lambda: NSGAIISampler(seed=1, population_size=4),
+    "cma-es": lambda: CmaEsSampler(seed=1, n_startup_trials=3),
+    "qmc": lambda: QMCSampler(seed=1),
+    "auto": lambda: AutoSampler(seed=1),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("pruner", [MedianPruner(n_startup_trials=2), HyperbandPruner(max_resource=3)], ids=repr)
+def test_an_interrupted_search_goes_on_as_if_nothing_had_been(sampler: Callable[[], Sampler], pruner: Pruner) -> None:
+    space = Space.of(x=Float(0.0, 1.0), y=Float(0.1, 1.0, log=True), k=Int(1, 9))
+    trials = 12
+
+    def objective(trial: Trial) -> float:
+        for step in range(1, 4):
+            trial.report(trial.params["x"] + step / 10, step)
+            if trial.should_prune():
+                raise TrialPruned
+        value: float = trial.params["x"] ** 2 + trial.params["y"] + trial.params["k"]
+        return value
+
+    def outcome(study: Study) -> Any:
+        study.optimize(objective, n_trials=trials - sum(trial.state.is_finished for trial in study.trials))
+        return [(trial.state, trial.params, trial.values) for trial in study.trials]
+
+    expected = outcome(create_study(space=space, sampler=sampler(), pruner=pruner))
+    line, interrupts = 50, 0
+    while True:
+        study = create_study(space=space, sampler=sampler(), pruner=pruner)
+        if not interrupted(line, lambda: outcome(study), ("samplers", "pruners", "study", "trials")):  # noqa: B023
+            break
+        assert outcome(study) == expected
+        interrupts += 1
+        line += line // 20 + 50
+    assert interrupts > 20
 
 
 def test_a_trial_that_the_disk_refuses_to_finish_is_put_back_later(monkeypatch: pytest.MonkeyPatch) -> None:
