@@ -296,6 +296,7 @@ class BatchStore:
             if version < _SCHEMA_VERSION:
                 connection.executescript(_SCHEMA % (_APPLICATION_ID, _SCHEMA_VERSION))
         except BaseException:
+            connection.rollback()  # after Ctrl-C in the middle: while a traceback has it, it would lock the file
             connection.close()
             raise
         self._connection = connection
@@ -326,16 +327,16 @@ class _Use:
                 connection.execute(self._begin)
             return connection
         except BaseException as error:
-            store._lock.release()
+            self._let_go()
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise _damaged(store, error) from error
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        import sqlite3
-
         store = self._store
         try:
+            import sqlite3
+
             if self._begin and store._connection is not None:
                 store._connection.execute("COMMIT" if kind is None else "ROLLBACK")
             if isinstance(error, sqlite3.Error):
@@ -343,7 +344,13 @@ class _Use:
         except sqlite3.Error as failure:
             raise _damaged(store, failure) from failure
         finally:
-            store._lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        connection = self._store._connection
+        if connection is not None and connection.in_transaction:  # Ctrl-C came before its end
+            connection.rollback()
+        self._store._lock.release()
 
 
 def _damaged(store: BatchStore, reason: object) -> StorageError:

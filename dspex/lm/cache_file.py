@@ -285,13 +285,12 @@ class CacheFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
             self._prepare(connection)
-        except (OSError, sqlite3.Error) as error:
+        except BaseException as error:
             if connection is not None:
+                connection.rollback()  # after Ctrl-C in the middle: while a traceback has it, it would lock the file
                 connection.close()
-            raise self._damaged(error) from error
-        except StorageError:
-            assert connection is not None
-            connection.close()
+            if isinstance(error, OSError | sqlite3.Error):
+                raise self._damaged(error) from error
             raise
         self._opened = os.stat(self.path)
         self._connection = connection
@@ -339,8 +338,8 @@ class CacheFile:
 
 def _move_part(connection: sqlite3.Connection, journal: Journal) -> bool:
     """Move what was left behind by one who was killed, or else what there is now; whether there may be more."""
-    connection.execute("BEGIN IMMEDIATE")  # and so nobody else is moving it
     try:
+        connection.execute("BEGIN IMMEDIATE")  # and so nobody else is moving it
         more = journal.moving.exists()
         entries = journal.take()
         if entries is not None:
