@@ -94,7 +94,7 @@ class PercentilePruner(Pruner):
             if not losses:
                 return True
             others = steps.values.get(step, [])
-            return len(others) >= self.n_min_trials and min(losses) > _percentile(others, self.percentile)
+            return len(others) >= self.n_min_trials and min(losses) > _percentile(others, self.percentile, sign)
 
     def __repr__(self) -> str:
         return f"PercentilePruner({self.percentile}, {self._arguments()})"
@@ -106,12 +106,17 @@ class PercentilePruner(Pruner):
         )
 
 
-def _percentile(ordered: list[float], percentile: float) -> float:
-    """As `numpy.percentile`, of a list that is sorted already."""
-    place = percentile / 100 * (len(ordered) - 1)
+def _percentile(losses: list[float], percentile: float, sign: float) -> float:
+    """As `numpy.percentile` to the last bit, of losses (``sign`` times a value) that are sorted already.
+
+    To the last bit it is that of the values themselves: where they are rounded, which trials are pruned hangs on it.
+    """
+    last = len(losses) - 1
+    place = (percentile if sign > 0 else 100 - percentile) / 100 * last
     below = math.floor(place)
-    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    above = min(below + 1, last)
+    low, high = (losses[below], losses[above]) if sign > 0 else (-losses[last - below], -losses[last - above])
     if low == high:
-        return low
+        return sign * low
     share = place - below
-    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+    return sign * (low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share))

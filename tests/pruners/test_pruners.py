@@ -23,6 +23,7 @@ from dspex.pruners import (
     ThresholdPruner,
     WilcoxonPruner,
 )
+from dspex.pruners.percentile import _percentile
 from dspex.pruners.wilcoxon import signed_rank_p
 from dspex.study import Study, create_study
 from dspex.testing.pruners import PrunerSuite
@@ -356,3 +357,14 @@ class TestWilcoxon:
         trial.set_constraint("cost", 1.0)
         study.tell(trial, 0.0)
         assert not any(_run(study, [1.0] * 5))
+
+
+@given(
+    values=st.lists(st.integers(0, 10).map(lambda tenths: tenths / 10), min_size=1, max_size=9),
+    percentile=st.sampled_from([10.0, 25.0, 100 / 3, 50.0, 75.0]),
+    sign=st.sampled_from([1.0, -1.0]),
+)
+def test_a_percentile_is_numpys_to_the_last_bit(values: list[float], percentile: float, sign: float) -> None:
+    losses = sorted(sign * value for value in values)
+    wanted = np.percentile(values, percentile if sign > 0 else 100 - percentile)
+    assert sign * _percentile(losses, percentile, sign) == wanted
