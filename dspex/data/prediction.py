@@ -40,10 +40,11 @@ class _Truncated:
 class Prediction(Mapping[str, Any]):
     """The outputs of a program, by attribute and by item.
 
-    Beside its fields it has ``completions`` (all answers when several were asked for), ``usage`` (a `Usage`),
-    ``cost`` (US dollars, ``None`` when unknown), ``latency`` (seconds, ``None`` when it was not measured) and
-    ``truncated`` (whether an answer of the model was cut off at ``max_tokens``, so that its last field may not be
-    whole). Fields may be set and added. A field wins over a method, ``cost`` or ``truncated`` of the same name.
+    Beside its fields it has ``completions`` (all answers when several were asked for), ``usage`` (a `Usage`: what the
+    calls of the program or predictor that gave it took), ``cost`` (US dollars, ``None`` when unknown), ``latency``
+    (seconds, ``None`` when it was not measured) and ``truncated`` (whether an answer of the model was cut off at
+    ``max_tokens``, so that its last field may not be whole). Fields may be set and added. A field wins over a method,
+    ``cost`` or ``truncated`` of the same name.
 
     >>> prediction = Prediction(answer=4, reasoning="Twice two.")
     >>> prediction.answer, prediction["reasoning"]

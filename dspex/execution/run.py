@@ -209,18 +209,19 @@ class Run:
 
     @contextmanager
     def branch(self) -> Iterator[Run]:
-        """A part of it that can be cancelled by itself: it counts into this one's usage and trace, has its limits,
-        and is cancelled with it.
+        """A part of it that can be cancelled by itself and has an account of its own: it counts into this one's usage
+        and trace too, has its limits, and is cancelled with it.
 
         >>> run = Run()
+        >>> run.account(Usage(calls=1))
         >>> with run.branch() as part:
         ...     part.account(Usage(calls=1))
         ...     part.cancel()
-        >>> run.usage.calls, run.cancelled
-        (1, False)
+        >>> part.usage.calls, run.usage.calls, run.cancelled
+        (1, 2, False)
         """
         part = _Part(self)
-        for name in ("_lock", "example", "observers", "sink", "span", "trace", "trial", "usage"):
+        for name in ("_lock", "example", "observers", "sink", "span", "trace", "trial"):
             setattr(part, name, getattr(self, name))
 
         def wake() -> None:
@@ -276,6 +277,10 @@ class _Part(Run):
     def __init__(self, whole: Run) -> None:
         self._whole = whole
         super().__init__(settings=whole.settings, budget=whole.budget, rollout_id=whole.rollout_id, seed=whole.seed)
+
+    def account(self, usage: Usage) -> None:
+        super().account(usage)
+        self._whole.account(usage)
 
     @property
     def deadline(self) -> Deadline | None:  # an attribute elsewhere, for its speed

@@ -252,14 +252,22 @@ class Module:
         run = self._run
         if run is not None:
             return observed(self, run, args, inputs) if run.observers else self._invoke(run, args, inputs)
-        return self._execute(active_run(), args, inputs)
+        around = active_run()
+        if around is None:
+            return self._execute(Run(settings=current()), args, inputs)
+        with around.branch() as part:  # what it takes is told apart from what else is done there
+            return self._execute(part, args, inputs)
 
     async def acall(self, *args: Any, **inputs: Any) -> Any:
         """Run the program without blocking the event loop; cancelling the task cancels the run."""
         run = self._run
         if run is not None:
             return await (aobserved(self, run, args, inputs) if run.observers else self._ainvoke(run, args, inputs))
-        return await self._aexecute(active_run(), args, inputs)
+        around = active_run()
+        if around is None:
+            return await self._aexecute(Run(settings=current()), args, inputs)
+        with around.branch() as part:
+            return await self._aexecute(part, args, inputs)
 
     def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
         """Run a copy of the program within ``run``, which keeps its trace and usage even when it fails."""
@@ -269,9 +277,7 @@ class Module:
         """The async side of `execute`."""
         return self._aexecute(run, (), inputs)
 
-    def _execute(self, run: Run | None, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
-        if run is None:
-            run = Run(settings=current())
+    def _execute(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         copy = self._attached(run)
         began = time.perf_counter()
         token = activate(run)
@@ -283,9 +289,7 @@ class Module:
             deactivate(token)
         return measured(result, run, began)
 
-    async def _aexecute(self, run: Run | None, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
-        if run is None:
-            run = Run(settings=current())
+    async def _aexecute(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         copy = self._attached(run)
         began = time.perf_counter()
         token = activate(run)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dspex.data import Prediction
@@ -50,6 +52,10 @@ class RenderRun(Run):
         super().__init__(**keywords)
         self.observers = ()  # nothing happens
         self.rendering = Rendering()
+
+    @contextmanager
+    def branch(self) -> Iterator[Run]:
+        yield self  # what a part of it would ask is in the same rendering
 
     def lm(self) -> BaseLM | None:
         lm: BaseLM | None = self.settings.lm

@@ -52,6 +52,44 @@ def test_by_path_and_by_model() -> None:
         usage.by()
 
 
+@pytest.mark.parametrize("how", ["called", "awaited", "streamed", "astreamed"])
+def test_a_prediction_has_the_usage_of_its_own_calls_within_another_program_too(how: str) -> None:
+    helper = program()  # no part of the program that uses it
+    seen: list[Usage] = []
+
+    class Outer(dspex.Module):
+        def __init__(self) -> None:
+            self.ask = dspex.Predict("question -> answer", model="mock/tracked-b")
+
+        async def forward(self, question: str) -> Any:
+            await self.ask.acall(question=question)
+            for _ in range(2):
+                if how == "called":
+                    inner = helper(question=question)
+                elif how == "awaited":
+                    inner, _ = await asyncio.gather(helper.acall(question=question), self.ask.acall(question="!"))
+                elif how == "streamed":
+                    inner = list(helper.stream(question=question))[-1].prediction
+                else:
+                    inner = [event async for event in helper.astream(question=question)][-1].prediction
+                seen.append(inner.usage)
+            return await self.ask.acall(question=question)
+
+    with track_usage() as usage:
+        prediction = Outer()(question="?")
+    assert [one.calls for one in seen] == [2, 2]
+    assert prediction.usage.total_tokens == usage.total.total_tokens
+    assert prediction.usage.calls == (8 if how == "awaited" else 6)
+    assert list(Outer().render(question="?")) == ["ask", "first", "second"]
+
+
+def test_streams_of_one_run_have_the_usage_of_their_own_calls() -> None:
+    run = Run()
+    finals = [list(program().stream(question="?", run=run))[-1] for _ in range(2)]
+    assert [final.prediction.usage.calls for final in finals] == [2, 2]
+    assert run.usage.calls == 4
+
+
 def test_by_example_and_by_trial() -> None:
     devset = [dspex.Example(question=str(n), answer="b").with_inputs("question") for n in range(5)]
     metric = lambda example, prediction: prediction.answer == example.answer  # noqa: E731 - one line says it
