@@ -195,7 +195,7 @@ def _results(span: Span) -> dict[str, Any]:
         return {"dspex.score": span.outputs.score}
     if span.kind != "lm":
         return {}
-    # An answer from a cache took no tokens, and a call that failed none that are known.
+    # An answer from a cache took no tokens, and a call that failed none that are known, unless there was an answer.
     attributes, request, response = span.attributes, span.inputs, span.outputs
     found: dict[str, Any] = {"dspex.retries": attributes["retries"], "dspex.cached": attributes["cached"]}
     if attributes["cost"] is not None:
@@ -212,7 +212,7 @@ def _results(span: Span) -> dict[str, Any]:
     if request.schema is not None:
         found["gen_ai.output.type"] = "json"
     usage = attributes["usage"]
-    if usage.calls:
+    if usage.calls or usage.total_tokens:
         found["gen_ai.usage.input_tokens"] = usage.prompt_tokens
         found["gen_ai.usage.output_tokens"] = usage.completion_tokens
         if usage.cache_read_tokens:

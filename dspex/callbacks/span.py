@@ -44,7 +44,7 @@ class Span:
     """
 
     __slots__ = (
-        "attributes",
+        "_attributes",
         "ended",
         "error",
         "id",
@@ -67,7 +67,6 @@ class Span:
     inputs: Any
     outputs: Any
     error: BaseException | None
-    attributes: dict[str, Any]
 
     def __init__(
         self,
@@ -89,7 +88,12 @@ class Span:
         self.inputs = inputs
         self.outputs = None
         self.error = None
-        self.attributes = {} if attributes is None else attributes
+        self._attributes = {} if attributes is None else attributes
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Small things about it by name; whoever does the work goes on filling them, so they cannot be replaced."""
+        return self._attributes
 
     @property
     def ancestors(self) -> Iterator[Span]:

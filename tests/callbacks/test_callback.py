@@ -128,6 +128,15 @@ def test_one_that_empties_a_span_breaks_nothing() -> None:
     assert ask(Tidy()) == "Paris"
 
 
+def test_one_that_takes_the_attributes_away_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Thief(Callback):
+        def on_start(self, span: Span) -> None:
+            span.attributes = None  # type: ignore[assignment, misc]  # on purpose
+
+    assert ask(Thief()) == "Paris"
+    assert len(caplog.records) == 1
+
+
 def test_another_instance_has_its_own_word(caplog: pytest.LogCaptureFixture) -> None:
     ask(Broken(), Broken())
     assert len(caplog.records) == 4

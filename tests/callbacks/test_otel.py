@@ -11,7 +11,8 @@ import pytest
 
 import dspex
 from dspex.callbacks import OpenTelemetry
-from dspex.errors import DefinitionError, LMAuthError, LMServerError, ParseError, ToolError
+from dspex.data import Usage
+from dspex.errors import DefinitionError, LMAuthError, LMContentFilterError, LMServerError, ParseError, ToolError
 from dspex.lm import Cache, LMRequest
 from tests.callbacks.recorder import Recorder
 
@@ -151,6 +152,15 @@ def test_what_is_cached_took_no_tokens(traces: Traces, callback: OpenTelemetry) 
     assert "gen_ai.usage.input_tokens" in asked.attributes
     assert "gen_ai.usage.input_tokens" not in found.attributes
     assert found.attributes["dspex.cached"] is True
+
+
+def test_an_answer_of_no_use_took_its_tokens(traces: Traces, callback: OpenTelemetry) -> None:
+    stopped = LMContentFilterError("stopped", billed=True, usage=Usage(calls=1, prompt_tokens=12, completion_tokens=3))
+    with dspex.context(callbacks=[callback]), dspex.track_usage() as usage, pytest.raises(LMContentFilterError):
+        dspex.MockLM(["a"], failures=[stopped])("?")
+    (span,) = traces.spans
+    assert span.attributes["gen_ai.usage.input_tokens"] == usage.total.prompt_tokens == 12
+    assert span.attributes["gen_ai.usage.output_tokens"] == usage.total.completion_tokens == 3
 
 
 def test_a_fallback_s_tokens_are_counted_once(traces: Traces, callback: OpenTelemetry) -> None:
