@@ -134,7 +134,7 @@ class Cache:
         self._warned = False
 
     def get(self, key: str, *, strict: bool = False) -> LMResponse | None:
-        """The answer under ``key``, as it was put; ``None`` when there is none.
+        """The answer under ``key``, as it was put, to do with as one likes; ``None`` when there is none.
 
         One that cannot be read is none either, with a warning, or a `StorageError` when ``strict``.
         """
@@ -144,7 +144,7 @@ class Cache:
             if kept is not None:
                 if self.max_age is None or kept[1] > time.time() - self.max_age:
                     memory.move_to_end(key)
-                    return kept[0]
+                    return _copy(kept[0])
                 del memory[key]
         row = self._row(key)
         if row is None:
@@ -163,7 +163,7 @@ class Cache:
             return None
         with self._lock:
             self._remember(key, (found, created))
-        return found
+        return _copy(found)
 
     def _row(self, key: str) -> tuple[LMResponse | Exception, float] | None:
         """What the file has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
@@ -172,7 +172,7 @@ class Cache:
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
-        kept = LMResponse(response.completions, response.usage.copy(), response.model, False, response.latency)
+        kept = _copy(response)
         now = time.time()
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
@@ -292,6 +292,13 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache({str(self.path)!r})" if self.path is not None else "Cache()"
+
+
+def _copy(answer: LMResponse) -> LMResponse:
+    """``answer`` as it is kept: whoever has the other may change that."""
+    several = answer.completions
+    completions = (several[0].copy(),) if len(several) == 1 else tuple([one.copy() for one in several])
+    return LMResponse(completions, answer.usage.copy(), answer.model, False, answer.latency)
 
 
 def default_cache() -> Cache:

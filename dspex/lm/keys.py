@@ -42,11 +42,10 @@ class Keys:
 
     def explain(self, request: LMRequest) -> dict[str, Any]:
         """What the key is made of, as plain data; ``hashed`` is the text that the key is the SHA-256 of."""
-        shown = public_params({**self._params, **request.params})
         return {
             "key": self.key(request),
             "model": dict(self._model),
-            "params": {name: value for name, value in sorted(shown.items()) if value is not None},
+            "params": dict(sorted(self._shown(request.params).items())),
             "messages": request.messages,
             "schema": request.schema,
             "grammar": request.grammar,
@@ -79,9 +78,13 @@ class Keys:
         return known
 
     def _merged(self, params: Mapping[str, Any]) -> str:
+        return canonical({**self._model, "params": self._shown(params)})
+
+    def _shown(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         merged = {**self._params, **params}
-        shown = public_params({name: value for name, value in merged.items() if value is not None})
-        return canonical({**self._model, "params": shown})
+        if not merged.get("rollout_id"):
+            merged.pop("rollout_id", None)  # the one that calls are of which name none
+        return public_params({name: value for name, value in merged.items() if value is not None})
 
     def _schema(self, schema: dict[str, Any]) -> str:
         # Adapters hand in one object per signature; while it is kept here, its id is its own.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, overload
 
 from dspex.data.usage import Usage
@@ -307,6 +308,12 @@ class Completion:
         self.logprobs = logprobs
         self.reasoning = reasoning
         self.tool_calls = tool_calls
+
+    def copy(self) -> Completion:
+        """One that shares nothing with it which can be changed."""
+        if self.logprobs is None and not self.tool_calls and not self.citations:  # nearly all are
+            return Completion(self.text, self.finish_reason, None, self.reasoning)
+        return deepcopy(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is missing is left out."""

@@ -69,6 +69,29 @@ def test_entries_are_immutable(path: Path) -> None:
     assert cache.get("k") == response("first")
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_is_done_with_an_answer_does_not_change_the_entry(path: Path, on_disk: bool) -> None:
+    def answer() -> LMResponse:
+        call = {"id": "1", "name": "look", "arguments": "{}"}
+        return LMResponse((Completion("Paris", tool_calls=(call,)), Completion("Oslo")), Usage(calls=1), "mock/mock")
+
+    def spoil(given: LMResponse | None) -> None:
+        assert given == answer()
+        given.completions[0].tool_calls[0]["arguments"] = "[]"
+        given.completions[1].text = "London"
+        given.usage.calls = 7
+
+    cache = Cache(path if on_disk else None)
+    given = answer()
+    cache.put("k", given)
+    spoil(given)
+    spoil(cache.get("k"))
+    if on_disk:
+        forget(cache)
+        spoil(cache.get("k"))
+    assert cache.get("k") == answer()
+
+
 def test_the_file_is_sql_and_json(path: Path) -> None:
     Cache(path).put("k", response("hi", cost=0.25))
     Cache(path).close()
@@ -298,6 +321,16 @@ def test_a_rollout_is_an_entry_of_its_own_and_a_policy_is_none(path: Path) -> No
     lm = numbered(cache=Cache(path))
     assert [lm("?", rollout_id=1), lm("?", rollout_id=2), lm("?", rollout_id=1)] == [["0"], ["1"], ["0"]]
     assert lm.key(LMRequest.of("?", cache="refresh")) == lm.key(LMRequest.of("?"))
+
+
+def test_rollout_0_is_the_one_of_calls_that_name_none() -> None:
+    predict = Predict("question -> answer", lm=MockLM(lambda messages: {"answer": f"{messages}"}, cache=Cache()))
+    predict(question="?")
+    assert predict(question="?", config={"rollout_id": 0}).usage.cached_calls == 1
+    assert predict(question="?", config={"rollout_id": 1}).usage.cached_calls == 0
+    first = MockLM(["a"], rollout_id=1)
+    assert first.copy(rollout_id=0).key(LMRequest.of("?")) == MockLM(["a"]).key(LMRequest.of("?"))
+    assert first.key(LMRequest.of("?")) != MockLM(["a"]).key(LMRequest.of("?"))
 
 
 @pytest.mark.parametrize("how", ["generate", "agenerate", "stream"])
