@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dspex.errors import StorageError
@@ -82,6 +83,8 @@ def _clear(cache: Cache, options: argparse.Namespace) -> int:
 
 
 def _export(cache: Cache, options: argparse.Namespace) -> int:
+    if options.output and cache.path is not None and Path(options.output).resolve() == cache.path.resolve():
+        raise StorageError(f"{options.output} is the cache itself, which would be lost; name another --output")
     try:
         output = open(options.output, "w", encoding="utf-8") if options.output else sys.stdout  # noqa: SIM115 - below
     except OSError as error:

@@ -75,6 +75,19 @@ def test_an_export_that_cannot_be_written(cache: Cache, capsys: pytest.CaptureFi
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
 
 
+def test_an_export_does_not_write_over_the_cache(
+    cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    entries = len(cache)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(str(cache.path))
+    for output in (str(cache.path), str(link)):
+        assert main(["cache", "export", "--output", output]) == 1
+        assert "is the cache itself" in capsys.readouterr().err
+    cache.close()
+    assert len(cache) == entries > 0
+
+
 def test_the_command_is_declared_and_its_help_loads_nothing_heavy() -> None:
     code = "import sys; from dspex.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n" + (
         "print({'litellm', 'sqlalchemy', 'sqlite3'} & set(sys.modules))"
