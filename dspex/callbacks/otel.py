@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.callbacks.callback import Callback
 from dspex.callbacks.span import Span
@@ -39,7 +39,8 @@ _PARAMS = {
     "top_p": float,
 }
 
-_here: ContextVar[Span | None] = ContextVar("dspex_otel_span", default=None)
+_here: ContextVar[_Here | None] = ContextVar("dspex_otel_span", default=None)
+"""What was made current last in this thread or task, by any of these callbacks."""
 
 
 class OpenTelemetry(Callback):
@@ -90,10 +91,16 @@ class OpenTelemetry(Callback):
     def on_start(self, span: Span) -> None:
         """Start a span under that of the nearest ancestor which has one here, or under what is current."""
         around = next((one for one in span.ancestors if one.id in self._open), None)
-        parent = None
+        here, parent = _here.get(), None
         # Where the span around is current, that is the parent, or what the user's code has opened inside of it.
-        if around is not None and _here.get() is not around and (opened := self._open.get(around.id)):
-            parent = self._trace.set_span_in_context(opened.otel)
+        if around is not None and (here is None or here.span is not around or here.owner is not self):
+            if opened := self._open.get(around.id):
+                parent = self._trace.set_span_in_context(opened.otel)
+        elif around is None:
+            # What another one of these has opened for this very span is not around it.
+            while here is not None and here.span is span:
+                parent = here.context
+                here = here.before
         name, attributes = _described(span)
         remote = span.kind == "lm" and span.name.partition("/")[0] not in _IN_PROCESS
         otel = self._tracer.start_span(
@@ -105,7 +112,7 @@ class OpenTelemetry(Callback):
         )
         opened = self._open[span.id] = _Open(otel)
         if span.kind != "lm":  # a stream's is left and entered again
-            opened.here = _here.set(span)
+            opened.here = _here.set(_Here(span, self, _here.get(), self._context.get_current()))
             opened.token = self._context.attach(self._trace.set_span_in_context(otel))
 
     def on_end(self, span: Span) -> None:
@@ -141,6 +148,15 @@ class OpenTelemetry(Callback):
             self._context.detach(opened.token)
 
 
+class _Here(NamedTuple):
+    """A span that ``owner`` has made current, and what was before."""
+
+    span: Span
+    owner: OpenTelemetry
+    before: _Here | None
+    context: Any
+
+
 class _Open:
     """A span that has been started, and how to leave its context."""
 
@@ -150,7 +166,7 @@ class _Open:
 
     def __init__(self, otel: OTelSpan) -> None:
         self.otel = otel
-        self.here: Token[Span | None] | None = None
+        self.here: Token[_Here | None] | None = None
 
 
 def _nanoseconds(span: Span) -> int:

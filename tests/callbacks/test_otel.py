@@ -290,6 +290,25 @@ def test_the_user_s_own_spans_are_around_and_inside(traces: Traces, callback: Op
     ]
 
 
+def test_two_of_them_have_a_tree_each(traces: Traces, callback: OpenTelemetry) -> None:
+    others = Traces()
+    other = OpenTelemetry(tracer_provider=others.provider, content=True)
+
+    class Program(dspex.Module):
+        def __init__(self) -> None:
+            self.answer = dspex.ChainOfThought("question -> answer")
+
+        def forward(self, question: str) -> Any:
+            return self.answer(question=question)
+
+    with dspex.context(lm=dspex.MockLM([{"reasoning": "r", "answer": "a"}]), callbacks=[callback, other]):
+        Program()(question="?")
+    assert api.get_current_span() is api.INVALID_SPAN
+    for one in (traces, others):
+        assert one.chain(one.named("chat mock")) == ["chat mock", "ChainOfThought", "invoke_workflow Program"]
+    assert traces.spans[0].context.trace_id != others.spans[0].context.trace_id
+
+
 def test_threads_and_tasks_keep_their_parents(traces: Traces, callback: OpenTelemetry) -> None:
     class Raw(dspex.Module):
         def __init__(self) -> None:
