@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, StorageError
-from dspex.lm.types import LMResponse
+from dspex.lm.types import LMResponse, copied
 
 if TYPE_CHECKING:
     from dspex.lm.cache_file import CacheFile
@@ -138,13 +138,18 @@ class Cache:
 
         One that cannot be read is none either, with a warning, or a `StorageError` when ``strict``.
         """
+        kept = self.entry(key, strict=strict)
+        return None if kept is None else _copy(kept)
+
+    def entry(self, key: str, *, strict: bool = False) -> LMResponse | None:
+        """The answer under ``key`` itself, for those who change nothing of it; else as `get`."""
         memory = self._memory
         with self._lock:
             kept = memory.get(key)
             if kept is not None:
                 if self.max_age is None or kept[1] > time.time() - self.max_age:
                     memory.move_to_end(key)
-                    return _copy(kept[0])
+                    return kept[0]
                 del memory[key]
         row = self._row(key)
         if row is None:
@@ -163,7 +168,7 @@ class Cache:
             return None
         with self._lock:
             self._remember(key, (found, created))
-        return _copy(found)
+        return found
 
     def _row(self, key: str) -> tuple[LMResponse | Exception, float] | None:
         """What the file has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
@@ -296,9 +301,7 @@ class Cache:
 
 def _copy(answer: LMResponse) -> LMResponse:
     """``answer`` as it is kept: whoever has the other may change that."""
-    several = answer.completions
-    completions = (several[0].copy(),) if len(several) == 1 else tuple([one.copy() for one in several])
-    return LMResponse(completions, answer.usage.copy(), answer.model, False, answer.latency)
+    return LMResponse(copied(answer.completions), answer.usage.copy(), answer.model, False, answer.latency)
 
 
 def default_cache() -> Cache:

@@ -31,7 +31,7 @@ from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
 from dspex.lm.secrets import SAMPLING, public_params
 from dspex.lm.transcript import RECENT
-from dspex.lm.types import LMRequest, LMResponse
+from dspex.lm.types import LMRequest, LMResponse, copied
 from dspex.lm.waits import Pause, Wait
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def flow(
     else:
         key = lm.key(request)
         if policy != "write" and policy != "refresh":
-            found = cache.get(key, strict=policy == "replay")
+            found = cache.entry(key, strict=policy == "replay")
             if found is not None:
                 paid = found.usage
                 if policy == "replay" and budget is not None and key not in budget.replayed:
@@ -95,7 +95,7 @@ def flow(
                 usage = _ONE_HIT.copy()
                 usage.saved_cost = paid.cost
                 usage.saved_tokens = paid.prompt_tokens + paid.completion_tokens
-                response = LMResponse(found.completions, usage, found.model, True, found.latency)
+                response = LMResponse(copied(found.completions), usage, found.model, True, found.latency)
                 _account(lm, usage, run, ledgers, path, span)
                 _remember(lm, request, response)
                 return response

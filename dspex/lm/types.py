@@ -359,6 +359,11 @@ class Completion:
         return f"Completion({self.text!r}{ended})"
 
 
+def copied(completions: tuple[Completion, ...]) -> tuple[Completion, ...]:
+    """The same answers, which share nothing with these that can be changed."""
+    return (completions[0].copy(),) if len(completions) == 1 else tuple([one.copy() for one in completions])
+
+
 class LMResponse:
     """What a model answered, what that took, and how long (``latency``, in seconds).
 
