@@ -132,7 +132,7 @@ class Usage:
     def copy(self) -> Usage:
         """An account of its own with the same numbers."""
         twin = Usage.__new__(Usage)
-        # One by one: each answer that is cached is copied.
+        # One by one: each answer is counted in several accounts.
         twin.calls = self.calls
         twin.cached_calls = self.cached_calls
         twin.failed_calls = self.failed_calls
@@ -221,6 +221,23 @@ class Usage:
         usage.saved_cost = get("saved_cost", 0.0)
         usage.saved_tokens = get("saved_tokens", 0)
         usage.unknown_calls = get("unknown_calls", 0)
+        return usage
+
+    @classmethod
+    def saving(cls, tokens: int, cost: float | None) -> Usage:
+        """The account of one call that was answered from a cache, and what it would have taken.
+
+        >>> Usage.saving(100, 0.002)
+        <Usage: 1 call (1 cached), 0 tokens, $0, saved 100 tokens and $0.002>
+        """
+        usage = cls.__new__(cls)
+        # Each in one step: every answer that comes from a cache has one.
+        usage.cached_calls = 1
+        usage.calls = usage.failed_calls = usage.prompt_tokens = usage.completion_tokens = 0
+        usage.cache_read_tokens = usage.cache_write_tokens = usage.unknown_calls = 0
+        usage.known_cost = 0.0
+        usage.saved_cost = cost
+        usage.saved_tokens = tokens
         return usage
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ from dspex.execution.executor import in_thread
 from dspex.execution.run import Run
 from dspex.lm.cache import Cache, default_cache
 from dspex.lm.driving import adrive, adrive_stream, drive, drive_stream
-from dspex.lm.flow import flow, seeded
+from dspex.lm.flow import begin, flow, seeded
 from dspex.lm.gate import Gate, Places
 from dspex.lm.keys import Keys
 from dspex.lm.options import (
@@ -236,7 +236,8 @@ class BaseLM(ABC):
             run = active_run()
         if run is not None and run.seed is not None:
             request = seeded(self, request, run.seed)
-        return drive(flow(self, request, run, path), run)
+        begun = begin(self, request, run, path)
+        return begun if type(begun) is LMResponse else drive(begun, run)  # type: ignore[arg-type]
 
     async def agenerate(self, request: LMRequest, run: Run | None = None, path: str = "") -> LMResponse:
         """`generate`, awaiting; cancelling the task cancels the call."""
@@ -244,7 +245,8 @@ class BaseLM(ABC):
             run = active_run()
         if run is not None and run.seed is not None:
             request = seeded(self, request, run.seed)
-        return await adrive(flow(self, request, run, path), run)
+        begun = begin(self, request, run, path)
+        return begun if type(begun) is LMResponse else await adrive(begun, run)  # type: ignore[arg-type]
 
     def stream(self, request: LMRequest, run: Run | None = None, path: str = "") -> Generator[StreamEvent, None, None]:
         """As `generate`, piece by piece: `Delta` in order, and at the end the `LMResponse`.
@@ -301,10 +303,12 @@ class BaseLM(ABC):
         return self._texts(request, await self.agenerate(request, run))
 
     def _texts(self, request: LMRequest, response: LMResponse) -> list[str]:
+        completions = response.completions
+        if len(completions) == 1 and completions[0].finish_reason != "length":  # nearly always
+            return [completions[0].text]
         if response.truncated:
             warn_truncated(response.model, self.effective_params(request), "lm(..., max_tokens=...)")
-        completions = response.completions
-        return [completions[0].text] if len(completions) == 1 else [completion.text for completion in completions]
+        return [completion.text for completion in completions]
 
     # Parameters, keys and bounds.
 

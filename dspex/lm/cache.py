@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, StorageError
-from dspex.lm.types import LMResponse, copied
+from dspex.lm.kept import Kept
+from dspex.lm.types import LMResponse
 
 if TYPE_CHECKING:
     from dspex.lm.cache_file import CacheFile
@@ -122,7 +123,7 @@ class Cache:
         cache._reset()
         return cache
 
-    _memory: OrderedDict[str, tuple[LMResponse, float]]  # with the moment each was kept
+    _memory: OrderedDict[str, Kept]
     _unchecked: float  # bytes written since the file's size was looked at
     _unreadable: dict[str, float]  # when those were kept that cannot be read
     _file: CacheFile | None
@@ -138,46 +139,48 @@ class Cache:
 
         One that cannot be read is none either, with a warning, or a `StorageError` when ``strict``.
         """
-        kept = self.entry(key, strict=strict)
-        return None if kept is None else _copy(kept)
+        kept = self.find(key, strict=strict)
+        return None if kept is None else kept.response()
 
-    def entry(self, key: str, *, strict: bool = False) -> LMResponse | None:
-        """The answer under ``key`` itself, for those who change nothing of it; else as `get`."""
+    def find(self, key: str, *, strict: bool = False) -> Kept | None:
+        """What is kept under ``key``, of which answers are made; else as `get`."""
         memory = self._memory
         with self._lock:
             kept = memory.get(key)
             if kept is not None:
-                if self.max_age is None or kept[1] > time.time() - self.max_age:
+                if self.max_age is None or kept.created > time.time() - self.max_age:
                     memory.move_to_end(key)
-                    return kept[0]
+                    return kept
                 del memory[key]
-        row = self._row(key)
-        if row is None:
-            return None
-        found, created = row
-        if isinstance(found, Exception):
+        found = self._read(key)
+        if isinstance(found, tuple):
+            error, created = found
             assert self._file is not None
-            problem = self._file.unreadable(key, found)
+            problem = self._file.unreadable(key, error)
             if strict:
                 raise StorageError(
                     f"{problem}. To pay for it again, and keep the new answer in its place, leave replay for this "
                     'call: dspex.context(cache="on"), or lm(..., cache="on")'
-                ) from found
+                ) from error
             warnings.warn(f"{problem}; it is asked for again", RuntimeWarning, stacklevel=2)
             self._unreadable[key] = created
             return None
-        with self._lock:
-            self._remember(key, (found, created))
+        if found is not None:
+            with self._lock:
+                self._remember(key, found)
         return found
 
-    def _row(self, key: str) -> tuple[LMResponse | Exception, float] | None:
+    def _read(self, key: str) -> Kept | tuple[Exception, float] | None:
         """What the file has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
-        row = None if self._file is None else self._file.read(key)
-        return row if row is None or self.max_age is None or row[1] > time.time() - self.max_age else None
+        found = None if self._file is None else self._file.read(key)
+        if found is None or self.max_age is None:
+            return found
+        created = found[1] if isinstance(found, tuple) else found.created
+        return found if created > time.time() - self.max_age else None
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
-        kept = _copy(response)
+        plain = response.to_json()
         now = time.time()
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
@@ -186,13 +189,13 @@ class Cache:
             stale = max(stale, self._unreadable.pop(key, -math.inf))
         with self._lock:
             known = self._memory.get(key)
-            if known is not None and known[1] <= stale:
+            if known is not None and known.created <= stale:
                 del self._memory[key]
-            self._remember(key, (kept, now))
+            self._remember(key, Kept(plain, now))
         if self._file is None:
             return
         try:
-            size = self._file.write(key, kept, now, stale)
+            size = self._file.write(key, plain, now, stale)
             if self.max_bytes is not None:
                 self._make_room(self._file, self.max_bytes, size, now)
         except StorageError as error:
@@ -202,7 +205,7 @@ class Cache:
                 message = f"answers are not kept in the cache {self.path}: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    def _remember(self, key: str, answer: tuple[LMResponse, float]) -> None:
+    def _remember(self, key: str, answer: Kept) -> None:
         """Keep in memory, unless there is one; under the lock."""
         memory = self._memory
         if key in memory:
@@ -225,11 +228,7 @@ class Cache:
         """Forget all answers, or those older than so many seconds, or one model's; gives how many, in the file too."""
         before = math.inf if older_than is None else time.time() - older_than
         with self._lock:
-            gone = [
-                key
-                for key, (answer, created) in self._memory.items()
-                if created < before and model in (None, answer.model)
-            ]
+            gone = [key for key, kept in self._memory.items() if kept.created < before and model in (None, kept.model)]
             for key in gone:
                 del self._memory[key]
         return len(gone) if self._file is None else self._file.clear(before, model)
@@ -243,8 +242,9 @@ class Cache:
         if self._file is None:
             with self._lock:
                 kept = list(self._memory.values())
-            counts = Counter(answer.model for answer, _ in kept)
-            found = [(counts[model], model, min(at for _, at in kept), max(at for _, at in kept)) for model in counts]
+            counts = Counter(one.model for one in kept)
+            times = [one.created for one in kept]
+            found = [(counts[model], model, min(times), max(times)) for model in counts]
         else:
             found = self._file.models()
         return {
@@ -263,8 +263,8 @@ class Cache:
             return
         with self._lock:
             kept = list(self._memory.items())
-        for key, (answer, created) in sorted(kept, key=lambda item: item[1][1]):
-            yield {"key": key, "model": answer.model, "created": created, "response": answer.to_json()}
+        for key, one in sorted(kept, key=lambda item: item[1].created):
+            yield {"key": key, "model": one.model, "created": one.created, "response": one.to_json()}
 
     def close(self) -> None:
         """Close the file, with everything in it; it opens again when it is used."""
@@ -283,12 +283,12 @@ class Cache:
         with self._lock:
             kept = self._memory.get(key)
         if kept is not None:
-            return self.max_age is None or kept[1] > time.time() - self.max_age
-        row = self._row(key)
-        if row is None or isinstance(row[0], Exception):
+            return self.max_age is None or kept.created > time.time() - self.max_age
+        found = self._read(key)
+        if not isinstance(found, Kept):
             return False
         with self._lock:
-            self._remember(key, (row[0], row[1]))
+            self._remember(key, found)
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -297,11 +297,6 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache({str(self.path)!r})" if self.path is not None else "Cache()"
-
-
-def _copy(answer: LMResponse) -> LMResponse:
-    """``answer`` as it is kept: whoever has the other may change that."""
-    return LMResponse(copied(answer.completions), answer.usage.copy(), answer.model, False, answer.latency)
 
 
 def default_cache() -> Cache:

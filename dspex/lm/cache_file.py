@@ -24,8 +24,8 @@ from pydantic_core import from_json, to_json
 from dspex.errors import StorageError
 from dspex.forks import held_at_forks
 from dspex.lm.cache_journal import Journal
+from dspex.lm.kept import Kept
 from dspex.lm.sqlite_files import WAIT, use_write_ahead_log
-from dspex.lm.types import LMResponse
 
 __all__ = ["CacheFile"]
 
@@ -82,8 +82,8 @@ class CacheFile:
         self._process = os.getpid()
         return inherited
 
-    def read(self, key: str) -> tuple[LMResponse | Exception, float] | None:
-        """The answer under ``key``, or why it cannot be read, and when it was kept; ``None`` when there is none."""
+    def read(self, key: str) -> Kept | tuple[Exception, float] | None:
+        """The answer under ``key``; or why it cannot be read, and when it was kept; ``None`` when there is none."""
         row = self._ahead.pop(key, None)
         if row is not None:
             if self._trust < _TRUST:
@@ -92,8 +92,8 @@ class CacheFile:
             return None
         _, text, created = row
         try:
-            return LMResponse.from_json(_plain(text)), created
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return Kept(_plain(text), created)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             return error, created
 
     def unreadable(self, key: str, error: Exception) -> str:
@@ -124,7 +124,8 @@ class CacheFile:
                     if journal:  # it may hold what takes their place
                         rows = [row for row in rows if not journal.find(row[0])]
                     ahead = self._ahead if len(self._ahead) < _TRUST else {}
-                    ahead.update([(row[0], row) for row in rows])
+                    for one in rows:
+                        ahead[one[0]] = one
                     ahead.pop(key, None)
                     self._ahead = ahead
                     self._trust -= len(rows)
@@ -132,15 +133,15 @@ class CacheFile:
             raise self._damaged(error) from error
         return found
 
-    def write(self, key: str, response: LMResponse, created: float, stale: float) -> int:
-        """Keep ``response``, unless there is an answer from after ``stale``; gives how many bytes it has.
+    def write(self, key: str, plain: dict[str, Any], created: float, stale: float) -> int:
+        """Keep the answer that is ``plain`` as data, unless there is one from after ``stale``; gives its bytes.
 
         Other processes find it from then on, whatever becomes of this one. Raises `StorageError` when it cannot be
         written.
         """
         try:
-            text = _text(response.to_json())
-            entry = (key, response.model, text, created, stale)
+            text = _text(plain)
+            entry = (key, plain["model"], text, created, stale)
             with self._lock:
                 connection = self._connection or self._open()
                 self._ahead.pop(key, None)

@@ -35,7 +35,7 @@ def keep_failure(cache: Cache, key: str, error: LMError, losses: Losses, model: 
 
 def kept_failure(cache: Cache, key: str) -> tuple[LMError | None, Losses]:
     """What the call under ``key`` came to, if that was kept, and what its attempts took."""
-    kept = cache.entry(_key(key), strict=True)
+    kept = cache.get(_key(key), strict=True)
     if kept is None:
         return None, ()
     plain = json.loads(kept.text)

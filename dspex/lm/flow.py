@@ -2,8 +2,8 @@
 
 In order: the run's deadline, the cache, the gate (circuit breaker, places, pace), the budget's reservation, the
 call, its retries, the accounts, the cache again; and when all of that has failed, the next model of the chain.
-`flow` yields what has to be done outside and is sent the outcome, or has it thrown in: an `Attempt` asks for a
-request to be sent to a model with a timeout, a `Wait` asks for a wait.
+What is in the cache needs no steps (`begin`). `flow` yields what has to be done outside and is sent the outcome, or has
+it thrown in: an `Attempt` asks for a request to be sent to a model with a timeout, a `Wait` asks for a wait.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
 from dspex.lm.secrets import SAMPLING, public_params
 from dspex.lm.transcript import RECENT
-from dspex.lm.types import LMRequest, LMResponse, copied
+from dspex.lm.types import LMRequest, LMResponse
 from dspex.lm.waits import Pause, Wait
 
 if TYPE_CHECKING:
     from dspex.callbacks import Callback, Span
     from dspex.lm.base import BaseLM
+    from dspex.lm.cache import Cache
 
-__all__ = ["Attempt", "Flow", "flow", "seconds_left", "seeded", "seeded_params"]
+__all__ = ["Attempt", "Flow", "begin", "flow", "seconds_left", "seeded", "seeded_params"]
 
 _ONE_CALL = Usage(calls=1)
-_ONE_HIT = Usage(cached_calls=1)
 
 Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
 """A request to be sent to a model, and the seconds it may take. A tuple, as every call makes one."""
@@ -49,18 +49,18 @@ Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
 Flow: TypeAlias = "Generator[Attempt | Wait, LMResponse | None, LMResponse]"
 
 
-def flow(
+def begin(
     lm: BaseLM,
     request: LMRequest,
     run: Run | None,
     path: str = "",
     until: float | None = None,
     span: Span | None = None,
-) -> Flow:
-    """The steps of ``lm``'s answer to ``request`` within ``run``, for the module at ``path``.
+) -> LMResponse | Flow:
+    """``lm``'s answer to ``request`` within ``run``, for the module at ``path``, if it is known; or the steps to it.
 
     ``until`` is when the whole call must have ended, on the monotonic clock, if the model's ``deadline`` does not
-    say so. ``span`` is the open one of this call; when somebody listens and there is none, it is opened here.
+    say so. ``span`` is the open one of this call; when somebody listens and there is none, it is opened by the steps.
     """
     if run is None:
         settings = current()
@@ -72,45 +72,53 @@ def flow(
         budget = run.budget
         observers = run.observers
     if observers and span is None:
-        return (yield from _observed(observers, lm, request, run, path, until))
+        return _observed(observers, lm, request, run, path, until)
     ledgers = settings.ledgers
     cache = lm.cache
-    key = ""
     policy = request.cache or settings.cache or lm.cache_policy
-    if cache is None:
-        if policy == "replay":
-            return (yield from _replayed(lm, request, run, path, span, None))
-    elif policy == "off":
-        cache = None
-    else:
-        key = lm.key(request)
-        if policy != "write" and policy != "refresh":
-            found = cache.entry(key, strict=policy == "replay")
-            if found is not None:
-                paid = found.usage
-                if policy == "replay" and budget is not None and key not in budget.replayed:
-                    replayed = yield from _hold(lm, budget, request, run)
-                    budget.replayed.add(key)
-                    replayed.settle(paid)
-                usage = _ONE_HIT.copy()
-                usage.saved_cost = paid.cost
-                usage.saved_tokens = paid.prompt_tokens + paid.completion_tokens
-                response = LMResponse(copied(found.completions), usage, found.model, True, found.latency)
-                _account(lm, usage, run, ledgers, path, span)
-                _remember(lm, request, response)
-                return response
-            if policy == "replay":
-                failure, kept = kept_failure(cache, key)
-                if budget is not None:
-                    for loss in kept:
-                        _close(loss, (yield from _hold(lm, budget, request, run)))
-                    if failure is None:  # the budget may have been what kept the first run from making this call
-                        (yield from _hold(lm, budget, request, run)).release()
-                if kept:
-                    _account(lm, saved(kept), run, ledgers, path, span)
-                return (yield from _replayed(lm, request, run, path, span, failure))
-            if policy == "read":
-                cache = None
+    if policy == "replay":
+        return _replay(lm, request, run, path, span, budget, ledgers)
+    if cache is None or policy == "off":
+        return _ask(lm, request, run, path, until, span, budget, ledgers, None)
+    key = lm.key(request)
+    if policy == "write" or policy == "refresh":
+        return _ask(lm, request, run, path, until, span, budget, ledgers, cache, key, policy == "refresh")
+    kept = cache.find(key)
+    if kept is None:
+        return _ask(lm, request, run, path, until, span, budget, ledgers, None if policy == "read" else cache, key)
+    response = kept.hit()
+    _account(lm, response.usage, run, ledgers, path, span)
+    _remember(lm, request, response)
+    return response
+
+
+def flow(
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str = "",
+    until: float | None = None,
+    span: Span | None = None,
+) -> Flow:
+    """All steps of `begin`, of which there may be none."""
+    begun = begin(lm, request, run, path, until, span)
+    return begun if isinstance(begun, LMResponse) else (yield from begun)
+
+
+def _ask(
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str,
+    until: float | None,
+    span: Span | None,
+    budget: Budget | None,
+    ledgers: tuple[UsageLedger, ...],
+    cache: Cache | None,
+    key: str = "",
+    replace: bool = False,
+) -> Flow:
+    """The steps of a call that is made, and whose answer is kept in ``cache`` under ``key``."""
     if request.params:
         check_params(request.params)
     if not lm.ready:
@@ -188,7 +196,7 @@ def flow(
         hold.settle(usage)
     _account(lm, usage, run, ledgers, path, span)
     if cache is not None:
-        cache.put(key, response, replace=policy == "refresh")
+        cache.put(key, response, replace=replace)
     if failed is not None:
         response.usage = usage + failed
     _remember(lm, request, response)
@@ -361,10 +369,39 @@ def _next(lm: BaseLM, request: LMRequest, run: Run | None, path: str, until: flo
         return (yield from _observed(observers, lm, request, run, path, until, within=span))
 
 
-def _replayed(
-    lm: BaseLM, request: LMRequest, run: Run | None, path: str, span: Span | None, failure: LMError | None
+def _replay(
+    lm: BaseLM,
+    request: LMRequest,
+    run: Run | None,
+    path: str,
+    span: Span | None,
+    budget: Budget | None,
+    ledgers: tuple[UsageLedger, ...],
 ) -> Flow:
-    """What ``lm`` has not in its cache may have been answered by a fallback, in whose it is then; or it failed."""
+    """The answer that is in ``lm``'s cache, or in that of a fallback; or the failure that was kept."""
+    cache = lm.cache
+    failure: LMError | None = None
+    if cache is not None:
+        key = lm.key(request)
+        found = cache.find(key, strict=True)
+        if found is not None:
+            if budget is not None and key not in budget.replayed:
+                hold = yield from _hold(lm, budget, request, run)
+                budget.replayed.add(key)
+                hold.settle(found.response().usage)
+            response = found.hit()
+            _account(lm, response.usage, run, ledgers, path, span)
+            _remember(lm, request, response)
+            return response
+        failure, kept = kept_failure(cache, key)
+        if budget is not None:
+            for loss in kept:
+                _close(loss, (yield from _hold(lm, budget, request, run)))
+            if failure is None:  # the budget may have been what kept the first run from making this call
+                (yield from _hold(lm, budget, request, run)).release()
+        if kept:
+            _account(lm, saved(kept), run, ledgers, path, span)
+    # What it has not in its cache may have been answered by a fallback, in whose it is then; or it failed.
     if failure is None or _may_fall_back(failure):
         for other in lm.fallbacks:
             again = _suited(request, other).replace(cache="replay")
@@ -374,7 +411,7 @@ def _replayed(
                 continue
     if failure is not None:
         raise failure
-    if lm.cache is None:
+    if cache is None:
         raise ReplayMissError(f"{lm.model} has no cache to replay from: make it with dspex.LM(..., cache=True)")
     raise ReplayMissError(
         f"there is no answer to replay for this call of {lm.model} (key {lm.key(request)[:16]}...): "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from dspex.lm.secrets import public_params
-from dspex.lm.types import LMRequest, canonical, digest, framed
+from dspex.lm.types import LMRequest, canonical, digest, framed, framed_one
 
 __all__ = ["Keys"]
 
@@ -38,7 +39,7 @@ class Keys:
 
     def key(self, request: LMRequest) -> str:
         """64 hexadecimal digits."""
-        return digest(self._hashed(request))
+        return sha256(self._hashed(request).encode("utf-8", "surrogatepass")).hexdigest()
 
     def explain(self, request: LMRequest) -> dict[str, Any]:
         """What the key is made of, as plain data; ``hashed`` is the text that the key is the SHA-256 of."""
@@ -61,7 +62,9 @@ class Keys:
             extras += f" schema {self._schema(request.schema)}"
         if request.grammar is not None:
             extras += f" grammar {digest(request.grammar)}"
-        return f"{identity}\n{request.head.digest}\n{extras}\n{framed(request.tail)}"
+        head, tail = request.head, request.tail
+        asked = framed_one(tail[0]) if len(tail) == 1 else framed(tail)
+        return f"{identity}\n{head._digest or head.digest}\n{extras}\n{asked}"
 
     def _with(self, params: Mapping[str, Any]) -> str:
         # Types too: 1, 1.0 and True are equal and do not mean the same.

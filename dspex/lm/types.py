@@ -53,15 +53,16 @@ def digest(text: str) -> str:
 
 def framed(messages: Iterable[Message]) -> str:
     """One text for ``messages``, different for different messages."""
-    parts = []
-    for message in messages:
-        content = message.get("content")
-        if type(content) is str and len(message) == 2:
-            # Lengths, not escapes: microseconds matter here, and each call pays for this.
-            parts.append(f"{message['role']} {len(content)} {content}")
-        else:
-            parts.append(f"json {canonical(message)}")
-    return "\n".join(parts)
+    return "\n".join([framed_one(message) for message in messages])
+
+
+def framed_one(message: Message) -> str:
+    """One text for ``message``, different for different messages."""
+    content = message.get("content")
+    if type(content) is str and len(message) == 2:
+        # Lengths, not escapes: microseconds matter here, and each call pays for this.
+        return f"{message['role']} {len(content)} {content}"
+    return f"json {canonical(message)}"
 
 
 def token_bound(messages: Iterable[Message]) -> int:
@@ -218,10 +219,10 @@ class LMRequest:
 
         Raises `DefinitionError` when there is neither, or both.
         """
-        rollout_id, schema, grammar, cache = 0, None, None, None
-        if params:  # most calls have none
-            rollout_id = params.pop("rollout_id", None) or 0
-            schema, grammar, cache = (params.pop(name, None) for name in ("schema", "grammar", "cache"))
+        if not params and messages is None and type(prompt) is str:  # as in most calls
+            return cls(_EMPTY, ({"role": "user", "content": prompt},), params)
+        rollout_id = params.pop("rollout_id", None) or 0
+        schema, grammar, cache = (params.pop(name, None) for name in ("schema", "grammar", "cache"))
         if (prompt is None) == (messages is None):
             raise DefinitionError(
                 "a model is called with a prompt or with messages, one of them.\n"
@@ -309,30 +310,27 @@ class Completion:
         self.reasoning = reasoning
         self.tool_calls = tool_calls
 
-    def copy(self) -> Completion:
-        """One that shares nothing with it which can be changed."""
-        if self.logprobs is None and not self.tool_calls and not self.citations:  # nearly all are
-            return Completion(self.text, self.finish_reason, None, self.reasoning)
-        return deepcopy(self)
-
     def to_json(self) -> dict[str, Any]:
-        """Plain data; what is missing is left out."""
+        """Plain data, which shares nothing with it that can be changed; what is missing is left out."""
         plain: dict[str, Any] = {"text": self.text}
         if self.finish_reason is not None:
             plain["finish_reason"] = self.finish_reason
         if self.logprobs is not None:
-            plain["logprobs"] = self.logprobs
+            plain["logprobs"] = deepcopy(self.logprobs)
         if self.reasoning is not None:
             plain["reasoning"] = self.reasoning
         if self.tool_calls:
-            plain["tool_calls"] = list(self.tool_calls)
+            plain["tool_calls"] = deepcopy(list(self.tool_calls))
         if self.citations:
-            plain["citations"] = list(self.citations)
+            plain["citations"] = deepcopy(list(self.citations))
         return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Completion:
-        """The completion that `to_json` wrote; raises one of the built-in errors for anything else."""
+        """The completion that `to_json` wrote, with nothing of ``data`` that can be changed.
+
+        Raises one of the built-in errors for anything else.
+        """
         text = data["text"]
         if type(text) is not str:
             raise TypeError(f"it holds a text that is none: {text!r:.80}")
@@ -341,10 +339,10 @@ class Completion:
         return cls(
             text,
             data.get("finish_reason"),
-            data.get("logprobs"),
+            deepcopy(data.get("logprobs")),
             data.get("reasoning"),
-            tuple(data.get("tool_calls", ())),
-            tuple(data.get("citations", ())),
+            tuple(deepcopy(data.get("tool_calls", ()))),
+            tuple(deepcopy(data.get("citations", ()))),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -357,11 +355,6 @@ class Completion:
     def __repr__(self) -> str:
         ended = "" if self.finish_reason in (None, "stop") else f", finish_reason={self.finish_reason!r}"
         return f"Completion({self.text!r}{ended})"
-
-
-def copied(completions: tuple[Completion, ...]) -> tuple[Completion, ...]:
-    """The same answers, which share nothing with these that can be changed."""
-    return (completions[0].copy(),) if len(completions) == 1 else tuple([one.copy() for one in completions])
 
 
 class LMResponse:
@@ -423,13 +416,9 @@ class LMResponse:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LMResponse:
         """The response that `to_json` wrote; raises one of the built-in errors for anything else."""
-        several = data["completions"]
-        if len(several) == 1:  # as nearly always
-            completions: tuple[Completion, ...] = (Completion.from_json(several[0]),)
-        else:
-            completions = tuple([Completion.from_json(plain) for plain in several])
-            if not completions:
-                raise ValueError("it holds no completion")
+        completions = tuple([Completion.from_json(plain) for plain in data["completions"]])
+        if not completions:
+            raise ValueError("it holds no completion")
         return cls(completions, Usage.from_json(data["usage"]), data["model"], False, data["latency"])
 
     def __eq__(self, other: object) -> bool:

@@ -27,6 +27,7 @@ from dspex.data import Usage
 from dspex.errors import StorageError
 from dspex.lm import Cache, Completion, LMResponse, MockLM
 from dspex.lm.cache_file import CacheFile
+from dspex.lm.kept import Kept
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no journal")
 
@@ -38,15 +39,15 @@ def response(text: str, model: str = "mock/mock") -> LMResponse:
 
 
 def put(file: CacheFile, key: str, text: str, created: float = 1.0, stale: float = NEVER) -> None:
-    file.write(key, response(text), created, stale)
+    file.write(key, response(text).to_json(), created, stale)
 
 
 def got(file: CacheFile, key: str) -> str | None:
     row = file.read(key)
     if row is None:
         return None
-    assert isinstance(row[0], LMResponse), row
-    return row[0].text
+    assert isinstance(row, Kept), row
+    return row.response().text
 
 
 def in_table(path: Path) -> dict[str, str]:
