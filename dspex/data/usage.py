@@ -132,7 +132,7 @@ class Usage:
     def copy(self) -> Usage:
         """An account of its own with the same numbers."""
         twin = Usage.__new__(Usage)
-        # One by one: each answer is counted in several accounts.
+        # One by one: a loop over the names takes four times as long.
         twin.calls = self.calls
         twin.cached_calls = self.cached_calls
         twin.failed_calls = self.failed_calls

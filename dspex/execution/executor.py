@@ -20,7 +20,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
-from dspex.execution.outcome import Outcome, Outcomes, checked_concurrency, checked_deadline
+from dspex.execution.outcome import LONGEST_ENDING, Outcome, Outcomes, checked_concurrency, checked_deadline
 from dspex.execution.threads import Threads, produced
 
 __all__ = [
@@ -227,19 +227,21 @@ def run_blocking(main: Coroutine[Any, Any, R]) -> R:
     return block_on(main)
 
 
-async def in_thread(fn: Callable[..., R], *args: Any, stop: Callable[[], None] | None = None) -> R:
+async def in_thread(
+    fn: Callable[..., R], *args: Any, stop: Callable[[], None] | None = None, patience: float = LONGEST_ENDING
+) -> R:
     """Await a blocking function, on a daemon thread that does nothing else until it returns.
 
     Not in asyncio's shared pool, which has few threads and delays the interpreter's exit by those in flight.
     When the awaiting task is cancelled, the thread is left to itself and its result is dropped; with ``stop``, that is
-    called first, which should make ``fn`` end, and up to ten seconds are waited for what it still has to do.
+    called first, which should make ``fn`` end, and ``patience`` seconds are waited at most for what it still has to do.
 
     >>> run_blocking(in_thread(max, 2, 5))
     5
     """
     from dspex.execution.tasks import thread_call
 
-    return await thread_call(stop, fn, *args)
+    return await thread_call(stop, patience, fn, *args)
 
 
 def produce_on_thread(

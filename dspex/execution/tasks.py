@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from dspex.errors import DeadlineExceeded
 from dspex.execution.kept_threads import call_on_thread
-from dspex.execution.outcome import LONGEST_ENDING, LONGEST_GRACE, Outcome, grace
+from dspex.execution.outcome import LONGEST_GRACE, Outcome, grace
 
 __all__ = ["Tasks", "aproduced", "block_on", "thread_call"]
 
@@ -221,7 +221,7 @@ def block_on(main: Coroutine[Any, Any, R]) -> R:
     return results[0]
 
 
-async def thread_call(stop: Callable[[], None] | None, fn: Callable[..., R], *args: Any) -> R:
+async def thread_call(stop: Callable[[], None] | None, patience: float, fn: Callable[..., R], *args: Any) -> R:
     """Await a blocking function on a thread; `dspex.execution.in_thread` says more."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -248,7 +248,8 @@ async def thread_call(stop: Callable[[], None] | None, fn: Callable[..., R], *ar
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         stop()
-        await asyncio.wait([future], timeout=LONGEST_ENDING)
+        future.add_done_callback(_looked_at)
+        await asyncio.wait([future], timeout=patience)
         raise
 
 
@@ -298,7 +299,7 @@ def aproduced(
     return items()
 
 
-def _looked_at(task: asyncio.Task[Any]) -> None:
+def _looked_at(future: asyncio.Future[Any]) -> None:
     # An exception that nobody looks at is reported as lost.
-    if not task.cancelled():
-        task.exception()
+    if not future.cancelled():
+        future.exception()

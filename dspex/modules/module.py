@@ -19,12 +19,13 @@ import inspect
 import itertools
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from dspex.errors import DefinitionError, StateError
 from dspex.execution import Run, active_run, current, in_thread, run_blocking
 from dspex.execution.active import activate, deactivate
+from dspex.execution.outcome import LONGEST_GRACE
 from dspex.modules.display import describe, tree
 from dspex.modules.flow import adrive, drive
 from dspex.modules.layout import INTERNAL, Layout, discover
@@ -259,23 +260,31 @@ class Module:
             return self._execute(part, args, inputs)
 
     async def acall(self, *args: Any, **inputs: Any) -> Any:
-        """Run the program without blocking the event loop; cancelling the task cancels the run."""
+        """Run the program without blocking the event loop.
+
+        Cancelling the task cancels the run: what a blocking ``forward`` waits for in its thread ends, and nothing more
+        is asked. Code of its own that blocks runs on until it next asks a model. A part of a program whose ``forward``
+        blocks, and that is cancelled alone (``asyncio.wait_for(self.part.acall(...), 5)``), ends with the program.
+        """
         run = self._run
         if run is not None:
             return await (aobserved(self, run, args, inputs) if run.observers else self._ainvoke(run, args, inputs))
         around = active_run()
         if around is None:
-            return await self._aexecute(Run(settings=current()), args, inputs)
+            return await self._aexecute_alone(Run(settings=current()), args, inputs)
         with around.branch() as part:
-            return await self._aexecute(part, args, inputs)
+            return await self._aexecute_alone(part, args, inputs)
 
     def execute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
         """Run a copy of the program within ``run``, which keeps its trace and usage even when it fails."""
         return self._execute(run, (), inputs)
 
-    def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Coroutine[Any, Any, Any]:
-        """The async side of `execute`."""
-        return self._aexecute(run, (), inputs)
+    async def aexecute(self, inputs: Mapping[str, Any], *, run: Run) -> Any:
+        """The async side of `execute`; cancelling the task ends what it does in ``run``, and not the run."""
+        if self.natively_async:  # nothing of it outlives its task
+            return await self._aexecute(run, (), inputs)
+        with run.branch() as part:
+            return await self._aexecute_alone(part, (), inputs)
 
     def _execute(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         copy = self._attached(run)
@@ -296,10 +305,19 @@ class Module:
         try:
             if run.observers:
                 return await aobserved(copy, run, args, inputs, began)
-            result = await copy._ainvoke(run, args, inputs)
+            result = await copy._ainvoke(run, args, inputs, outermost=True)
         finally:
             deactivate(token)
         return measured(result, run, began)
+
+    async def _aexecute_alone(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
+        """`_aexecute` in a run, or a part of one, that nobody else is in: it ends with the task."""
+        try:
+            return await self._aexecute(run, args, inputs)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # cancelled, and the threads it has begun know nothing of that
+                run.cancel(_TASK_CANCELLED)
+            raise
 
     def _invoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Any:
         kind = self._kind
@@ -309,12 +327,15 @@ class Module:
             return self.forward(*args, **inputs)
         return run_blocking(self.forward(*args, **inputs))
 
-    def _ainvoke(self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Awaitable[Any]:
+    def _ainvoke(
+        self, run: Run, args: tuple[Any, ...], inputs: Mapping[str, Any], *, outermost: bool = False
+    ) -> Awaitable[Any]:
         kind = self._kind
         if kind == "flow":
             return adrive(self.flow(*args, **inputs), run)  # type: ignore[attr-defined]  # as above
         if kind == "forward":
-            return in_thread(functools.partial(self.forward, *args, **inputs))
+            stop = functools.partial(run.cancel, _TASK_CANCELLED) if outermost else None
+            return in_thread(functools.partial(self.forward, *args, **inputs), stop=stop, patience=LONGEST_GRACE)
         awaitable: Awaitable[Any] = self.forward(*args, **inputs)
         return awaitable
 
@@ -522,6 +543,7 @@ class Module:
         return tree(self)
 
 
+_TASK_CANCELLED = "the task that awaited its program was cancelled"
 _UNSAVED = INTERNAL - {"_slots", "_stamp"}
 
 

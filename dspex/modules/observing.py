@@ -34,7 +34,7 @@ async def aobserved(
 ) -> Any:
     """The async side of `observed`."""
     with _span(module, run, args, inputs, outermost=began is not None) as span:
-        result = await module._ainvoke(run, args, inputs)
+        result = await module._ainvoke(run, args, inputs, outermost=began is not None)
         span.outputs = result = result if began is None else measured(result, run, began)
         return result
 

@@ -11,6 +11,7 @@ import pytest
 
 import dspex
 from dspex import MockLM, Module, Predict
+from dspex.execution import Run, active_run, in_thread
 from dspex.modules import Call, Gather
 
 
@@ -116,3 +117,54 @@ def test_a_subclass_of_predict_may_call_the_forward_it_inherits() -> None:
 
     with dspex.context(lm=MockLM(number)):
         assert Loud("x -> y: int")(x="4").y == 8
+
+
+@pytest.mark.parametrize("whole", ["blocking", "async", "joined", "in a run", "async in a run"])
+def test_cancelling_the_task_ends_what_the_programs_threads_ask(whole: str) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    class Hanging(dspex.lm.BaseLM):
+        ends_with_run = True
+
+        def _send(self, request: Any, timeout: float | None) -> Any:
+            asked.set()
+            run = active_run()
+            assert run is not None
+            run.pause(3600.0)
+            raise AssertionError("its run is cancelled")
+
+    class Blocking(Module):
+        def __init__(self) -> None:
+            self.ask = Predict("question -> answer")
+
+        def forward(self, question: str) -> Any:
+            try:
+                while True:
+                    self.ask(question=question)
+            finally:
+                ended.set()
+
+    class Awaiting(Module):
+        def __init__(self) -> None:
+            self.inner = Blocking()
+
+        async def forward(self, question: str) -> Any:
+            return await (Blocking() if whole == "joined" else self.inner).acall(question=question)
+
+    program: Module = Blocking() if whole in ("blocking", "in a run") else Awaiting()
+
+    async def main() -> None:
+        given = {"question": "?"}
+        call = program.aexecute(given, run=run) if "in a run" in whole else program.acall(**given)
+        task = asyncio.create_task(call)
+        assert await in_thread(asked.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await in_thread(ended.wait, 30)
+
+    with dspex.context(lm=Hanging("test/hanging", price=(0.0, 0.0))), dspex.track_usage() as usage:
+        run = Run()
+        asyncio.run(main())
+    assert (usage.total.calls, usage.total.failed_calls) == (0, 1)
+    assert not run.cancelled
