@@ -145,14 +145,15 @@ class Cache:
     def find(self, key: str, *, strict: bool = False) -> Kept | None:
         """What is kept under ``key``, of which answers are made; else as `get`."""
         memory = self._memory
-        with self._lock:
-            kept = memory.get(key)
-            if kept is not None:
-                if self.max_age is None or kept.created > time.time() - self.max_age:
-                    memory.move_to_end(key)
-                    return kept
-                del memory[key]
-        found = self._read(key)
+        if key in memory:
+            with self._lock:
+                kept = memory.get(key)
+                if kept is not None:
+                    if self.max_age is None or kept.created > time.time() - self.max_age:
+                        memory.move_to_end(key)
+                        return kept
+                    del memory[key]
+        found = None if self._file is None else self._read(key, self._file)
         if isinstance(found, tuple):
             error, created = found
             assert self._file is not None
@@ -170,9 +171,9 @@ class Cache:
                 self._remember(key, found)
         return found
 
-    def _read(self, key: str) -> Kept | tuple[Exception, float] | None:
-        """What the file has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
-        found = None if self._file is None else self._file.read(key)
+    def _read(self, key: str, file: CacheFile) -> Kept | tuple[Exception, float] | None:
+        """What ``file`` has under ``key``, or why it cannot be read, and when it was kept; nothing that is too old."""
+        found = file.read(key)
         if found is None or self.max_age is None:
             return found
         created = found[1] if isinstance(found, tuple) else found.created
@@ -284,7 +285,7 @@ class Cache:
             kept = self._memory.get(key)
         if kept is not None:
             return self.max_age is None or kept.created > time.time() - self.max_age
-        found = self._read(key)
+        found = None if self._file is None else self._read(key, self._file)
         if not isinstance(found, Kept):
             return False
         with self._lock:

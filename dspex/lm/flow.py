@@ -87,7 +87,8 @@ def begin(
     if kept is None:
         return _ask(lm, request, run, path, until, span, budget, ledgers, None if policy == "read" else cache, key)
     response = kept.hit()
-    _account(lm, response.usage, run, ledgers, path, span)
+    if run is not None or ledgers or span is not None:
+        _account(lm, response.usage, run, ledgers, path, span)
     _remember(lm, request, response)
     return response
 
