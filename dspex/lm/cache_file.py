@@ -39,6 +39,8 @@ _PAGE = 1000
 _TRUST = 2048
 """How many are read ahead before any of them has to be asked for; then each that was is worth `_WORTH` more."""
 _WORTH = 5
+_WANTED = 8
+"""How many are looked for and found in the journal until all of it is thought to be wanted."""
 _JOURNAL_BYTES = 256_000
 """Bytes of the journal from which on it is moved into the file: the more at once, the less for each."""
 # As bytes: text that is none any more is that answer's trouble alone, and is found where it is read.
@@ -116,8 +118,8 @@ class CacheFile:
                         if found is None or found[2] <= stale:
                             found = key, text, created
                     self._unmoved += 1
-                    if self._unmoved >= _BLOCK:  # they are wanted: in the table, many are read at once
-                        self._try_to_move()
+                    if self._unmoved >= _WANTED and journal is not None and journal.waiting >= _BLOCK:
+                        self._try_to_move()  # in the table, many are read at once
                 elif row is not None and self._trust >= _BLOCK:
                     first = row[2] - row[2] % _BLOCK
                     rows = connection.execute(_READ_BLOCK, (first, first + _BLOCK - 1)).fetchall()

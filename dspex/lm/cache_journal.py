@@ -102,6 +102,11 @@ class Journal:
         """Whether there was any at the last look."""
         return self._now is not None or self._before is not None
 
+    @property
+    def waiting(self) -> int:
+        """How many answers were in it at the last look."""
+        return sum(len(part.entries) for part in (self._before, self._now) if part is not None)
+
     def append(self, entry: Entry) -> int:
         """Write ``entry`` down for all processes; gives how many bytes are waiting to be moved.
 
