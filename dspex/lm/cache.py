@@ -181,8 +181,8 @@ class Cache:
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
         """Keep ``response`` under ``key``, unless there is one already, or in its place."""
-        plain = response.to_json()
         now = time.time()
+        kept = Kept.of(response, now)
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
         # Nor does one that cannot be read stay; what another process has put in its place by now is younger, and does.
@@ -192,11 +192,11 @@ class Cache:
             known = self._memory.get(key)
             if known is not None and known.created <= stale:
                 del self._memory[key]
-            self._remember(key, Kept(plain, now))
+            self._remember(key, kept)
         if self._file is None:
             return
         try:
-            size = self._file.write(key, plain, now, stale)
+            size = self._file.write(key, kept, stale)
             if self.max_bytes is not None:
                 self._make_room(self._file, self.max_bytes, size, now)
         except StorageError as error:

@@ -31,6 +31,8 @@ __all__ = ["CacheFile"]
 
 _SCHEMA_VERSION = 1
 _WAIT_MILLISECONDS = int(WAIT * 1000)
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading an answer that was damaged may come to."""
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BLOCK = 64
 """Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
@@ -95,7 +97,7 @@ class CacheFile:
         _, text, created = row
         try:
             return Kept(_plain(text), created)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except _UNREADABLE as error:
             return error, created
 
     def unreadable(self, key: str, error: Exception) -> str:
@@ -135,15 +137,15 @@ class CacheFile:
             raise self._damaged(error) from error
         return found
 
-    def write(self, key: str, plain: dict[str, Any], created: float, stale: float) -> int:
-        """Keep the answer that is ``plain`` as data, unless there is one from after ``stale``; gives its bytes.
+    def write(self, key: str, kept: Kept, stale: float) -> int:
+        """Keep an answer, unless there is one from after ``stale``; gives how many bytes it has.
 
         Other processes find it from then on, whatever becomes of this one. Raises `StorageError` when it cannot be
         written.
         """
         try:
-            text = _text(plain)
-            entry = (key, plain["model"], text, created, stale)
+            text = _text(kept.stored())
+            entry = (key, kept.model, text, kept.created, stale)
             with self._lock:
                 connection = self._connection or self._open()
                 self._ahead.pop(key, None)
@@ -239,8 +241,8 @@ class CacheFile:
                     continue  # it was cleared meanwhile
                 model, created, text = row
                 try:
-                    response = _plain(text)
-                except ValueError as error:
+                    response = Kept(_plain(text), created).to_json()
+                except _UNREADABLE as error:
                     warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
                 else:
                     yield {"key": key, "model": model, "created": created, "response": response}
@@ -356,7 +358,7 @@ def _move_part(connection: sqlite3.Connection, journal: Journal) -> bool:
             connection.execute("ROLLBACK")
 
 
-def _text(plain: dict[str, Any]) -> bytes:
+def _text(plain: Any) -> bytes:
     try:
         return to_json(plain)
     except ValueError:  # half a surrogate pair, which models do write, and which only escapes can say

@@ -1,8 +1,7 @@
-"""An answer as a cache has it in memory."""
+"""An answer as a cache has it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -13,13 +12,16 @@ __all__ = ["Kept"]
 
 
 class Kept:
-    """The answer that `LMResponse.to_json` wrote, and when it was kept, in seconds since 1970.
+    """The answer that is ``stored`` as plain data, and when it was kept, in seconds since 1970.
 
-    What is made of it shares nothing with it that can be changed. What nearly every hit needs is in the object itself
-    and not in dicts: of thousands of answers none is in the processor's caches. Raises one of the built-in errors when
-    ``plain`` is no answer.
+    Nearly every answer is one text and the reason why it ended. It is stored as a list, ``[model, latency, usage, text,
+    finish_reason]``, which is half the work to read of what any other is, the object of `LMResponse.to_json`; and here
+    it is in the object itself and not in dicts: of thousands of answers none is in the processor's caches.
 
-    >>> kept = Kept(LMResponse((Completion("Paris"),), Usage(calls=1, prompt_tokens=7), "mock/mock").to_json(), 0.0)
+    What is made of it shares nothing with it that can be changed. Raises one of the built-in errors when ``stored`` is
+    no answer.
+
+    >>> kept = Kept(["mock/mock", 0.2, {"calls": 1, "prompt_tokens": 7}, "Paris", "stop"], 0.0)
     >>> kept.response().usage
     <Usage: 1 call, 7 tokens, $0>
     >>> kept.hit().usage
@@ -48,22 +50,30 @@ class Kept:
     _saved_cost: float | None
     _saved_tokens: int
 
-    def __init__(self, plain: Mapping[str, Any], created: float) -> None:
-        self.created = created
-        self.model = plain["model"]
-        self._latency = plain["latency"]
-        self._usage = usage = plain["usage"]
-        self._saved_cost = None if usage.get("unknown_calls") else usage.get("known_cost", 0.0)
-        self._saved_tokens = usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
-        completions = plain["completions"]
-        one = completions[0]
-        if len(completions) == 1 and len(one) == 2 and "finish_reason" in one and type(one["text"]) is str:
+    def __init__(self, stored: Any, created: float) -> None:
+        if type(stored) is list:
+            self.model, self._latency, usage, self._text, self._finish_reason = stored
+            if type(self._text) is not str:
+                raise TypeError(f"it holds a text that is none: {self._text!r:.80}")
             self._completions = None
-            self._text = one["text"]
-            self._finish_reason = one["finish_reason"]
         else:
-            LMResponse.from_json(plain)
-            self._completions = completions
+            LMResponse.from_json(stored)
+            self.model, self._latency, usage = stored["model"], stored["latency"], stored["usage"]
+            self._completions = stored["completions"]
+        self.created = created
+        self._usage = usage
+        self._saved_cost = None if "unknown_calls" in usage else usage.get("known_cost", 0.0)
+        self._saved_tokens = usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
+
+    @classmethod
+    def of(cls, response: LMResponse, created: float) -> Kept:
+        """What is kept of ``response``."""
+        completions = response.completions
+        one = completions[0] if len(completions) == 1 else None
+        if one is None or one.reasoning is not None or one.logprobs is not None or one.tool_calls or one.citations:
+            return cls(response.to_json(), created)
+        usage = response.usage.to_json(zeros=False)
+        return cls([response.model, response.latency, usage, one.text, one.finish_reason], created)
 
     def hit(self) -> LMResponse:
         """The answer to the call that asks: it is ``cached``, and its usage is what that saves."""
@@ -79,11 +89,17 @@ class Kept:
         return LMResponse.from_json(self._plain())
 
     def to_json(self) -> dict[str, Any]:
-        """The plain data that it was made of."""
+        """The answer as the plain data that `LMResponse.to_json` gives."""
         return deepcopy(self._plain())
+
+    def stored(self) -> Any:
+        """The plain data that it is made of."""
+        if self._completions is not None:
+            return self._plain()
+        return [self.model, self._latency, self._usage, self._text, self._finish_reason]
 
     def _plain(self) -> dict[str, Any]:
         completions = self._completions
         if completions is None:
-            completions = [{"text": self._text, "finish_reason": self._finish_reason}]
+            completions = [Completion(self._text, self._finish_reason).to_json()]
         return {"model": self.model, "completions": completions, "usage": self._usage, "latency": self._latency}

@@ -99,8 +99,7 @@ def test_the_file_is_sql_and_json(path: Path) -> None:
         ((key, model, text),) = connection.execute("SELECT key, model, response FROM answers").fetchall()
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert (key, model) == ("k", "mock/mock")
-    assert json.loads(text)["completions"] == [{"text": "hi", "finish_reason": "stop"}]
-    assert json.loads(text)["usage"] == {"calls": 1, "known_cost": 0.25}
+    assert json.loads(text) == ["mock/mock", 0.5, {"calls": 1, "known_cost": 0.25}, "hi", "stop"]
 
 
 def test_the_memory_is_bounded_and_keeps_what_was_used_last(path: Path) -> None:

@@ -39,7 +39,7 @@ def response(text: str, model: str = "mock/mock") -> LMResponse:
 
 
 def put(file: CacheFile, key: str, text: str, created: float = 1.0, stale: float = NEVER) -> None:
-    file.write(key, response(text).to_json(), created, stale)
+    file.write(key, Kept.of(response(text), created), stale)
 
 
 def got(file: CacheFile, key: str) -> str | None:
@@ -54,7 +54,7 @@ def in_table(path: Path) -> dict[str, str]:
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT key, response FROM answers").fetchall()
     connection.close()
-    return {key: json.loads(text)["completions"][0]["text"] for key, text in rows}
+    return {key: Kept(json.loads(text), 0.0).response().text for key, text in rows}
 
 
 def journals(path: Path) -> list[str]:
@@ -234,7 +234,7 @@ def test_commands_see_what_a_process_has_put_that_is_killed(
     assert journals(path) == []
 
 
-@pytest.mark.parametrize("length", [1, 2, 30, 38, 120, 142])
+@pytest.mark.parametrize("length", [1, 2, 30, 38, 60, -2, -1])
 def test_a_line_that_was_not_written_to_its_end_is_none(path: Path, files: Files, length: int) -> None:
     one, other = files
     put(one, "a", "1")
@@ -266,7 +266,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_and_replaced(path: Pat
     lm = MockLM(["0", "1"], cache=Cache(path))
     lm("?")
     journal = path.parent / "answers.db-recent"
-    journal.write_bytes(journal.read_bytes().replace(b'"completions"', b'"damaged    "'))
+    journal.write_bytes(journal.read_bytes().replace(b'"0"', b" 0 "))
     Cache._shared.pop(str(path))
     lm = MockLM(["0", "1"], cache=Cache(path))
     lm._player.answer(None, {})  # type: ignore[arg-type]  # so that the next is another
