@@ -287,7 +287,10 @@ class BaseLM(ABC):
         >>> MockLM(["Paris"])("What is the capital of France?", temperature=0.0)
         ['Paris']
         """
-        request = LMRequest.of(prompt, messages=messages, **params)
+        # Most calls have no parameters, and to hand on those there are takes a while even then.
+        request = (
+            LMRequest.of(prompt, messages=messages, **params) if params else LMRequest.of(prompt, messages=messages)
+        )
         return self._texts(request, self.generate(request, run))
 
     async def acall(

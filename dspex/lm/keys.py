@@ -55,14 +55,13 @@ class Keys:
         }
 
     def _hashed(self, request: LMRequest) -> str:
-        params = request.params
+        params, head, tail = request.params, request.head, request.tail
         identity = self._with(params) if params else self.identity
         extras = str(request.rollout_id)
         if request.schema is not None:
             extras += f" schema {self._schema(request.schema)}"
         if request.grammar is not None:
             extras += f" grammar {digest(request.grammar)}"
-        head, tail = request.head, request.tail
         asked = framed_one(tail[0]) if len(tail) == 1 else framed(tail)
         return f"{identity}\n{head._digest or head.digest}\n{extras}\n{asked}"
 
