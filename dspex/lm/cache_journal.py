@@ -49,6 +49,7 @@ class Journal:
         self.recent = cache.with_name(cache.name + "-recent")
         self.moving = cache.with_name(cache.name + "-moving")
         self._cache = cache
+        self._writer = int.from_bytes(os.urandom(4))
         self.leave()
 
     def leave(self) -> None:
@@ -113,7 +114,7 @@ class Journal:
         Raises a `ValueError` when its key or model is no text.
         """
         key, model, response, created, stale = entry
-        line = b"\n%b\t%b\t" % (to_json((key, model, created, stale)), response)
+        line = b"\n%b\t%b\t" % (to_json((key, model, created, stale, self._writer)), response)
         while True:
             if self._now is None:
                 # Who may read the cache may read this. (It may have been deleted: anybody may do that.)
@@ -123,13 +124,14 @@ class Journal:
                 continue
             if self._before is not None and not self._before.closed:
                 self._before.close()
-            if self._now.append(line, entry):
+            if self._now.append(line, entry, self._writer):
                 return self._now.seen
             self.look()
 
     def take(self) -> list[Entry] | None:
         """Close what is to be moved, and give all of it; ``None`` when there is nothing.
 
+        What one process has kept is together, in order: who repeats what it did reads that, and not the others' too.
         Who calls this has SQLite's lock for writing, and calls `remove` when it has committed and has the lock again.
         """
         self.look()
@@ -143,7 +145,7 @@ class Journal:
         if self._taken is None:
             return None
         self._taken.close()
-        return self._taken.entries
+        return self._taken.grouped()
 
     def remove(self) -> None:
         """Delete what was taken, if nobody else has done so."""
@@ -161,6 +163,7 @@ class _Part:
         self.seen = 0  # bytes
         self.closed = False
         self.entries: list[Entry] = []
+        self._of: dict[int, list[Entry]] = {}  # by writer
         self._first: dict[str, Entry] = {}
         self._later: dict[str, list[Entry]] = {}
 
@@ -194,16 +197,17 @@ class _Part:
             if _is_whole(line):
                 head, response, _ = line.split(b"\t")
                 try:
-                    key, model, created, stale = from_json(head)
-                    self._add((key, model, response, float(created), float(stale)))
+                    key, model, created, stale, writer = from_json(head)
+                    self._add((key, model, response, float(created), float(stale)), writer)
                 except (ValueError, TypeError):  # the disk is damaged: what cannot be read is none
                     continue
             elif line == _MARK:
                 self.closed = True
                 return
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry, writer: int) -> None:
         self.entries.append(entry)
+        self._of.setdefault(writer, []).append(entry)
         if self._first.setdefault(entry[0], entry) is not entry:
             self._later.setdefault(entry[0], []).append(entry)
 
@@ -211,15 +215,21 @@ class _Part:
         first = self._first.get(key)
         return () if first is None else [first, *self._later.get(key, ())]
 
-    def append(self, line: bytes, entry: Entry) -> bool:
-        """Append ``line``, which says ``entry``; whether that was before it was closed."""
+    def grouped(self) -> list[Entry]:
+        """Its entries, those of each writer together; as they came when some have one key: then the first counts."""
+        if self._later or len(self._of) < 2:
+            return self.entries
+        return [entry for entries in self._of.values() for entry in entries]
+
+    def append(self, line: bytes, entry: Entry, writer: int) -> bool:
+        """Append ``line``, which says ``entry`` by ``writer``; whether that was before it was closed."""
         written = os.write(self._descriptor, line)
         if written < len(line):
             raise OSError(ENOSPC, os.strerror(ENOSPC))
         end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
         if end == self.seen + written:  # nobody else has appended anything
             self.seen = end
-            self._add(entry)
+            self._add(entry, writer)
         else:
             self.read()
         return not self.closed

@@ -114,6 +114,31 @@ def test_what_many_ask_for_is_moved_where_many_are_read_at_once(path: Path, file
     assert len(in_table(path)) == 64
 
 
+def rows(path: Path) -> list[tuple[str, str]]:
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT key, response FROM answers ORDER BY rowid").fetchall()
+    connection.close()
+    return [(key, Kept(json.loads(text), 0.0).response().text) for key, text in found]
+
+
+def test_what_each_has_put_lies_together_in_the_table(path: Path, files: Files) -> None:
+    one, other = files
+    for number in range(0, 8, 2):
+        put(one, str(number), "one")
+        put(other, str(number + 1), "other")
+    one.close()
+    assert rows(path) == [*((key, "one") for key in "0246"), *((key, "other") for key in "1357")]
+
+
+def test_of_two_under_one_key_the_first_stays_whoever_put_more(path: Path, files: Files) -> None:
+    one, other = files
+    put(one, "a", "one")
+    put(other, "b", "other")
+    put(one, "b", "one, too late")
+    one.close()
+    assert rows(path) == [("a", "one"), ("b", "other")]
+
+
 def test_anyone_moves_what_anyone_has_put(path: Path, files: Files) -> None:
     one, other = files
     put(one, "a", "1")
