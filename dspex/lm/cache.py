@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,11 +154,13 @@ class Cache:
                         memory.move_to_end(key)
                         return kept
                     del memory[key]
-        found = None if self._file is None else self._read(key, self._file)
+        file = self._file
+        if file is None:
+            return None
+        found = file.read(key) if self.max_age is None else self._read(key, file)
         if isinstance(found, tuple):
             error, created = found
-            assert self._file is not None
-            problem = self._file.unreadable(key, error)
+            problem = file.unreadable(key, error)
             if strict:
                 raise StorageError(
                     f"{problem}. To pay for it again, and keep the new answer in its place, leave replay for this "
@@ -265,7 +268,7 @@ class Cache:
         with self._lock:
             kept = list(self._memory.items())
         for key, one in sorted(kept, key=lambda item: item[1].created):
-            yield {"key": key, "model": one.model, "created": one.created, "response": one.to_json()}
+            yield {"key": key, "model": one.model, "created": one.created, "response": deepcopy(one.to_json())}
 
     def close(self) -> None:
         """Close the file, with everything in it; it opens again when it is used."""

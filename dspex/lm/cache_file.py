@@ -96,7 +96,7 @@ class CacheFile:
             return None
         _, text, created = row
         try:
-            return Kept(_plain(text), created)
+            return _kept(text, created)
         except _UNREADABLE as error:
             return error, created
 
@@ -241,7 +241,7 @@ class CacheFile:
                     continue  # it was cleared meanwhile
                 model, created, text = row
                 try:
-                    response = Kept(_plain(text), created).to_json()
+                    response = _kept(text, created).to_json()
                 except _UNREADABLE as error:
                     warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
                 else:
@@ -358,18 +358,18 @@ def _move_part(connection: sqlite3.Connection, journal: Journal) -> bool:
             connection.execute("ROLLBACK")
 
 
+def _kept(text: bytes, created: float) -> Kept:
+    try:
+        return Kept(from_json(text), created)
+    except ValueError:  # as `_text` writes what the faster one does not
+        return Kept(json.loads(text), created)
+
+
 def _text(plain: Any) -> bytes:
     try:
         return to_json(plain)
     except ValueError:  # half a surrogate pair, which models do write, and which only escapes can say
         return json.dumps(plain).encode()
-
-
-def _plain(text: bytes) -> Any:
-    try:
-        return from_json(text)
-    except ValueError:
-        return json.loads(text)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

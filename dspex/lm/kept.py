@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 from dspex.data.usage import Usage
@@ -18,8 +17,8 @@ class Kept:
     finish_reason]``, which is half the work to read of what any other is, the object of `LMResponse.to_json`; and here
     it is in the object itself and not in dicts: of thousands of answers none is in the processor's caches.
 
-    What is made of it shares nothing with it that can be changed. Raises one of the built-in errors when ``stored`` is
-    no answer.
+    The answers that are made of it share nothing with it that can be changed. Raises one of the built-in errors when
+    ``stored`` is no answer.
 
     >>> kept = Kept(["mock/mock", 0.2, {"calls": 1, "prompt_tokens": 7}, "Paris", "stop"], 0.0)
     >>> kept.response().usage
@@ -86,20 +85,17 @@ class Kept:
 
     def response(self) -> LMResponse:
         """The answer as it was put."""
-        return LMResponse.from_json(self._plain())
+        return LMResponse.from_json(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as the plain data that `LMResponse.to_json` gives."""
-        return deepcopy(self._plain())
-
-    def stored(self) -> Any:
-        """The plain data that it is made of."""
-        if self._completions is not None:
-            return self._plain()
-        return [self.model, self._latency, self._usage, self._text, self._finish_reason]
-
-    def _plain(self) -> dict[str, Any]:
+        """The answer as the plain data that `LMResponse.to_json` gives, to be read only."""
         completions = self._completions
         if completions is None:
             completions = [Completion(self._text, self._finish_reason).to_json()]
         return {"model": self.model, "completions": completions, "usage": self._usage, "latency": self._latency}
+
+    def stored(self) -> Any:
+        """The plain data that it is made of, to be read only."""
+        if self._completions is not None:
+            return self.to_json()
+        return [self.model, self._latency, self._usage, self._text, self._finish_reason]

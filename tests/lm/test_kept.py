@@ -69,9 +69,6 @@ def test_what_is_done_with_an_answer_does_not_change_it(response: LMResponse) ->
                 completion.logprobs["changed"] = "yes"
             completion.text = "changed"
         made.usage.add(Usage(calls=1))
-        shown: Any = kept.to_json()
-        shown["usage"]["calls"] = -1
-        shown["completions"][0]["text"] = "changed"
     assert json.dumps(kept.to_json()) == told
 
 
