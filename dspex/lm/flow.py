@@ -22,10 +22,11 @@ from dspex.errors import (
     LMTimeoutError,
     ReplayMissError,
 )
-from dspex.execution.budget import Budget, Reservation
+from dspex.execution.budget import Budget
 from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
+from dspex.lm.accounts import account, close, hold, lost
 from dspex.lm.failures import keep_failure, kept_failure, saved
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from dspex.lm.cache import Cache
 
 __all__ = ["Attempt", "Flow", "begin", "flow", "seconds_left", "seeded", "seeded_params"]
-
-_ONE_CALL = Usage(calls=1)
 
 Attempt: TypeAlias = "tuple[BaseLM, LMRequest, float | None]"
 """A request to be sent to a model, and the seconds it may take. A tuple, as every call makes one."""
@@ -88,7 +87,7 @@ def begin(
         return _ask(lm, request, run, path, until, span, budget, ledgers, None if policy == "read" else cache, key)
     response = kept.hit()
     if run is not None or ledgers or span is not None:
-        _account(lm, response.usage, run, ledgers, path, span)
+        account(lm, response.usage, run, ledgers, path, span)
     _remember(lm, request, response)
     return response
 
@@ -137,7 +136,7 @@ def _ask(
             if gate is not None:
                 permit = yield from gate.enter(lm.model, request, seconds_left(run, until))
             try:
-                hold = None if budget is None else (yield from _hold(lm, budget, request, run))
+                held = None if budget is None else (yield from hold(lm, budget, request, run))
             except BaseException:
                 if gate is not None:
                     gate.unused(permit)
@@ -154,11 +153,11 @@ def _ask(
                 error = _typed(lm, raised)
                 if gate is not None:
                     gate.failed(permit, error, cut_short=cut_short)
-                usage, loss = _lost(lm, error)
+                usage, loss = lost(lm, error)
                 losses.append(loss)
-                if hold is not None:
-                    _close(loss, hold)
-                _account(lm, usage, run, ledgers, path, span)
+                if held is not None:
+                    close(loss, held)
+                account(lm, usage, run, ledgers, path, span)
                 failed = usage if failed is None else failed + usage
                 if not isinstance(error, LMError):
                     raise
@@ -193,9 +192,9 @@ def _ask(
     usage = response.usage
     if gate is not None:
         gate.answered(permit, response)
-    if hold is not None:
-        hold.settle(usage)
-    _account(lm, usage, run, ledgers, path, span)
+    if held is not None:
+        held.settle(usage)
+    account(lm, usage, run, ledgers, path, span)
     if cache is not None:
         cache.put(key, response, replace=replace)
     if failed is not None:
@@ -264,52 +263,6 @@ def seconds_left(run: Run | None, until: float | None) -> float | None:
         rest = max(0.0, until - time.monotonic())
         left = rest if left is None else min(left, rest)
     return left
-
-
-def _hold(lm: BaseLM, budget: Budget, request: LMRequest, run: Run | None) -> Generator[Wait, Any, Reservation]:
-    bound = lm.estimate(request) if budget.bounds_needed else _ONE_CALL
-    wait = 0.001
-    while (hold := budget.try_reserve(bound)) is None:
-        # What is in flight holds more than it will take; when it settles there may be room.
-        yield Pause(wait)
-        wait = min(wait * 2, lm.settles_within)
-        if run is not None:
-            run.check()
-    return hold
-
-
-def _lost(lm: BaseLM, error: BaseException) -> tuple[Usage, Usage | None]:
-    """What a failed attempt took, and what of it is certain: a call that was refused costs nothing, and one that was
-    cut off may be billed, who knows how much."""
-    told: Usage | None = error.usage if isinstance(error, LMError) else None
-    if told is not None:
-        # There was an answer, if not one of any use, and its price is known as any other's.
-        usage = told.copy()
-        usage.calls, usage.failed_calls = 0, 1
-        return usage, usage
-    billed = lm.may_be_billed(error)
-    usage = Usage(failed_calls=1, cost=None if billed and lm.price != (0.0, 0.0) else 0.0)
-    return usage, None if billed else usage
-
-
-def _close(loss: Usage | None, hold: Reservation) -> None:
-    if loss is None:
-        hold.forfeit()
-    else:
-        hold.settle(loss)
-
-
-def _account(
-    lm: BaseLM, usage: Usage, run: Run | None, ledgers: tuple[UsageLedger, ...], path: str, span: Span | None
-) -> None:
-    if span is not None:
-        spent = span.attributes.get("usage")
-        if isinstance(spent, Usage):  # somebody's callback may have taken it away
-            spent.add(usage)
-    if run is not None:
-        run.account(usage)
-    for ledger in ledgers:
-        ledger.add(usage, model=lm.model, path=path, run=run)
 
 
 def _typed(lm: BaseLM, error: BaseException) -> BaseException:
@@ -387,21 +340,21 @@ def _replay(
         found = cache.find(key, strict=True)
         if found is not None:
             if budget is not None and key not in budget.replayed:
-                hold = yield from _hold(lm, budget, request, run)
+                held = yield from hold(lm, budget, request, run)
                 budget.replayed.add(key)
-                hold.settle(found.response().usage)
+                held.settle(found.response().usage)
             response = found.hit()
-            _account(lm, response.usage, run, ledgers, path, span)
+            account(lm, response.usage, run, ledgers, path, span)
             _remember(lm, request, response)
             return response
         failure, kept = kept_failure(cache, key)
         if budget is not None:
             for loss in kept:
-                _close(loss, (yield from _hold(lm, budget, request, run)))
+                close(loss, (yield from hold(lm, budget, request, run)))
             if failure is None:  # the budget may have been what kept the first run from making this call
-                (yield from _hold(lm, budget, request, run)).release()
+                (yield from hold(lm, budget, request, run)).release()
         if kept:
-            _account(lm, saved(kept), run, ledgers, path, span)
+            account(lm, saved(kept), run, ledgers, path, span)
     # What it has not in its cache may have been answered by a fallback, in whose it is then; or it failed.
     if failure is None or _may_fall_back(failure):
         for other in lm.fallbacks:
