@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, StorageError
-from dspex.lm.kept import Kept
+from dspex.lm.kept import NO_ANSWER, Kept
 from dspex.lm.types import LMResponse
 
 if TYPE_CHECKING:
@@ -183,9 +183,16 @@ class Cache:
         return found if created > time.time() - self.max_age else None
 
     def put(self, key: str, response: LMResponse, *, replace: bool = False) -> None:
-        """Keep ``response`` under ``key``, unless there is one already, or in its place."""
+        """Keep ``response`` under ``key``, unless there is one already, or in its place.
+
+        What cannot be kept is a warning, the first time.
+        """
         now = time.time()
-        kept = Kept.of(response, now)
+        try:
+            kept = Kept.of(response, now)
+        except NO_ANSWER as error:
+            self._warn(error)
+            return
         # Entries are immutable: what is replaced is what is asked to be, or is too old to be used.
         stale = math.inf if replace else -math.inf if self.max_age is None else now - self.max_age
         # Nor does one that cannot be read stay; what another process has put in its place by now is younger, and does.
@@ -203,11 +210,14 @@ class Cache:
             if self.max_bytes is not None:
                 self._make_room(self._file, self.max_bytes, size, now)
         except StorageError as error:
-            # The answer is there and was paid for: losing it would be worse than not keeping it.
-            if not self._warned:
-                self._warned = True
-                message = f"answers are not kept in the cache {self.path}: {error}"
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        # The answer is there and was paid for: losing it would be worse than not keeping it.
+        if not self._warned:
+            self._warned = True
+            place = "in memory" if self.path is None else self.path
+            warnings.warn(f"answers are not kept in the cache {place}: {error}", RuntimeWarning, stacklevel=3)
 
     def _remember(self, key: str, answer: Kept) -> None:
         """Keep in memory, unless there is one; under the lock."""

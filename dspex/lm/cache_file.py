@@ -24,15 +24,13 @@ from pydantic_core import from_json, to_json
 from dspex.errors import StorageError
 from dspex.forks import held_at_forks
 from dspex.lm.cache_journal import Journal
-from dspex.lm.kept import Kept
+from dspex.lm.kept import NO_ANSWER, Kept
 from dspex.lm.sqlite_files import WAIT, use_write_ahead_log
 
 __all__ = ["CacheFile"]
 
 _SCHEMA_VERSION = 1
 _WAIT_MILLISECONDS = int(WAIT * 1000)
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading an answer that was damaged may come to."""
 _APPLICATION_ID = 0x64737078  # "dspx": tells another program's SQLite file from a cache
 _BLOCK = 64
 """Answers that are read in one go, those kept at about the same time, because a run that is repeated asks for all."""
@@ -97,7 +95,7 @@ class CacheFile:
         _, text, created = row
         try:
             return _kept(text, created)
-        except _UNREADABLE as error:
+        except NO_ANSWER as error:
             return error, created
 
     def unreadable(self, key: str, error: Exception) -> str:
@@ -153,7 +151,7 @@ class CacheFile:
                     connection.execute(_KEEP, entry)
                 elif self._journal.append(entry) > self._move_from:
                     self._move(wait=False)
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             raise StorageError(str(error)) from error
         return len(text)
 
@@ -242,7 +240,7 @@ class CacheFile:
                 model, created, text = row
                 try:
                     response = _kept(text, created).to_json()
-                except _UNREADABLE as error:
+                except NO_ANSWER as error:
                     warnings.warn(f"{self.unreadable(key, error)}; it is left out", RuntimeWarning, stacklevel=2)
                 else:
                     yield {"key": key, "model": model, "created": created, "response": response}

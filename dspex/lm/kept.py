@@ -7,7 +7,10 @@ from typing import Any
 from dspex.data.usage import Usage
 from dspex.lm.types import Completion, LMResponse
 
-__all__ = ["Kept"]
+__all__ = ["NO_ANSWER", "Kept"]
+
+NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What making a `Kept` of something else than an answer raises."""
 
 
 class Kept:
@@ -17,8 +20,8 @@ class Kept:
     finish_reason]``, which is half the work to read of what any other is, the object of `LMResponse.to_json`; and here
     it is in the object itself and not in dicts: of thousands of answers none is in the processor's caches.
 
-    The answers that are made of it share nothing with it that can be changed. Raises one of the built-in errors when
-    ``stored`` is no answer.
+    The answers that are made of it share nothing with it that can be changed. Raises one of `NO_ANSWER` when
+    ``stored`` is none.
 
     >>> kept = Kept(["mock/mock", 0.2, {"calls": 1, "prompt_tokens": 7}, "Paris", "stop"], 0.0)
     >>> kept.response().usage
@@ -52,7 +55,7 @@ class Kept:
     def __init__(self, stored: Any, created: float) -> None:
         if type(stored) is list:
             self.model, self._latency, usage, self._text, self._finish_reason = stored
-            if type(self._text) is not str:
+            if not isinstance(self._text, str):
                 raise TypeError(f"it holds a text that is none: {self._text!r:.80}")
             self._completions = None
         else:
@@ -66,7 +69,9 @@ class Kept:
 
     @classmethod
     def of(cls, response: LMResponse, created: float) -> Kept:
-        """What is kept of ``response``."""
+        """What is kept of ``response``; one of `NO_ANSWER` when its text or model is none."""
+        if not isinstance(response.model, str):
+            raise TypeError(f"its model has no name: {response.model!r:.80}")
         completions = response.completions
         one = completions[0] if len(completions) == 1 else None
         if one is None or one.reasoning is not None or one.logprobs is not None or one.tool_calls or one.citations:

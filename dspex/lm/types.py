@@ -332,7 +332,7 @@ class Completion:
         Raises one of the built-in errors for anything else.
         """
         text = data["text"]
-        if type(text) is not str:
+        if not isinstance(text, str):
             raise TypeError(f"it holds a text that is none: {text!r:.80}")
         if len(data) == 2 and "finish_reason" in data:  # nearly all are
             return cls(text, data["finish_reason"])

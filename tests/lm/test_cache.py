@@ -25,7 +25,7 @@ from dspex.data import Example, Usage
 from dspex.errors import DefinitionError, LMAuthError, ReplayMissError, StorageError
 from dspex.evaluate import Evaluate
 from dspex.execution import context, map_threads, track_usage
-from dspex.lm import LM, Cache, Completion, LMRequest, LMResponse, MockLM
+from dspex.lm import LM, BaseLM, Cache, Completion, LMRequest, LMResponse, MockLM
 from dspex.lm.cache import default_cache
 from dspex.lm.cache_file import CacheFile
 from dspex.modules import Predict
@@ -716,3 +716,54 @@ def test_what_was_read_ahead_grows_old_too(tmp_path: Path, monkeypatch: pytest.M
     now = time.time()
     monkeypatch.setattr("dspex.lm.cache.time.time", lambda: now + 200.0)
     assert cache.get(keys[3]) is None
+
+
+class Odd(BaseLM):
+    """Somebody's own model, which answers with whatever it is given."""
+
+    def __init__(self, response: Any, cache: Cache) -> None:
+        self.response = response
+        super().__init__("odd/odd", cache=cache)
+
+    def _send(self, request: LMRequest, timeout: float | None) -> LMResponse:
+        return self.response  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (LMResponse((Completion(None),), Usage(calls=1), "m"), "a text that is none"),  # type: ignore[arg-type]
+        (LMResponse((), Usage(calls=1), "m"), "no completion"),
+        (LMResponse((Completion("hi"),), Usage(calls=1), None), "no name"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_answer_and_was_paid_for_is_given_and_not_kept(
+    path: Path, odd: LMResponse, says: str, in_file: bool
+) -> None:
+    lm = Odd(odd, Cache(path) if in_file else Cache())
+    with pytest.warns(RuntimeWarning, match=f"answers are not kept in the cache .*{says}"):
+        assert lm.generate(LMRequest.of("?")) is odd
+    assert not lm.generate(LMRequest.of("?")).cached
+    assert lm.cache is not None
+    assert len(lm.cache) == 0
+
+
+def test_what_is_no_plain_data_and_was_paid_for_is_given_and_not_written(path: Path) -> None:
+    lm = Odd(LMResponse((Completion("hi", logprobs=object()),), Usage(calls=1), "m"), Cache(path))
+    with pytest.warns(RuntimeWarning, match="not JSON serializable"):
+        assert lm.generate(LMRequest.of("?")).text == "hi"
+    assert lm.cache is not None
+    assert len(lm.cache) == 0
+
+
+def test_a_text_may_be_of_a_subclass(path: Path) -> None:
+    class Text(str):
+        pass
+
+    lm = Odd(LMResponse((Completion(Text("hi"), "stop"),), Usage(calls=1), "m"), Cache(path))
+    lm.generate(LMRequest.of("?"))
+    Cache(path).close()
+    Cache._shared.pop(str(path))
+    again = Odd(response("another"), Cache(path)).generate(LMRequest.of("?"))
+    assert (again.text, again.cached) == ("hi", True)
