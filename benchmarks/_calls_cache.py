@@ -200,7 +200,7 @@ def claims() -> dict[str, bool]:
             ("a model", (OURS, THEIRS), ANSWER),
             ("Predict", (OUR_PREDICT, THEIR_PREDICT), FIELD),
         ):
-            rounds = [[processes(folder, side, answer) for side in sides] for _ in range(max(3, REPETITIONS // 3))]
+            rounds = [[processes(folder, side, answer) for side in sides] for _ in range(max(3, REPETITIONS // 2))]
             for index, kind in enumerate(("misses that are written", "hits of what the other wrote")):
                 one, other = (Samples(found[which][index] for found in rounds) for which in (0, 1))
                 times = faster(other, one)
