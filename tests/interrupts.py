@@ -28,8 +28,9 @@ def interrupted(line: int, run: Callable[[], Any], rooms: tuple[str, ...]) -> bo
         nonlocal left
         if not frame.f_code.co_filename.startswith(folders):
             return None
-        # A line with "with" is passed again when it is left, where no signal comes between its block and its end.
-        if event == "line" and not _is_with(frame.f_code.co_filename, frame.f_lineno):
+        # A line with "with" is passed again when it is left, where no signal comes between its block and its end, nor
+        # does one at "try", which does nothing.
+        if event == "line" and not _is_safe(frame.f_code.co_filename, frame.f_lineno):
             left -= 1
             if left == 0:
                 sys.settrace(None)
@@ -47,5 +48,5 @@ def interrupted(line: int, run: Callable[[], Any], rooms: tuple[str, ...]) -> bo
     return left <= 0
 
 
-def _is_with(file: str, line: int) -> bool:
-    return linecache.getline(file, line).lstrip().startswith(("with ", "async with "))
+def _is_safe(file: str, line: int) -> bool:
+    return linecache.getline(file, line).lstrip().startswith(("with ", "async with ", "try:"))

@@ -42,6 +42,9 @@ def drive(steps: Flow, run: Run | None) -> LMResponse:
     except StopIteration as stop:
         response: LMResponse = stop.value
         return response
+    except BaseException:
+        steps.close()  # Ctrl-C may have come between two of them
+        raise
 
 
 async def adrive(steps: Flow, run: Run | None) -> LMResponse:
@@ -66,6 +69,9 @@ async def adrive(steps: Flow, run: Run | None) -> LMResponse:
     except StopIteration as stop:
         response: LMResponse = stop.value
         return response
+    except BaseException:
+        steps.close()
+        raise
 
 
 def drive_stream(steps: Flow, run: Run | None) -> Generator[StreamEvent, None, None]:

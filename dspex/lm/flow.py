@@ -22,12 +22,13 @@ from dspex.errors import (
     LMTimeoutError,
     ReplayMissError,
 )
-from dspex.execution.budget import Budget
+from dspex.execution.budget import Budget, Reservation
 from dspex.execution.run import Run
 from dspex.execution.settings import current
 from dspex.execution.tracking import UsageLedger
 from dspex.lm.accounts import account, close, hold, lost
 from dspex.lm.failures import keep_failure, kept_failure, saved
+from dspex.lm.gate import Permit
 from dspex.lm.retry import wait_before_retry
 from dspex.lm.sampling import check_params
 from dspex.lm.secrets import SAMPLING, public_params
@@ -128,51 +129,62 @@ def _ask(
         until = ends if until is None else min(ends, until)
     gate = lm.gate
     permit: Any = None
+    held: Reservation | None = None
     failed: Usage | None = None
     losses: list[Usage | None] = []
     attempt = 0
     try:
         while True:
-            if gate is not None:
-                permit = yield from gate.enter(lm.model, request, seconds_left(run, until))
             try:
-                held = None if budget is None else (yield from hold(lm, budget, request, run))
-            except BaseException:
                 if gate is not None:
-                    gate.unused(permit)
-                raise
-            timeout = lm.timeout
-            left = seconds_left(run, until)
-            cut_short = left is not None and (timeout is None or left < timeout)
-            if cut_short:
-                timeout = left
-            started = time.perf_counter()
-            try:
-                answer = yield lm, request, timeout
-            except BaseException as raised:
-                error = _typed(lm, raised)
-                if gate is not None:
-                    gate.failed(permit, error, cut_short=cut_short)
-                usage, loss = lost(lm, error)
-                losses.append(loss)
-                if held is not None:
-                    close(loss, held)
-                account(lm, usage, run, ledgers, path, span)
-                failed = usage if failed is None else failed + usage
-                if not isinstance(error, LMError):
-                    raise
-                if run is not None:
-                    # Its time being up is the better reason than the call that was cut short for it.
-                    run.check()
-                wait = wait_before_retry(error, attempt, retries=lm.retries, left=seconds_left(run, until))
-                if wait is None:
-                    if error is raised:
+                    permit = Permit()
+                    yield from gate.enter(permit, lm.model, request, seconds_left(run, until))
+                if budget is not None:
+                    held = yield from hold(lm, budget, request, run)
+                timeout = lm.timeout
+                left = seconds_left(run, until)
+                cut_short = left is not None and (timeout is None or left < timeout)
+                if cut_short:
+                    timeout = left
+                started = time.perf_counter()
+                try:
+                    answer = yield lm, request, timeout
+                except BaseException as raised:
+                    error = _typed(lm, raised)
+                    if gate is not None:
+                        gate.failed(permit, error, cut_short=cut_short)
+                    usage, loss = lost(lm, error)
+                    losses.append(loss)
+                    if held is not None:
+                        close(loss, held)
+                    account(lm, usage, run, ledgers, path, span)
+                    failed = usage if failed is None else failed + usage
+                    if not isinstance(error, LMError):
                         raise
-                    raise error from raised
-            else:
-                assert answer is not None
-                response = answer
-                break
+                    if run is not None:
+                        # Its time being up is the better reason than the call that was cut short for it.
+                        run.check()
+                    wait = wait_before_retry(error, attempt, retries=lm.retries, left=seconds_left(run, until))
+                    if wait is None:
+                        if error is raised:
+                            raise
+                        raise error from raised
+                else:
+                    assert answer is not None
+                    response = answer
+                    response.latency = time.perf_counter() - started
+                    usage = response.usage
+                    if gate is not None:
+                        gate.answered(permit, response)
+                    if held is not None:
+                        held.settle(usage)
+                    account(lm, usage, run, ledgers, path, span)
+                    break
+            finally:  # for Ctrl-C between two steps: what has ended above stays as it is
+                if gate is not None and permit is not None:
+                    gate.leave(permit)
+                if held is not None:
+                    held.forfeit()
             attempt += 1
             if span is not None:
                 span.attributes["retries"] = attempt
@@ -188,13 +200,6 @@ def _ask(
             response.usage = response.usage + error.spent
         lm.recent.append((request, response))
         return response
-    response.latency = time.perf_counter() - started
-    usage = response.usage
-    if gate is not None:
-        gate.answered(permit, response)
-    if held is not None:
-        held.settle(usage)
-    account(lm, usage, run, ledgers, path, span)
     if cache is not None:
         cache.put(key, response, replace=replace)
     if failed is not None:

@@ -16,7 +16,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 from dspex.errors import (
@@ -103,7 +104,11 @@ class Breaker:
 
 
 class Places:
-    """A number of places, given to threads and tasks in the order they came."""
+    """A number of places, given to threads and tasks in the order they came.
+
+    Who has one is written down, and not how many are free: to leave twice, or after Ctrl-C in the middle of anything
+    here, is right.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -111,46 +116,54 @@ class Places:
 
     def reset(self) -> None:
         """All are free."""
-        self._free = self.number
         self._lock = threading.Lock()
-        self._waiting: deque[Future[None]] = deque()
+        self._taken: set[Permit] = set()
+        self._waiting: deque[tuple[Permit, Future[None]]] = deque()
 
-    def take(self) -> Future[None] | None:
-        """Take a place: ``None`` when there is one, else what tells when there will be."""
+    @property
+    def free(self) -> int:
+        """How many nobody has."""
+        return self.number - len(self._taken)
+
+    def take(self, permit: Permit) -> Future[None] | None:
+        """Take a place for ``permit``: ``None`` when there is one, else what tells when it has one."""
         with self._lock:
-            if self._free > 0:
-                self._free -= 1
+            if self.free and not self._waiting:
+                self._taken.add(permit)
                 return None
             place: Future[None] = Future()
-            self._waiting.append(place)
+            self._waiting.append((permit, place))
+            self._pass_on()
             return place
 
-    def give(self) -> None:
-        """Give a place to who waits longest."""
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._free += 1
-                    return
-                place = self._waiting.popleft()
-            if place.set_running_or_notify_cancel():
-                place.set_result(None)
-                return
+    def leave(self, permit: Permit) -> None:
+        """``permit`` needs its place no longer, or waits for none any more: who waits longest has it."""
+        with self._lock:
+            if permit not in self._taken:
+                self._waiting = deque(one for one in self._waiting if one[0] is not permit)
+            elif self._waiting and self._waiting[0][0] is permit:
+                self._waiting.popleft()
+            self._taken.discard(permit)
+            self._pass_on()
 
-    def leave(self, place: Future[None]) -> None:
-        """Wait no longer; a place that was given in this moment goes to the next."""
-        if not place.cancel():
-            self.give()
+    def _pass_on(self) -> None:
+        while self._waiting and self.free:
+            permit, place = self._waiting[0]
+            self._taken.add(permit)
+            with suppress(InvalidStateError):  # who waited was cancelled, and leaves
+                place.set_result(None)
+            self._waiting.popleft()
 
 
 class Permit:
-    """One call that was let through, to be ended by exactly one of the gate's ``answered`` and ``failed``."""
+    """What one attempt passes the gate with; it ends with ``answered``, ``failed`` or ``leave`` of the gate."""
 
-    __slots__ = ("taken", "tokens")
+    __slots__ = ("ended", "taken", "tokens")
 
-    def __init__(self, tokens: float, taken: float) -> None:
-        self.tokens = tokens
-        self.taken = taken
+    def __init__(self) -> None:
+        self.ended = False
+        self.tokens = 0.0  # of the pace
+        self.taken = 0.0  # when that was
 
 
 class Gate:
@@ -163,39 +176,30 @@ class Gate:
         self._written = 64.0  # tokens that answers have, lately
         _gates.add(self)
 
-    def enter(self, model: str, request: LMRequest, left: float | None) -> Generator[Wait, Any, Permit]:
+    def enter(self, permit: Permit, model: str, request: LMRequest, left: float | None) -> Generator[Wait, Any, None]:
         """Wait until a call may be made. ``left`` is what remains of its time, in seconds.
 
         Raises `LMCircuitOpenError` at once while the model is left alone, and `LMRateLimitError` when its limit
-        lets the call through too late.
+        lets the call through too late. Whatever comes of it, `leave` is called in the end.
         """
         self._check(model)
         until = None if left is None else time.monotonic() + left
         if self.places is not None:
-            place = self.places.take()
+            place = self.places.take(permit)
             if place is not None:
                 try:
                     yield Turn(place, left)
                 except TimeoutError as error:
-                    self.places.leave(place)
                     raise LMTimeoutError(
                         f"{model} was not asked: none of its {self.places.number} places (max_concurrency) was free "
                         "in time",
                         model=model,
                         billed=False,
                     ) from error
-                except BaseException:
-                    self.places.leave(place)
-                    raise
-        try:
-            permit = yield from self._paced(model, request, until)
-        except BaseException:
-            if self.places is not None:
-                self.places.give()
-            raise
-        return permit
+        permit.tokens, permit.taken = yield from self._paced(model, request, until)
 
-    def _paced(self, model: str, request: LMRequest, until: float | None) -> Generator[Wait, Any, Permit]:
+    def _paced(self, model: str, request: LMRequest, until: float | None) -> Generator[Wait, Any, tuple[float, float]]:
+        """Wait for the pace: how many tokens of it are taken, and when that was."""
         pace = self.pace
         read = (request.head.characters + characters(request.tail)) / _CHARACTERS_PER_TOKEN
         tokens = read + self._written
@@ -203,7 +207,7 @@ class Gate:
             taken = time.monotonic()
             wait = pace.take(tokens)
             if wait <= 0:
-                return Permit(tokens, taken)
+                return tokens, taken
             try:
                 if pace.held() > LONGEST_WAIT or (until is not None and wait >= until - time.monotonic()):
                     raise LMRateLimitError(
@@ -226,7 +230,7 @@ class Gate:
                 pace.give_back(tokens)
                 raise
             if not pace.held():
-                return Permit(tokens, taken)
+                return tokens, taken
             # The provider has refused somebody in the meantime: get in line again.
             pace.give_back(tokens)
 
@@ -239,14 +243,15 @@ class Gate:
                 retry_after=wait,
             )
 
-    def unused(self, permit: Permit) -> None:
-        """The call was not made."""
-        self._leave()
-        self.pace.give_back(permit.tokens)
+    def leave(self, permit: Permit) -> None:
+        """Give back what ``permit`` has, if its call has not ended: it was not made, or nobody knows."""
+        if not permit.ended:
+            self._end(permit)
+            self.pace.give_back(permit.tokens)
 
     def answered(self, permit: Permit, response: LMResponse) -> None:
         """The call was answered."""
-        self._leave()
+        self._end(permit)
         self.breaker.succeeded()
         usage = response.usage
         if usage.completion_tokens:
@@ -255,7 +260,7 @@ class Gate:
 
     def failed(self, permit: Permit, error: BaseException, *, cut_short: bool) -> None:
         """The call ended in ``error``; ``cut_short`` when by the caller's own deadline."""
-        self._leave()
+        self._end(permit)
         if isinstance(error, LMRateLimitError):
             self.breaker.succeeded()
             self.pace.refused(permit.tokens, taken=permit.taken, retry_after=error.retry_after)
@@ -267,9 +272,10 @@ class Gate:
         elif isinstance(error, LMError):
             self.breaker.succeeded()
 
-    def _leave(self) -> None:
+    def _end(self, permit: Permit) -> None:
         if self.places is not None:
-            self.places.give()
+            self.places.leave(permit)
+        permit.ended = True
 
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()

@@ -14,6 +14,7 @@ from dspex.errors import DeadlineExceeded, LMServerError
 from dspex.execution import Budget, Run, active_run
 from dspex.execution.giving_up import give_up_on_cancel
 from dspex.lm import LM, BaseLM, Completion, Delta, LMRequest, LMResponse, MockLM
+from dspex.lm.gate import Permit
 from tests.lm.callers import ASK, Caller, Streamer
 from tests.lm.server import Server, answer, chunk, trickle
 
@@ -172,8 +173,8 @@ def test_waiting_for_a_place_ends(way: Streamer) -> None:
     places, queued = lm._places, threading.Event()
     usual = places.take
 
-    def take() -> Any:
-        place = usual()
+    def take(permit: Permit) -> Any:
+        place = usual(permit)
         if place is not None:
             queued.set()
         return place

@@ -8,10 +8,12 @@ import math
 import pickle
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from dspex.data import Usage
 from dspex.errors import (
@@ -32,8 +34,9 @@ from dspex.errors import (
 )
 from dspex.execution import Budget, Run, map_threads, run_many
 from dspex.lm import LM, BaseLM, Cache, Completion, LMRequest, LMResponse, MockLM
-from dspex.lm.gate import Breaker, Places, breaker_and_pace
+from dspex.lm.gate import Breaker, Permit, Places, breaker_and_pace
 from dspex.lm.pace import TOLERATED, Account, Bucket, Pace, account_of
+from tests.interrupts import interrupted
 from tests.lm.callers import ASK, Caller
 
 # The pace.
@@ -330,7 +333,7 @@ def test_so_many_at_once_and_no_more(side: str) -> None:
     assert all(outcome.ok for outcome in outcomes)
     assert most == 3
     assert lm._places is not None
-    assert lm._places._free == 3
+    assert lm._places.free == 3
 
 
 def test_a_place_comes_back_however_the_call_ends() -> None:
@@ -358,19 +361,20 @@ def test_a_place_comes_back_however_the_call_ends() -> None:
     stream.close()
     gc.collect()
     assert lm._places is not None
-    assert lm._places._free == 1
+    assert lm._places.free == 1
 
 
 def test_waiting_for_a_place_ends_with_the_time_there_is(call: Caller) -> None:
     lm = MockLM(["x"], repeat=True, max_concurrency=1, deadline=0.05)
     assert lm._places is not None
-    lm._places.take()
+    other = Permit()
+    lm._places.take(other)
     with pytest.raises(LMTimeoutError, match=r"none of its 1 places \(max_concurrency\) was free") as caught:
         call(lm)
     assert not caught.value.billed
     with pytest.raises(DeadlineExceeded):
         call(lm.copy(), ASK, Run(deadline=0.02))
-    lm._places.give()
+    lm._places.leave(other)
     lm.deadline = None
     assert call(lm).text == "x"
 
@@ -380,7 +384,7 @@ def test_a_blocking_call_that_waits_for_its_own_event_loop_says_so() -> None:
 
     async def main() -> None:
         assert lm._places is not None
-        lm._places.take()  # as a task of this loop does, which cannot end while this thread is blocked
+        lm._places.take(Permit())  # as a task of this loop does, which cannot end while this thread is blocked
         with (
             pytest.warns(RuntimeWarning, match=r"on the thread of an event loop.*await program\.acall"),
             pytest.raises(DeadlineExceeded),
@@ -393,7 +397,7 @@ def test_a_blocking_call_that_waits_for_its_own_event_loop_says_so() -> None:
 def test_cancelling_a_run_ends_its_wait_for_a_place() -> None:
     lm = MockLM(["x"], max_concurrency=1)
     assert lm._places is not None
-    lm._places.take()
+    lm._places.take(Permit())
     run = Run()
     threading.Timer(0.05, run.cancel).start()
     with pytest.raises(DeadlineExceeded, match="cancelled"):
@@ -403,16 +407,64 @@ def test_cancelling_a_run_ends_its_wait_for_a_place() -> None:
 
 def test_places_are_given_in_order_and_not_to_those_who_left() -> None:
     places = Places(1)
-    assert places.take() is None
-    first, second, third = places.take(), places.take(), places.take()
-    assert first is not None
-    assert second is not None
-    assert third is not None
+    permits = [Permit() for _ in range(5)]
+    holder, first, second, third, fourth = permits
+    assert places.take(holder) is None
+    waiting = [places.take(permit) for permit in permits[1:]]
+
+    def given() -> list[bool]:
+        return [place is not None and place.done() for place in waiting]
+
     places.leave(first)
-    places.give()
-    assert (first.cancelled(), second.done(), third.done()) == (True, True, False)
-    places.leave(second)  # it had its place already
-    assert third.done()
+    assert given() == [False] * 4
+    places.leave(holder)
+    places.leave(holder)  # once more changes nothing
+    assert given() == [False, True, False, False]
+    places.leave(second)
+    assert given() == [False, True, True, False]
+    place = waiting[3]
+    assert place is not None
+    place.cancel()  # it was cancelled, and has not left yet
+    places.leave(third)
+    assert places.free == 0
+    places.leave(fourth)
+    assert places.free == 1
+
+
+@given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from(["take", "leave"]), st.integers(0, 5))))
+def test_no_place_is_lost_or_given_twice(number: int, steps: list[tuple[str, int]]) -> None:
+    places, permits = Places(number), [Permit() for _ in range(6)]
+    line: list[int] = []  # who has asked and not left, in order: the first ``number`` have places
+    told: dict[int, Any] = {}
+    for step, who in steps:
+        if step == "leave":
+            places.leave(permits[who])
+            line = [one for one in line if one != who]
+        elif who not in line:
+            told[who] = places.take(permits[who])
+            line.append(who)
+        has = {one for one in line if told[one] is None or told[one].done()}
+        assert has == set(line[:number])
+        assert places.free == number - len(has)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_interrupt_between_two_steps_loses_no_place(streams: bool, fails: bool) -> None:
+    lm = MockLM(["x"], repeat=True, max_concurrency=1, retries=0, failures=1.0 if fails else 0.0)
+    assert lm._places is not None
+
+    def call() -> None:
+        with suppress(LMServerError):
+            list(lm.stream(ASK)) if streams else lm.generate(ASK)
+
+    lines = 1
+    while interrupted(lines, call, ("lm",)):
+        if streams:
+            gc.collect()  # one that was cut off
+        assert lm._places.free == 1
+        lines += 1
+    assert lines > 50
 
 
 def test_pickled_models_have_gates_of_their_own() -> None:

@@ -125,7 +125,7 @@ def test_closing_a_stream_ends_the_call_and_counts_it() -> None:
     assert (run.budget.in_flight.calls, run.budget.spent.calls) == (0, 1)
     assert lm.gate is not None
     assert lm.gate.places is not None
-    assert lm.gate.places._free == 1
+    assert lm.gate.places.free == 1
 
 
 def test_cancelling_or_leaving_an_async_stream_counts_it() -> None:
@@ -212,7 +212,7 @@ def test_a_stream_that_is_left_between_two_attempts_counts_only_what_was_sent(on
     for one in (lm, other):
         assert one.gate is not None
         assert one.gate.places is not None
-        assert one.gate.places._free == 1
+        assert one.gate.places.free == 1
 
 
 def test_what_a_fallback_has_in_its_cache_stands_in_for_what_was_shown(stream: Streamer) -> None:
