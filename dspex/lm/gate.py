@@ -107,7 +107,7 @@ class Places:
     """A number of places, given to threads and tasks in the order they came.
 
     Who has one is written down, and not how many are free: to leave twice, or after Ctrl-C in the middle of anything
-    here, is right.
+    here, is right; and so it is while this thread is here already, where a stream that nobody has any more may end.
     """
 
     def __init__(self, number: int) -> None:
@@ -116,9 +116,9 @@ class Places:
 
     def reset(self) -> None:
         """All are free."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._taken: set[Permit] = set()
-        self._waiting: deque[tuple[Permit, Future[None]]] = deque()
+        self._waiting: deque[Permit] = deque()
 
     @property
     def free(self) -> int:
@@ -131,37 +131,44 @@ class Places:
             if self.free and not self._waiting:
                 self._taken.add(permit)
                 return None
-            place: Future[None] = Future()
-            self._waiting.append((permit, place))
+            permit.place = Future()
+            self._waiting.append(permit)
             self._pass_on()
-            return place
+            return permit.place
 
     def leave(self, permit: Permit) -> None:
         """``permit`` needs its place no longer, or waits for none any more: who waits longest has it."""
         with self._lock:
-            if permit not in self._taken:
-                self._waiting = deque(one for one in self._waiting if one[0] is not permit)
-            elif self._waiting and self._waiting[0][0] is permit:
-                self._waiting.popleft()
-            self._taken.discard(permit)
+            if permit in self._taken:
+                self._done_waiting(permit)
+                self._taken.discard(permit)
+            else:
+                with suppress(ValueError):
+                    self._waiting.remove(permit)
             self._pass_on()
 
     def _pass_on(self) -> None:
         while self._waiting and self.free:
-            permit, place = self._waiting[0]
+            permit = self._waiting[0]
             self._taken.add(permit)
+            assert permit.place is not None
             with suppress(InvalidStateError):  # who waited was cancelled, and leaves
-                place.set_result(None)
+                permit.place.set_result(None)
+            self._done_waiting(permit)
+
+    def _done_waiting(self, permit: Permit) -> None:
+        if self._waiting and self._waiting[0] is permit:
             self._waiting.popleft()
 
 
 class Permit:
     """What one attempt passes the gate with; it ends with ``answered``, ``failed`` or ``leave`` of the gate."""
 
-    __slots__ = ("ended", "taken", "tokens")
+    __slots__ = ("ended", "place", "taken", "tokens")
 
     def __init__(self) -> None:
         self.ended = False
+        self.place: Future[None] | None = None  # that it waits for
         self.tokens = 0.0  # of the pace
         self.taken = 0.0  # when that was
 

@@ -431,6 +431,20 @@ def test_places_are_given_in_order_and_not_to_those_who_left() -> None:
     assert places.free == 1
 
 
+def test_who_leaves_while_places_are_given_passes_his_on() -> None:
+    places = Places(1)
+    holder, first, second, third = (Permit() for _ in range(4))
+    assert places.take(holder) is None
+    waiting = [places.take(permit) for permit in (first, second, third)]
+    assert waiting[0] is not None
+    waiting[0].add_done_callback(lambda _: places.leave(first))
+    places.leave(holder)
+    assert [place is not None and place.done() for place in waiting] == [True, True, False]
+    places.leave(second)
+    places.leave(third)
+    assert places.free == 1
+
+
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from(["take", "leave"]), st.integers(0, 5))))
 def test_no_place_is_lost_or_given_twice(number: int, steps: list[tuple[str, int]]) -> None:
     places, permits = Places(number), [Permit() for _ in range(6)]
