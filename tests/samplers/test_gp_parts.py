@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from dspex.samplers.gp_improvement import Chebyshev, Nothing, Single
 from dspex.samplers.gp_observations import MOST, Observations, Standard, milestone
@@ -247,6 +247,7 @@ def test_what_matters_is_found_relevant_and_noise_is_found() -> None:
     st.integers(0, 10**6),
     st.floats(-3.0, 3.0),
 )
+@example(3, 0, 1.0)  # the third is known much better than the others
 @settings(max_examples=40, deadline=None)
 def test_what_is_hoped_for_has_these_slopes(objectives: int, seed: int, best: float) -> None:
     rng = np.random.default_rng(seed)
@@ -260,7 +261,7 @@ def test_what_is_hoped_for_has_these_slopes(objectives: int, seed: int, best: fl
         return float(improvement(middle, width)[0][0])
 
     expected = _slope(at, np.concatenate([mean[:, 0], deviation[:, 0]]))
-    assert np.concatenate([by_mean[:, 0], by_deviation[:, 0]]) == pytest.approx(expected, rel=2e-2, abs=2e-2)
+    assert np.concatenate([by_mean[:, 0], by_deviation[:, 0]]) == pytest.approx(expected, rel=1e-2, abs=1e-2)
 
 
 def test_the_integral_over_one_objective_is_the_closed_form() -> None:
