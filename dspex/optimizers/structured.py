@@ -21,26 +21,31 @@ from dspex.variables import VariableState
 
 __all__ = ["StructuredSearch"]
 
-CAUTION = 0.25
+CAUTION = 1.5
 """Deviations that are taken off the mean of a configuration before it is compared as a result."""
+
+AGAIN = 0.25
+"""The share of the evaluations that goes to configurations that have been run before."""
 
 INFORMATIVE = 0.3
 """The share of the unseen examples from which those to be run are drawn: the ones that may go either way."""
+
+FEWEST = 4
+"""The share is never of fewer examples."""
 
 
 class StructuredSearch(Optimizer):
     """Each configuration is run on a few examples only, and a model puts together what they say of its parts.
 
-    At first ``startup`` random configurations are run on one example each. From then on each round pays for ``step``
-    new configurations that `StructuredSampler` proposes, on one example each, and for ``step`` examples of one that is
-    known already: the present leader, until it has been run on about half the square root of all evaluations, and then
-    one by a draw from the model. What a round pays for runs at once. The result is the configuration with the largest
-    mean, less a part of its deviation, among those run on about as many examples. Whether it is really better is told,
-    as by every optimizer, by held-out examples alone.
+    At first ``startup`` random configurations are run on one example each. From then on most of what a round pays for
+    is new configurations that `StructuredSampler` proposes, on one example each, and a quarter is more examples of one
+    that has been run before, which a draw from the model chooses. What a round pays for runs at once. The result is the
+    configuration with the largest mean less one and a half of its deviations. Whether it is really better is told, as
+    by every optimizer, by held-out examples alone.
 
     Args:
         evaluations: how many (configuration, example) pairs to pay for in all.
-        step: new configurations in a round, and examples of one that is known.
+        step: evaluations that a round pays for, after which the model is fitted anew.
         startup: random configurations at first.
         refresh: evaluations after which the proposers are asked again, now that there is more to learn from.
         proposers: what fills the pools; None is labelled demos, bootstrapped demos and grounded instructions.
@@ -52,14 +57,14 @@ class StructuredSearch(Optimizer):
         >>> import dspex
         >>> optimizer = dspex.optimizers.StructuredSearch(evaluations=200, proposers=[dspex.proposers.LabeledDemos()])
         >>> optimizer.step, optimizer.startup
-        (4, 40)
+        (8, 40)
     """
 
     def __init__(
         self,
         *,
         evaluations: int = 600,
-        step: int = 4,
+        step: int = 8,
         startup: int = 40,
         refresh: int = 150,
         proposers: Sequence[Proposer] | None = None,
@@ -120,7 +125,7 @@ class StructuredSearch(Optimizer):
             try:
                 task.evaluate_many([(state, [examples[one] for one in ids]) for state, ids in jobs])
             finally:  # when the budget ends it, or somebody does, there is a result too, by all that was paid for
-                self._prefer(task, sampler.beliefs(task.study.view, task.space), spent)
+                self._prefer(task, sampler.beliefs(task.study.view, task.space))
         best = task.best_state
         for state, known in seen.values():
             task.finish(state, task.evaluate(state, list(known.values())))
@@ -135,17 +140,18 @@ class StructuredSearch(Optimizer):
         plan: dict[str, Any] = {"new": [], "known": None, "more": []}
         if number == 0:
             # The program as it is first, before anything is spent on others: a wrong metric or key shows here.
-            plan["new"] = [rng.sample(ids, min(self.step, left, len(ids)))]
+            plan["new"] = [rng.sample(ids, min(math.ceil(self.step / 2), left, len(ids)))]
         elif beliefs is None or spent < self.startup:
-            plan["new"] = [[one] for one in rng.choices(ids, k=min(2 * self.step, left, max(self.startup - spent, 1)))]
+            plan["new"] = [[one] for one in rng.choices(ids, k=min(self.step, left, max(self.startup - spent, 1)))]
         else:
-            place = self._revisited(beliefs, len(ids), spent, np.random.default_rng(rng.randrange(2**32)))
+            again = min(math.floor((number + 1) * self.step * AGAIN) - math.floor(number * self.step * AGAIN), left)
+            place = self._revisited(beliefs, len(ids), np.random.default_rng(rng.randrange(2**32))) if again else None
             if place is not None:
                 trial = plan["known"] = beliefs.trials[place]
                 run = {row.example_id for row in task.study.ledger.rows(trial=trial)}
                 telling = self._telling(beliefs, place, [one for one in ids if one not in run])
-                plan["more"] = rng.sample(telling, min(self.step, left, len(telling)))
-            count = min(self.step, left - len(plan["more"]))
+                plan["more"] = rng.sample(telling, min(again, len(telling)))
+            count = min(self.step, left) - len(plan["more"])
             plan["new"] = [[one] for one in rng.choices(self._telling(beliefs, 0, ids), k=count)]
         return plan
 
@@ -154,23 +160,15 @@ class StructuredSearch(Optimizer):
         level = float(beliefs.mean[place])
         # Examples about which as much is known are alike up to rounding; which of them comes first must not hang on it.
         ordered = sorted(ids, key=lambda one: round(abs(level + beliefs.examples.get(one, 0.0)), 9))
-        return ordered[: max(self.step, math.ceil(INFORMATIVE * len(ordered)))]
+        return ordered[: max(FEWEST, math.ceil(INFORMATIVE * len(ordered)))]
 
-    def _revisited(self, beliefs: Beliefs, most: int, spent: int, rng: np.random.Generator) -> int | None:
-        leader = int((beliefs.mean - CAUTION * beliefs.deviation).argmax())
-        if beliefs.counts[leader] < self._enough(most, spent):
-            return leader
+    def _revisited(self, beliefs: Beliefs, most: int, rng: np.random.Generator) -> int | None:
         worth = np.where(beliefs.counts < most, beliefs.draw(rng), -math.inf)
         return int(worth.argmax()) if math.isfinite(worth.max()) else None
 
-    def _enough(self, most: int, spent: int) -> int:
-        return min(most, max(self.step, math.isqrt(spent) // 2))
-
-    def _prefer(self, task: Task, beliefs: Beliefs | None, spent: int) -> None:
+    def _prefer(self, task: Task, beliefs: Beliefs | None) -> None:
         """Say which configuration would be the result if the search ended here."""
         if beliefs is None:
             return
-        enough = min(self._enough(len(task.valset), spent), int(beliefs.counts.max()))
-        worth = beliefs.mean - CAUTION * beliefs.deviation
-        trial = beliefs.trials[int(np.where(beliefs.counts >= enough, worth, -math.inf).argmax())]
+        trial = beliefs.trials[int((beliefs.mean - CAUTION * beliefs.deviation).argmax())]
         task.prefer(task.study.state(task.study.trials[trial]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dspex
@@ -13,6 +15,7 @@ from dspex import Budget, Example, MockLM
 from dspex.errors import DefinitionError
 from dspex.optimizers import StructuredSearch
 from dspex.proposers import LabeledDemos
+from dspex.samplers import Beliefs
 from dspex.storage import InMemoryStorage
 from dspex.study import create_study
 from dspex.trials import TrialState
@@ -53,8 +56,48 @@ class Meeting(MockLM):
 
 def test_what_a_round_pays_for_runs_at_once() -> None:
     used = Meeting()
-    search(evaluations=60, step=4, concurrency=8).optimize(Capitals(), trainset(), metric, lm=used, storage=None)
+    search(evaluations=60, step=8, concurrency=8).optimize(Capitals(), trainset(), metric, lm=used, storage=None)
     assert len(used.met) == 8
+
+
+@pytest.mark.parametrize("step", [1, 3, 8])
+def test_a_quarter_of_the_evaluations_after_the_first_is_of_configurations_known_before(step: int) -> None:
+    plans = []
+
+    class Noting(StructuredSearch):
+        def _plan(self, *args: Any) -> dict[str, Any]:
+            plans.append(super()._plan(*args))
+            return plans[-1]
+
+    Noting(evaluations=84, startup=20, step=step, proposers=[LabeledDemos()]).optimize(
+        Capitals(), trainset(), metric, lm=lm(), storage=None
+    )
+    sizes = [(sum(map(len, plan["new"])), len(plan["more"])) for plan in plans]
+    assert sizes[0] == ((step + 1) // 2, 0), "the program as it is"
+    assert sum(map(sum, sizes)) == 84
+    assert max(map(sum, sizes)) == step
+    later = sizes[next(place for place, plan in enumerate(plans) if plan["known"] is not None) :]
+    assert sum(more for _, more in later) == pytest.approx(sum(map(sum, later)) / 4, abs=2)
+
+
+def test_the_result_is_what_is_good_for_sure() -> None:
+    def chosen(mean: list[float], deviation: list[float], counts: list[float]) -> int:
+        beliefs = Beliefs(
+            trials=tuple(range(len(mean))),
+            mean=np.array(mean),
+            covariance=np.diag(np.square(deviation)),
+            counts=np.array(counts),
+            examples={},
+            advantage=0.0,
+        )
+        preferred: list[int] = []
+        study = SimpleNamespace(trials=range(len(mean)), state=lambda trial: trial)
+        StructuredSearch()._prefer(SimpleNamespace(study=study, prefer=preferred.append), beliefs)  # type: ignore[arg-type]
+        return preferred[0]
+
+    assert chosen([2.0, 1.9], [0.5, 0.3], [9, 9]) == 1, "a little less, but more surely so"
+    assert chosen([2.0, 1.6], [0.5, 0.3], [9, 9]) == 0
+    assert chosen([2.0, 1.0], [0.5, 0.3], [1, 30]) == 0, "how often it was run counts by the deviation alone"
 
 
 def test_it_stays_within_its_evaluations_and_never_pays_twice() -> None:
@@ -100,8 +143,8 @@ def test_the_result_goes_by_all_that_was_paid_for_even_when_a_round_is_cut_off(c
     considered = []
 
     class Noting(StructuredSearch):
-        def _prefer(self, task: Any, beliefs: Any, spent: int) -> None:
-            super()._prefer(task, beliefs, spent)
+        def _prefer(self, task: Any, beliefs: Any) -> None:
+            super()._prefer(task, beliefs)
             considered.append((int(beliefs.counts.sum()), task.best_state.fingerprint))
 
     calls = 0
