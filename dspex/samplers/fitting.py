@@ -15,7 +15,7 @@ from dspex.samplers.surrogate import Fit, Prior, Rows, Sizes, fit, initial_sizes
 
 __all__ = ["Fitted", "Fitting"]
 
-MOST = 400
+MOST = 800
 """Configurations that a fit is made of at most; what it costs grows with their third power."""
 
 MOST_FOR_SIZES = 160
