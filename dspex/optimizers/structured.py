@@ -24,8 +24,9 @@ __all__ = ["StructuredSearch"]
 CAUTION = 1.5
 """Deviations that are taken off the mean of a configuration before it is compared as a result."""
 
-AGAIN = 0.25
-"""The share of the evaluations that goes to configurations that have been run before."""
+AGAIN, UNFORESEEN = 0.25, 0.75
+"""The shares of the evaluations that go to configurations that have been run before: where their parts foretell how
+good the others are, and where they do not."""
 
 INFORMATIVE = 0.3
 """The share of the unseen examples from which those to be run are drawn: the ones that may go either way."""
@@ -37,11 +38,12 @@ FEWEST = 4
 class StructuredSearch(Optimizer):
     """Each configuration is run on a few examples only, and a model puts together what they say of its parts.
 
-    At first ``startup`` random configurations are run on one example each. From then on most of what a round pays for
-    is new configurations that `StructuredSampler` proposes, on one example each, and a quarter is more examples of one
-    that has been run before, which a draw from the model chooses. What a round pays for runs at once. The result is the
-    configuration with the largest mean less one and a half of its deviations. Whether it is really better is told, as
-    by every optimizer, by held-out examples alone.
+    At first ``startup`` random configurations are run on one example each. From then on a round pays for new
+    configurations that `StructuredSampler` proposes, on one example each, and for more examples of one that has been
+    run before, which a draw from the model chooses. Where the parts of configurations foretell how good others are,
+    a quarter goes to the latter, and three quarters where they foretell nothing and only running tells. What a round
+    pays for runs at once. The result is the configuration with the largest mean less one and a half of its deviations.
+    Whether it is really better is told, as by every optimizer, by held-out examples alone.
 
     Args:
         evaluations: how many (configuration, example) pairs to pay for in all.
@@ -144,7 +146,8 @@ class StructuredSearch(Optimizer):
         elif beliefs is None or spent < self.startup:
             plan["new"] = [[one] for one in rng.choices(ids, k=min(self.step, left, max(self.startup - spent, 1)))]
         else:
-            again = min(math.floor((number + 1) * self.step * AGAIN) - math.floor(number * self.step * AGAIN), left)
+            share = AGAIN + (UNFORESEEN - AGAIN) * math.exp(-max(beliefs.advantage, 0.0) / 2)
+            again = min(math.floor(share * self.step + rng.random()), left)
             place = self._revisited(beliefs, len(ids), np.random.default_rng(rng.randrange(2**32))) if again else None
             if place is not None:
                 trial = plan["known"] = beliefs.trials[place]
