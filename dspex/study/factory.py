@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -30,8 +30,6 @@ __all__ = [
     "get_all_study_summaries",
     "load_study",
 ]
-
-T = TypeVar("T")
 
 
 def create_study(
@@ -67,6 +65,7 @@ def create_study(
     <Study 'one': 0 trials, maximize, minimize>
     """
     wanted = _directions(direction, directions)
+    _check_parts(sampler, pruner, space)
     backend = get_storage(storage)
     name = f"study-{uuid.uuid4()}" if study_name is None else _name(study_name)
     record = _find(backend, name) if load_if_exists else None
@@ -108,6 +107,7 @@ def load_study(
     >>> load_study(study_name="one", storage=storage).best_value
     1.5
     """
+    _check_parts(sampler, pruner, space)
     backend = get_storage(storage)
     if study_name is None:
         records = backend.studies()
@@ -260,8 +260,8 @@ def _open(
     return Study(
         record,
         storage,
-        sampler=TPESampler() if sampler is None else _instance("sampler", sampler, Sampler, "TPESampler()"),
-        pruner=MedianPruner() if pruner is None else _instance("pruner", pruner, Pruner, "MedianPruner()"),
+        sampler=TPESampler() if sampler is None else sampler,
+        pruner=MedianPruner() if pruner is None else pruner,
         space=known if space is None else space,
     )
 
@@ -272,8 +272,11 @@ def _directions(
     if direction is not None and directions is not None:
         raise StudyError(f"give direction= or directions=, not both (got {direction!r} and {directions!r})")
     if directions is not None:
-        if isinstance(directions, str) or not directions:
-            raise StudyError(f"directions must be a list of 'minimize' and 'maximize', got {directions!r}")
+        if isinstance(directions, str) or not isinstance(directions, Sequence) or not directions:
+            raise StudyError(
+                f"directions must be a list of 'minimize' and 'maximize', got {directions!r} "
+                f"({type(directions).__name__}); write directions=['maximize', 'minimize']"
+            )
         return tuple(StudyDirection.parse(item) for item in directions)
     return () if direction is None else (StudyDirection.parse(direction),)
 
@@ -291,8 +294,16 @@ def _find(storage: Storage, name: str) -> StudyRecord | None:
         return None
 
 
-def _instance(argument: str, value: T, kind: type[Any], example: str) -> T:
-    if not isinstance(value, kind):
-        given = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else example
-        raise StudyError(f"{argument} must be a {kind.__name__}, got {value!r}; write {argument}={given}")
-    return value
+def _check_parts(sampler: object, pruner: object, space: object) -> None:
+    # Before a storage is opened: a study that was made in vain would have taken its name.
+    for argument, value, kind, example in (
+        ("sampler", sampler, Sampler, "TPESampler()"),
+        ("pruner", pruner, Pruner, "MedianPruner()"),
+        ("space", space, Space, "program.space()"),
+    ):
+        if value is not None and not isinstance(value, kind):
+            given = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else example
+            raise StudyError(
+                f"{argument} must be a {kind.__name__}, got {value!r} ({type(value).__name__}); "
+                f"write {argument}={given}"
+            )

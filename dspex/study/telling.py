@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -118,9 +119,10 @@ def find(study: Study, trial: Trial | FrozenTrial | int, *, fresh: bool = True) 
                 f"trial {trial.number} belongs to study {trial.study.study_name!r}, not to {study.study_name!r}"
             )
         return trial.frozen
-    number: Any = trial.number if isinstance(trial, FrozenTrial) else trial
-    if isinstance(number, bool) or not isinstance(number, int):
+    named: Any = trial.number if isinstance(trial, FrozenTrial) else trial
+    if isinstance(named, bool) or not isinstance(named, Integral):  # those of a DataFrame are numpy's
         raise StudyError(f"trial must be a trial or its number, got {trial!r} ({type(trial).__name__})")
+    number = int(named)
     log = study._mirror.log
     if fresh or number >= len(log):
         study._mirror.sync()
@@ -174,7 +176,7 @@ def _settle(
 
 
 def _as_floats(values: object, directions: Sequence[StudyDirection]) -> tuple[float, ...]:
-    several = isinstance(values, Sequence) and not isinstance(values, str)
+    several = isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray))
     listed: Sequence[Any] = values if several else (values,)  # type: ignore[assignment]
     if len(listed) != len(directions):
         raise StudyError(

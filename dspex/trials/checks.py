@@ -18,7 +18,7 @@ def as_float(value: Any, what: str) -> float:
     Raises:
         StudyError: when it is no number.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, (str, bytes, bytearray)):  # some of which read as numbers
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError):

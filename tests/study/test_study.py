@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
@@ -105,18 +106,28 @@ class TestOpening:
             ({"direction": "maximise"}, r"direction must be 'minimize' or 'maximize', got 'maximise' \(str\)"),
             ({"directions": []}, r"directions must be a list of 'minimize' and 'maximize', got \[\]"),
             ({"directions": "maximize"}, r"directions must be a list"),
+            ({"directions": 2}, r"directions must be a list .* got 2 \(int\); write directions=\['maximize', "),
+            ({"directions": {"maximize"}}, r"directions must be a list .* \(set\)"),
             ({"direction": "maximize", "directions": ["maximize"]}, r"give direction= or directions=, not both"),
             ({"study_name": 3}, r"study_name must be a non-empty text, got 3 \(int\)"),
             ({"study_name": ""}, r"study_name must be a non-empty text"),
-            ({"sampler": "tpe"}, r"sampler must be a Sampler, got 'tpe'; write sampler=TPESampler\(\)"),
-            ({"pruner": "median"}, r"pruner must be a Pruner, got 'median'; write pruner=MedianPruner\(\)"),
+            ({"sampler": "tpe"}, r"sampler must be a Sampler, got 'tpe' \(str\); write sampler=TPESampler\(\)"),
+            ({"pruner": "median"}, r"pruner must be a Pruner, got 'median' \(str\); write pruner=MedianPruner\(\)"),
             ({"sampler": TPESampler}, r"sampler must be a Sampler, got .*write sampler=TPESampler\(\)"),
             ({"pruner": 1}, r"pruner must be a Pruner, got 1"),
+            ({"space": {"x": 1}}, r"space must be a Space, got \{'x': 1\} \(dict\); write space=program\.space\(\)"),
         ],
     )
-    def test_arguments_that_make_no_sense(self, arguments: dict[str, Any], message: str) -> None:
+    def test_arguments_that_make_no_sense_make_no_study(
+        self, arguments: dict[str, Any], message: str, storage: Any
+    ) -> None:
         with pytest.raises(StudyError, match=message):
-            create_study(**arguments)
+            create_study(**{"study_name": "one", "storage": storage, **arguments})
+        create_study(study_name="one", storage=storage)
+        known = {name: value for name, value in arguments.items() if name in ("sampler", "pruner", "space")}
+        if known:
+            with pytest.raises(StudyError, match=message):
+                load_study(study_name="one", storage=storage, **known)
 
     def test_another_space_is_refused_with_the_difference(self, storage: Any) -> None:
         create_study(study_name="one", storage=storage, space=SPACE)
@@ -407,6 +418,12 @@ class TestTelling:
         study = create_study()
         with pytest.raises(StudyError, match=r"the value must be a number, got 'high' \(str\)"):
             study.tell(study.ask(), "high")  # type: ignore[arg-type]
+        with pytest.raises(StudyError, match=r"the value must be a number, got b'1' \(bytes\)"):
+            study.tell(study.ask(), b"1")  # type: ignore[arg-type]
+
+    def test_the_number_may_be_one_of_a_data_frame(self) -> None:
+        study = create_study()
+        assert study.tell(np.int64(study.ask().number), 1.0).value == 1.0  # type: ignore[arg-type]
 
     def test_trials_that_are_none(self) -> None:
         study = create_study()
