@@ -41,9 +41,10 @@ class StructuredSearch(Optimizer):
     At first ``startup`` random configurations are run on one example each. From then on a round pays for new
     configurations that `StructuredSampler` proposes, on one example each, and for more examples of one that has been
     run before, which a draw from the model chooses. Where the parts of configurations foretell how good others are,
-    a quarter goes to the latter, and three quarters where they foretell nothing and only running tells. What a round
-    pays for runs at once. The result is the configuration with the largest mean less one and a half of its deviations.
-    Whether it is really better is told, as by every optimizer, by held-out examples alone.
+    a quarter goes to the latter, and three quarters where they foretell nothing and only running tells; between the two
+    it goes by the odds. What a round pays for runs at once. The result is the configuration with the largest mean less
+    one and a half of its deviations. Whether it is really better is told, as by every optimizer, by held-out examples
+    alone.
 
     Args:
         evaluations: how many (configuration, example) pairs to pay for in all.
@@ -146,7 +147,9 @@ class StructuredSearch(Optimizer):
         elif beliefs is None or spent < self.startup:
             plan["new"] = [[one] for one in rng.choices(ids, k=min(self.step, left, max(self.startup - spent, 1)))]
         else:
-            share = AGAIN + (UNFORESEEN - AGAIN) * math.exp(-max(beliefs.advantage, 0.0) / 2)
+            # The advantage is a log Bayes factor by left-out predictions (Geisser & Eddy 1979), of odds that were even.
+            foretold = 1 / (1 + math.exp(-min(max(beliefs.advantage, -50.0), 50.0)))
+            share = UNFORESEEN + (AGAIN - UNFORESEEN) * foretold
             again = min(math.floor(share * self.step + rng.random()), left)
             place = self._revisited(beliefs, len(ids), np.random.default_rng(rng.randrange(2**32))) if again else None
             if place is not None:

@@ -61,7 +61,7 @@ def test_what_a_round_pays_for_runs_at_once() -> None:
     assert len(used.met) == 8
 
 
-@pytest.mark.parametrize(("advantage", "share"), [(-2.0, 0.75), (0.0, 0.75), (50.0, 0.25)])
+@pytest.mark.parametrize(("advantage", "share"), [(-1e9, 0.75), (-50.0, 0.75), (0.0, 0.5), (50.0, 0.25), (1e9, 0.25)])
 @pytest.mark.parametrize("step", [1, 3, 8])
 def test_known_configurations_are_run_again_the_more_the_less_their_parts_foretell(
     step: int, advantage: float, share: float
